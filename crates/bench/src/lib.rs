@@ -1,0 +1,1 @@
+//! Benchmarks: the data plane against its peers, the control plane against its targets.

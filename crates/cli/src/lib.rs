@@ -1,0 +1,1 @@
+//! sluicectl: what is running where, and why.

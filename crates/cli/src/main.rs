@@ -1,0 +1,2 @@
+//! sluicectl: what is running where, and why.
+fn main() {}

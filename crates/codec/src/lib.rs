@@ -1,0 +1,1 @@
+//! config to Envoy protobuf and back, a feature's two directions side by side. Pure.

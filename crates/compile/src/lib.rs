@@ -1,0 +1,1 @@
+//! World and scope in, snapshot and diagnostics out. Pure.

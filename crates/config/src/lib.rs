@@ -1,0 +1,1 @@
+//! What a proxy obeys: snapshot, listeners, routes, clusters, endpoints; and the check that every name resolves.

@@ -1,0 +1,1 @@
+//! The control plane: one loop over events; compile, check, encode, publish.

@@ -1,0 +1,1 @@
+//! Bookinfo as small servers, and the demo that runs them with a sidecar each.

@@ -1,0 +1,2 @@
+//! Bookinfo as small servers, and the demo that runs them with a sidecar each.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The proxy: a request pipeline on one screen, a file per feature.

@@ -1,0 +1,2 @@
+//! The proxy: a request pipeline on one screen, a file per feature.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Which route: a snapshot and a request head in, a decision out. Pure.

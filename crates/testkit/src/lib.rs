@@ -1,0 +1,1 @@
+//! For tests: cases, backends, processes, conditions with a deadline.

@@ -1,0 +1,1 @@
+//! Where changes come from: Kubernetes, or a directory of YAML.

@@ -1,0 +1,1 @@
+//! Words that every layer shares: origins, diagnostics, host names, durations.

@@ -1,0 +1,2 @@
+//! What the Makefile calls: generate, check.
+fn main() {}
