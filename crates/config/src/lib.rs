@@ -1,1 +1,38 @@
-//! What a proxy obeys: snapshot, listeners, routes, clusters, endpoints; and the check that every name resolves.
+//! What a proxy obeys: listeners, route tables, clusters, endpoints, as plain values.
+//!
+//! The control plane ends here and the proxy begins here; `codec` writes these values as Envoy's protobuf and reads
+//! them back. Nothing in this crate decides, measures time or does IO. A value carries the object it comes from
+//! ([`words::Origin`]), so that every later stage can name it.
+
+pub mod access_log;
+pub mod check;
+pub mod cluster;
+pub mod endpoint;
+pub mod listener;
+pub mod retry;
+pub mod route;
+pub mod snapshot;
+
+pub use access_log::{AccessLog, AccessLogFormat};
+pub use check::{Problem, check};
+pub use cluster::{
+    Cluster, Discovery, Lb, ServiceMeta, TcpKeepalive, Thresholds, UpstreamProtocol, default_connect_timeout,
+};
+pub use endpoint::{Endpoint, EndpointAddress, Endpoints, Health, Locality, LocalityEndpoints, Workload};
+pub use listener::{
+    ChainMatch, Cidr, ClusterSplit, Direction, Filter, FilterChain, HttpCodec, HttpManager, Listener, ListenerFilters,
+    RouteSource, ServerHeader, TcpProxy, TransportMatch,
+};
+pub use retry::{RetryOn, RetryPolicy};
+pub use route::{
+    Action, ClusterChoice, Forward, HeaderMatch, PathMatch, QueryMatch, Respond, Route, RouteMatch, RouteTable,
+    ValueMatch, VirtualHost, Weighted,
+};
+pub use snapshot::{Name, Snapshot};
+
+/// The cluster that carries unknown destinations to wherever the application dialled (`ALLOW_ANY`).
+pub const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
+/// The cluster without endpoints: what goes there is refused.
+pub const BLACKHOLE_CLUSTER: &str = "BlackHoleCluster";
+/// The cluster that carries inbound connections for ports of no Service.
+pub const INBOUND_PASSTHROUGH_CLUSTER: &str = "InboundPassthroughCluster";

@@ -1,0 +1,132 @@
+//! Clusters: a set of endpoints that are each as good as the others, and how to talk to them
+//! (Envoy `config.cluster.v3`).
+
+use std::time::Duration;
+
+use serde::Serialize;
+use words::Origin;
+
+use crate::{Endpoints, Name};
+
+/// One upstream, by Istio's name: `outbound|9080|v1|reviews.default.svc.cluster.local` (X50).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Cluster {
+    /// The CDS name.
+    pub name: Name,
+    /// Where its endpoints come from.
+    pub discovery: Discovery,
+    /// How one of them is picked.
+    pub lb: Lb,
+    /// Bound on connecting; Istio's default is 10 s (DR31).
+    pub connect_timeout: Duration,
+    /// What is spoken to it.
+    pub protocol: UpstreamProtocol,
+    /// How long an unused connection is kept; `None`: 1 h (DR39).
+    pub idle_timeout: Option<Duration>,
+    /// Requests a connection carries before it is closed; `None`: unlimited (DR37).
+    pub max_requests_per_connection: Option<u32>,
+    /// Keepalive probes on its connections; `None`: off (DR32).
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// Bounds above which requests are refused (DR30, DR35, DR36, DR38).
+    pub thresholds: Thresholds,
+    /// Connections are made from this address (Istio: `127.0.0.6` on inbound, so that capture lets them through).
+    pub source_address: Option<std::net::IpAddr>,
+    /// The service it stands for, for metrics and people.
+    pub service: Option<ServiceMeta>,
+    /// The DestinationRule that shaped it; `None` for defaults.
+    pub origin: Option<Origin>,
+}
+
+/// Istio's default connect timeout, 10 s (mesh `connectTimeout`).
+pub fn default_connect_timeout() -> Duration {
+    Duration::from_secs(10)
+}
+
+/// Where endpoints come from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Discovery {
+    /// An EDS resource of this name, which is the cluster's own name in our snapshots.
+    Eds(Name),
+    /// Given here; addresses only.
+    Static(Endpoints),
+    /// Names given here; each answer's addresses are all endpoints. Re-resolved after the record's TTL.
+    StrictDns(Endpoints),
+    /// One name given here; the first address of each answer is used for new connections.
+    LogicalDns(Endpoints),
+    /// The address that the client dialled.
+    OriginalDst,
+}
+
+/// How an endpoint is picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Lb {
+    /// The better of two random choices by active requests, Istio's default (TR03).
+    LeastRequest,
+    /// One after the other, by weight.
+    RoundRobin,
+    /// Any, by weight.
+    Random,
+    /// The dialled address; only with [`Discovery::OriginalDst`].
+    ClusterProvided,
+}
+
+/// What is spoken to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// Whatever the client spoke (auto-detected ports, pass-through).
+    SameAsDownstream,
+}
+
+/// TCP keepalive; `None` fields are the operating system's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct TcpKeepalive {
+    /// Unanswered probes until the connection is dead.
+    pub probes: Option<u32>,
+    /// Idle seconds before the first probe.
+    pub time_seconds: Option<u32>,
+    /// Seconds between probes.
+    pub interval_seconds: Option<u32>,
+}
+
+/// Circuit-breaker bounds per proxy; `u32::MAX` is Istio's default for each (TR05).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Thresholds {
+    /// Open connections.
+    pub max_connections: u32,
+    /// Requests that wait for a connection.
+    pub max_pending_requests: u32,
+    /// Requests under way.
+    pub max_requests: u32,
+    /// Retries under way.
+    pub max_retries: u32,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            max_connections: u32::MAX,
+            max_pending_requests: u32::MAX,
+            max_requests: u32::MAX,
+            max_retries: u32::MAX,
+        }
+    }
+}
+
+/// The service behind a cluster; the labels `destination_service*` of Istio's metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct ServiceMeta {
+    /// `reviews.default.svc.cluster.local`.
+    pub host: String,
+    /// `reviews`.
+    pub name: String,
+    /// `default`.
+    pub namespace: String,
+    /// The subset; empty for the whole service.
+    pub subset: String,
+    /// The service port.
+    pub port: u16,
+}
