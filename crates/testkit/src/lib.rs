@@ -1,1 +1,16 @@
-//! For tests: cases, backends, processes, conditions with a deadline.
+//! For tests: the case corpus, its backends, processes on loopback, conditions with a deadline.
+//!
+//! A case (`tests/cases/<feature>/<rule>.yaml`) is read at four altitudes by the suites in `tests/`; this crate holds
+//! what they share. It decides nothing about routing: it only knows what was asked and what came back.
+
+pub mod backend;
+pub mod call;
+pub mod case;
+pub mod expect;
+pub mod process;
+pub mod serve;
+pub mod wait;
+pub mod world;
+
+pub use case::{Call, Case, Client, Expect};
+pub use expect::Outcome;

@@ -1,0 +1,58 @@
+//! Sending a case's call to a proxy's address, as the application beside it would.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::case::Call;
+
+/// Longest that one answer may take; a case that hangs is a failed case.
+pub const ANSWER_SECONDS_MAX: u64 = 30;
+
+/// An answer, read whole.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// Status code.
+    pub status: u16,
+    /// Response headers.
+    pub headers: http::HeaderMap,
+    /// Response body.
+    pub body: Bytes,
+}
+
+/// Makes the request of a call, addressed by its Host header.
+pub fn request(call: &Call) -> Result<Request<Full<Bytes>>> {
+    let (method, url) = call.request.split_once(' ').unwrap_or(("GET", &call.request));
+    let uri: http::Uri = url.parse().with_context(|| format!("in request {:?}", call.request))?;
+    let authority = uri.authority().with_context(|| format!("no host in request {:?}", call.request))?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut builder = Request::builder().method(method).uri(path).header("host", authority.as_str());
+    for (name, value) in &call.headers {
+        builder = builder.header(name, value);
+    }
+    let body = call.body.clone().unwrap_or_default();
+    builder.body(Full::new(Bytes::from(body))).with_context(|| format!("in request {:?}", call.request))
+}
+
+/// Sends one call over a connection of its own.
+pub async fn send(proxy: SocketAddr, call: &Call) -> Result<Answered> {
+    let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
+    tokio::time::timeout(limit, exchange(proxy, request(call)?)).await.context("no answer in time")?
+}
+
+async fn exchange(proxy: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answered> {
+    let stream = TcpStream::connect(proxy).await.with_context(|| format!("connect to proxy {proxy}"))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let response = sender.send_request(request).await?;
+    let (head, body) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
+    driver.abort();
+    Ok(Answered { status: head.status.as_u16(), headers: head.headers, body })
+}

@@ -1,0 +1,284 @@
+//! The case file: manifests as a user applies them, the calls, and what must come back.
+//!
+//! In: YAML text. Out: a [`Case`], or an error that names the file. Unknown keys are errors, so that a misspelt
+//! expectation cannot pass.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+/// One rule with its proof.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Case {
+    /// `<feature>/<rule>`, from the path.
+    #[serde(skip)]
+    pub name: String,
+    /// What the case proves, with the source of the rule (`VS13`, `TR40`).
+    pub rule: String,
+    /// Mesh settings that differ from the defaults.
+    #[serde(default)]
+    pub mesh: Mesh,
+    /// Workloads that answer; Service, EndpointSlice and Pods are made of them.
+    #[serde(default)]
+    pub services: Vec<Service>,
+    /// The objects under test, exactly as a user writes them.
+    #[serde(default)]
+    pub manifests: String,
+    /// Who calls.
+    #[serde(default)]
+    pub client: Client,
+    /// What is asked and what must be answered.
+    #[serde(default)]
+    pub calls: Vec<Call>,
+    /// Diagnostics that must be reported: `CODE Kind namespace/name`, as a set.
+    #[serde(default)]
+    pub diagnostics: Vec<String>,
+    /// Why stock Envoy, fed by our control plane, answers otherwise; the calls' `envoy` blocks say how.
+    #[serde(default)]
+    pub envoy_differs: Option<String>,
+}
+
+/// Mesh-wide settings of a case.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Mesh {
+    /// `ALLOW_ANY` (default) or `REGISTRY_ONLY`.
+    #[serde(default)]
+    pub outbound_traffic_policy: Option<String>,
+}
+
+/// A Kubernetes Service and the pods behind it, in short.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Service {
+    /// The Service's name and the pods' `app` label.
+    pub name: String,
+    /// Its namespace.
+    #[serde(default = "default_namespace")]
+    pub namespace: String,
+    /// Its ports; one HTTP port 9080 when absent.
+    #[serde(default = "default_ports")]
+    pub ports: Vec<Port>,
+    /// One pod each, label `version`.
+    #[serde(default = "default_versions")]
+    pub versions: Vec<String>,
+    /// `clusterIP: None`.
+    #[serde(default)]
+    pub headless: bool,
+    /// Annotations of the Service.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// How a version's pod behaves, where it does not simply answer 200.
+    #[serde(default)]
+    pub behaviour: BTreeMap<String, Behaviour>,
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Port {
+    /// The port's name, which also declares its protocol.
+    #[serde(default = "default_port_name")]
+    pub name: String,
+    /// The service port.
+    pub number: u16,
+    /// The pods' port; the service port when absent.
+    #[serde(default)]
+    pub target_port: Option<u16>,
+    /// `appProtocol`.
+    #[serde(default)]
+    pub app_protocol: Option<String>,
+}
+
+/// How a backend behaves.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Behaviour {
+    /// The status it answers with, 200 when absent.
+    #[serde(default)]
+    pub status: Option<u16>,
+    /// It answers so only this often, then 200.
+    #[serde(default)]
+    pub times: Option<u32>,
+    /// It waits this long before the answer, in milliseconds.
+    #[serde(default)]
+    pub delay_ms: u64,
+    /// Nothing listens there.
+    #[serde(default)]
+    pub refuses: bool,
+    /// It takes the request and closes the connection without an answer.
+    #[serde(default)]
+    pub resets: bool,
+    /// The pod is not ready (EndpointSlice condition).
+    #[serde(default)]
+    pub not_ready: bool,
+    /// Extra response headers.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+}
+
+/// Who calls: a pod's sidecar, or a gateway.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Client {
+    /// The calling pod's namespace (the gateway's, when one is given).
+    #[serde(default = "default_namespace")]
+    pub namespace: String,
+    /// Its labels.
+    #[serde(default = "default_client_labels")]
+    pub labels: BTreeMap<String, String>,
+    /// True: the calls go to a gateway with these labels instead of through a sidecar.
+    #[serde(default)]
+    pub gateway: bool,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self { namespace: default_namespace(), labels: default_client_labels(), gateway: false }
+    }
+}
+
+/// A request, sent `times` times, and what must come back.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Call {
+    /// `GET http://reviews:9080/path?x=y`; the method may be left out.
+    pub request: String,
+    /// Request headers.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Request body.
+    #[serde(default)]
+    pub body: Option<String>,
+    /// How often; every answer must be as expected.
+    #[serde(default = "one")]
+    pub times: u32,
+    /// What must come back.
+    pub expect: Expect,
+    /// What stock Envoy answers instead, where [`Case::envoy_differs`] says why.
+    #[serde(default)]
+    pub envoy: Option<Expect>,
+}
+
+/// What must come back; what is absent is not looked at.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Expect {
+    /// The status code.
+    #[serde(default)]
+    pub status: Option<u16>,
+    /// The pod that answered, `reviews-v2`.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// Share of each pod in percent over all `times`; a pod that is not named must not answer. `times` must be at
+    /// least 50; the tolerance is five standard deviations.
+    #[serde(default)]
+    pub split: BTreeMap<String, f64>,
+    /// Every named pod answered at least once, no other did.
+    #[serde(default)]
+    pub spread: Vec<String>,
+    /// Response flags in the access log, `-` for none.
+    #[serde(default)]
+    pub flags: Option<String>,
+    /// The route's name in the access log.
+    #[serde(default)]
+    pub route: Option<String>,
+    /// The origin object in the access log, `VirtualService default/reviews`; only our proxy writes it.
+    #[serde(default)]
+    pub origin: Option<String>,
+    /// The whole response body.
+    #[serde(default)]
+    pub body: Option<String>,
+    /// Response headers; a value of `null` means absent.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Option<String>>,
+    /// Request headers as the pod saw them; a value of `null` means absent.
+    #[serde(default)]
+    pub seen: BTreeMap<String, Option<String>>,
+    /// Path and query as the pod saw them.
+    #[serde(default)]
+    pub seen_path: Option<String>,
+    /// How many times pods were asked for one answer.
+    #[serde(default)]
+    pub attempts: Option<u32>,
+}
+
+fn default_namespace() -> String {
+    "default".into()
+}
+
+fn default_ports() -> Vec<Port> {
+    vec![Port { name: default_port_name(), number: 9080, target_port: None, app_protocol: None }]
+}
+
+fn default_port_name() -> String {
+    "http".into()
+}
+
+fn default_versions() -> Vec<String> {
+    vec!["v1".into()]
+}
+
+fn default_client_labels() -> BTreeMap<String, String> {
+    BTreeMap::from([("app".into(), "client".into())])
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Case {
+    /// Reads one case file.
+    pub fn read(root: &Path, path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        let mut case: Case = serde_saphyr::from_str(&text).with_context(|| format!("in case {}", path.display()))?;
+        let relative = path.strip_prefix(root).unwrap_or(path).with_extension("");
+        case.name = relative.to_string_lossy().into_owned();
+        case.check().with_context(|| format!("in case {}", case.name))?;
+        Ok(case)
+    }
+
+    // A case that can prove nothing is refused.
+    fn check(&self) -> Result<()> {
+        if self.calls.is_empty() && self.diagnostics.is_empty() {
+            bail!("no calls and no diagnostics");
+        }
+        for call in &self.calls {
+            if !call.expect.split.is_empty() && call.times < 50 {
+                bail!("a split over {} calls says nothing; ask for at least 50", call.times);
+            }
+            if call.envoy.is_some() && self.envoy_differs.is_none() {
+                bail!("a call has an envoy block, but envoyDiffers does not say why");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every case below `root`, by name.
+pub fn all(root: &Path) -> Result<Vec<Case>> {
+    let mut paths = Vec::new();
+    collect(root, &mut paths)?;
+    paths.sort();
+    paths.iter().map(|path| Case::read(root, path)).collect()
+}
+
+fn collect(folder: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, into)?;
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+            into.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Where the repository's case files are.
+pub fn root() -> PathBuf {
+    crate::process::workspace().join("tests/cases")
+}

@@ -1,0 +1,186 @@
+//! Comparing what came back with what a case expects.
+//!
+//! In: the outcomes of one call, all `times` of them. Out: the differences in words; none means it holds.
+
+use std::collections::BTreeMap;
+
+use http::HeaderMap;
+
+use crate::backend::Seen;
+use crate::call::Answered;
+use crate::case::Expect;
+
+/// One answer and what the access log and the pods say of it.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Status code.
+    pub status: u16,
+    /// Response headers.
+    pub headers: HeaderMap,
+    /// Response body.
+    pub body: String,
+    /// What the pod saw, when a pod answered.
+    pub seen: Option<Seen>,
+    /// Response flags of the access log; `None` when this altitude has no log.
+    pub flags: Option<String>,
+    /// Route name of the access log.
+    pub route: Option<String>,
+    /// Origin of the access log.
+    pub origin: Option<String>,
+    /// Requests that reached pods for this one answer.
+    pub attempts: Option<u32>,
+}
+
+impl Outcome {
+    /// An outcome without log.
+    pub fn of(answer: Answered) -> Self {
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        Self {
+            status: answer.status,
+            headers: answer.headers,
+            seen: serde_json::from_str(&body).ok(),
+            body,
+            flags: None,
+            route: None,
+            origin: None,
+            attempts: None,
+        }
+    }
+
+    fn pod(&self) -> &str {
+        self.seen.as_ref().map_or("(none)", |seen| seen.pod.as_str())
+    }
+}
+
+/// Every difference between `expect` and the outcomes.
+pub fn differences(expect: &Expect, outcomes: &[Outcome]) -> Vec<String> {
+    let mut found = Vec::new();
+    for outcome in outcomes {
+        compare_one(expect, outcome, &mut found);
+    }
+    found.dedup();
+    found.truncate(10);
+    if !expect.split.is_empty() {
+        compare_split(&expect.split, outcomes, &mut found);
+    }
+    if !expect.spread.is_empty() {
+        compare_spread(&expect.spread, outcomes, &mut found);
+    }
+    found
+}
+
+fn compare_one(expect: &Expect, got: &Outcome, found: &mut Vec<String>) {
+    let Expect { status, to, split: _, spread: _, flags, route, origin, body, headers, seen, seen_path, attempts } = expect;
+    differ("status", status.as_ref(), Some(&got.status), found);
+    differ("to", to.as_deref(), Some(got.pod()), found);
+    differ("body", body.as_deref(), Some(got.body.as_str()), found);
+    // What an altitude cannot observe is not compared there; another one does.
+    differ_if_known("flags", flags.as_ref(), got.flags.as_ref(), found);
+    differ_if_known("route", route.as_ref(), got.route.as_ref(), found);
+    differ_if_known("origin", origin.as_ref(), got.origin.as_ref(), found);
+    differ_if_known("attempts", attempts.as_ref(), got.attempts.as_ref(), found);
+    for (name, wanted) in headers {
+        let value = got.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        if value != *wanted {
+            found.push(format!("response header {name}: expected {wanted:?}, got {value:?}"));
+        }
+    }
+    let Some(saw) = &got.seen else {
+        if !seen.is_empty() || seen_path.is_some() {
+            found.push("expected a pod to be asked, none was".into());
+        }
+        return;
+    };
+    differ("path seen", seen_path.as_ref(), Some(&saw.path), found);
+    for (name, wanted) in seen {
+        let value = saw.headers.get(name).cloned();
+        if value != *wanted {
+            found.push(format!("request header {name} seen: expected {wanted:?}, got {value:?}"));
+        }
+    }
+}
+
+fn differ<T: PartialEq + std::fmt::Debug + ?Sized>(what: &str, want: Option<&T>, got: Option<&T>, found: &mut Vec<String>) {
+    if want.is_some() && want != got {
+        found.push(format!("{what}: expected {want:?}, got {got:?}"));
+    }
+}
+
+fn differ_if_known<T: PartialEq + std::fmt::Debug>(what: &str, want: Option<&T>, got: Option<&T>, found: &mut Vec<String>) {
+    if got.is_some() {
+        differ(what, want, got, found);
+    }
+}
+
+fn counts(outcomes: &[Outcome]) -> BTreeMap<&str, u32> {
+    let mut counts = BTreeMap::new();
+    for outcome in outcomes {
+        *counts.entry(outcome.pod()).or_default() += 1;
+    }
+    counts
+}
+
+fn compare_split(split: &BTreeMap<String, f64>, outcomes: &[Outcome], found: &mut Vec<String>) {
+    let counts = counts(outcomes);
+    let total = outcomes.len() as f64;
+    for pod in counts.keys().filter(|pod| !split.contains_key(**pod)) {
+        found.push(format!("split: {pod} answered, but is not in the split"));
+    }
+    for (pod, percent) in split {
+        let (share, got) = (percent / 100.0, f64::from(counts.get(pod.as_str()).copied().unwrap_or(0)));
+        let tolerance = 5.0 * (total * share * (1.0 - share)).sqrt();
+        if (got - total * share).abs() > tolerance.max(f64::EPSILON) {
+            found.push(format!("split: {pod} should answer {percent} % of {total}, answered {got} (±{tolerance:.0})"));
+        }
+    }
+}
+
+fn compare_spread(spread: &[String], outcomes: &[Outcome], found: &mut Vec<String>) {
+    let got: Vec<&str> = counts(outcomes).into_keys().collect();
+    let mut want: Vec<&str> = spread.iter().map(String::as_str).collect();
+    want.sort_unstable();
+    if got != want {
+        found.push(format!("spread: expected exactly {want:?} to answer, got {got:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(pod: &str) -> Outcome {
+        let seen = Seen {
+            pod: pod.into(),
+            method: "GET".into(),
+            path: "/".into(),
+            headers: BTreeMap::new(),
+            body: String::new(),
+            count: 1,
+        };
+        Outcome {
+            status: 200,
+            headers: HeaderMap::new(),
+            body: String::new(),
+            seen: Some(seen),
+            flags: None,
+            route: None,
+            origin: None,
+            attempts: None,
+        }
+    }
+
+    #[test]
+    fn a_wrong_split_is_seen() {
+        let outcomes: Vec<_> = (0..100).map(|n| outcome(if n < 50 { "a" } else { "b" })).collect();
+        let expect = |a, b| Expect { split: BTreeMap::from([("a".into(), a), ("b".into(), b)]), ..Expect::default() };
+        assert!(differences(&expect(50.0, 50.0), &outcomes).is_empty());
+        assert_eq!(differences(&expect(90.0, 10.0), &outcomes).len(), 2);
+    }
+
+    #[test]
+    fn a_stranger_in_a_split_is_seen() {
+        let outcomes: Vec<_> = (0..100).map(|_| outcome("c")).collect();
+        let expect = Expect { split: BTreeMap::from([("a".into(), 100.0)]), ..Expect::default() };
+        assert_eq!(differences(&expect, &outcomes).len(), 2);
+    }
+}

@@ -1,0 +1,128 @@
+//! A case's services, written out as the Kubernetes objects that a cluster would hold.
+//!
+//! Each pod gets an address of its own in 127/8, so that the same objects serve in memory and through real processes
+//! on loopback, several cases at a time (`block` keeps them apart).
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use serde_json::{Value, json};
+
+use crate::case::{Behaviour, Case, Port, Service};
+
+/// A pod that answers.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    /// `reviews-v2`.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Where it is.
+    pub ip: IpAddr,
+    /// The ports it answers on, with the protocol name of the Service port.
+    pub ports: Vec<(u16, String)>,
+    /// How it answers.
+    pub behaviour: Behaviour,
+}
+
+/// The objects and the pods of a case.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// Kubernetes objects.
+    pub objects: Vec<Value>,
+    /// Who answers.
+    pub pods: Vec<Pod>,
+    /// The caller's address.
+    pub client_ip: IpAddr,
+}
+
+/// Lays out a case; `block` (1 to 250) chooses the addresses `127.<block>.0.0/16`.
+pub fn lay_out(case: &Case, block: u8) -> World {
+    let mut world = World { objects: Vec::new(), pods: Vec::new(), client_ip: address(block, 0, 1) };
+    for (index, service) in case.services.iter().enumerate() {
+        add_service(&mut world, service, block, index as u8 + 1);
+    }
+    add_client(&mut world, case);
+    world
+}
+
+/// The objects as one multi-document YAML text (JSON documents are YAML).
+pub fn to_yaml(objects: &[Value]) -> String {
+    objects.iter().map(|object| format!("---\n{object:#}\n")).collect()
+}
+
+fn address(block: u8, service: u8, pod: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(127, block, service, pod))
+}
+
+fn target(port: &Port) -> u16 {
+    port.target_port.unwrap_or(port.number)
+}
+
+fn add_service(world: &mut World, service: &Service, block: u8, index: u8) {
+    let Service { name, namespace, ports, versions, headless, annotations, behaviour } = service;
+    let cluster_ip = if *headless { "None".to_owned() } else { format!("10.96.{block}.{index}") };
+    let service_ports: Vec<Value> = ports
+        .iter()
+        .map(|port| {
+            let mut value = json!({"name": port.name, "port": port.number, "targetPort": target(port), "protocol": "TCP"});
+            if let Some(app) = &port.app_protocol {
+                value["appProtocol"] = json!(app);
+            }
+            value
+        })
+        .collect();
+    world.objects.push(json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace, "annotations": annotations, "labels": {"app": name}},
+        "spec": {"clusterIP": cluster_ip, "clusterIPs": [cluster_ip], "selector": {"app": name}, "ports": service_ports}
+    }));
+    let mut endpoints = Vec::new();
+    for (pod_index, version) in versions.iter().enumerate() {
+        let pod = Pod {
+            name: format!("{name}-{version}"),
+            namespace: namespace.clone(),
+            ip: address(block, index, pod_index as u8 + 1),
+            ports: ports.iter().map(|port| (target(port), port.name.clone())).collect(),
+            behaviour: behaviour.get(version).cloned().unwrap_or_default(),
+        };
+        world.objects.push(pod_object(&pod, name, version));
+        endpoints.push(json!({
+            "addresses": [pod.ip], "conditions": {"ready": !pod.behaviour.not_ready},
+            "targetRef": {"kind": "Pod", "name": pod.name, "namespace": namespace}
+        }));
+        world.pods.push(pod);
+    }
+    let slice_ports: Vec<Value> =
+        ports.iter().map(|port| json!({"name": port.name, "port": target(port), "protocol": "TCP"})).collect();
+    world.objects.push(json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": format!("{name}-1"), "namespace": namespace, "labels": {"kubernetes.io/service-name": name}},
+        "endpoints": endpoints, "ports": slice_ports
+    }));
+}
+
+fn pod_object(pod: &Pod, app: &str, version: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": pod.name, "namespace": pod.namespace, "labels": {"app": app, "version": version}},
+        "spec": {"serviceAccountName": app},
+        "status": {"phase": "Running", "podIP": pod.ip, "podIPs": [{"ip": pod.ip}]}
+    })
+}
+
+fn add_client(world: &mut World, case: &Case) {
+    let client = &case.client;
+    world.objects.push(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "client", "namespace": client.namespace, "labels": client.labels},
+        "spec": {"serviceAccountName": "client"},
+        "status": {"phase": "Running", "podIP": world.client_ip, "podIPs": [{"ip": world.client_ip}]}
+    }));
+}
+
+impl World {
+    /// The pod that listens at an address.
+    pub fn pod_at(&self, address: SocketAddr) -> Option<&Pod> {
+        self.pods.iter().find(|pod| pod.ip == address.ip() && pod.ports.iter().any(|(port, _)| *port == address.port()))
+    }
+}
