@@ -1,1 +1,40 @@
-//! What people write: Istio's custom resources and Kubernetes objects, narrowed; parse and validate.
+//! What people write: Istio's networking kinds and the Kubernetes objects that a mesh reads, narrowed to what it needs.
+//!
+//! In: JSON or YAML. Out: typed objects, or errors that name object, field, file and line. Pure: knows no API server.
+//! The CustomResourceDefinitions of the kinds are made here too (`crd`), so that types and schemas cannot disagree.
+
+pub mod change;
+pub mod crd;
+pub mod destination_rule;
+pub mod gateway;
+pub mod http_actions;
+pub mod http_route;
+pub mod kubernetes;
+pub mod lenient;
+pub mod load_balancer;
+pub mod object;
+pub mod parse;
+pub mod scalar;
+pub mod schema;
+pub mod service_entry;
+pub mod sidecar;
+pub mod traffic_policy;
+pub mod validate;
+pub mod virtual_service;
+pub mod workload;
+
+pub use change::Change;
+pub use destination_rule::{DestinationRuleSpec, Subset};
+pub use gateway::{GatewaySpec, Port, Server, ServerTls};
+pub use http_route::{
+    Destination, HttpMatchRequest, HttpRetry, HttpRoute, HttpRouteDestination, PortSelector, StringMatch,
+};
+pub use object::{Kind, Meta, Object, ObjectKey, Resource};
+pub use parse::{ParseError, Parsed, parse_yaml};
+pub use scalar::{Duration, LooseDuration};
+pub use service_entry::{ServiceEntrySpec, ServicePort};
+pub use sidecar::SidecarSpec;
+pub use load_balancer::LoadBalancer;
+pub use traffic_policy::{ConnectionPool, OutlierDetection, TrafficPolicy};
+pub use virtual_service::VirtualServiceSpec;
+pub use workload::{WorkloadEntrySpec, WorkloadGroupSpec, WorkloadSelector};

@@ -1,1 +1,49 @@
-//! What the Makefile calls: generate, check.
+//! What the Makefile calls: writing the generated files, and saying whether they are what the sources say.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// First line of every generated file.
+const NOTE: &str = "# Generated from crates/api by `make gen`; edit the types there.\n";
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+}
+
+/// Every generated file with its text.
+pub fn generated() -> Result<Vec<(PathBuf, String)>> {
+    let write = |definition: api::crd::Definition| {
+        let text = serde_saphyr::to_string(&definition.value).with_context(|| definition.file.clone())?;
+        Ok((Path::new("crds").join(definition.file), format!("{NOTE}{text}")))
+    };
+    api::crd::all().into_iter().map(write).collect()
+}
+
+/// Writes every generated file below `root`.
+pub fn write(root: &Path) -> Result<()> {
+    for (path, text) in generated()? {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap_or(root))?;
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        println!("wrote {}", path.display());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_files_are_fresh() {
+        let generated = generated().unwrap();
+        assert_eq!(generated.len(), 7, "one definition for each of Istio's networking kinds");
+        for (path, text) in generated {
+            let there = std::fs::read_to_string(root().join(&path)).unwrap_or_default();
+            assert!(there == text, "{} is stale: run `make gen`", path.display());
+        }
+    }
+}

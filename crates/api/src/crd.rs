@@ -1,0 +1,129 @@
+//! The CustomResourceDefinitions of Istio's kinds, as `make gen` writes them to `crds/`.
+//!
+//! In: the schemas. Out: one YAML text per kind, always the same for the same types. Versions v1 (stored), v1beta1 and
+//! v1alpha3 are served with the same schema, so no conversion is needed (S40).
+
+use serde_json::{Value, json};
+
+use crate::object::{NETWORKING_GROUP, NETWORKING_VERSIONS};
+use crate::{Kind, schema};
+
+/// A CustomResourceDefinition with its file name, `virtualservices.networking.istio.io.yaml`.
+pub struct Definition {
+    /// File name.
+    pub file: String,
+    /// The definition.
+    pub value: Value,
+}
+
+/// Every definition, by kind.
+pub fn all() -> Vec<Definition> {
+    let istio = Kind::ALL.iter().copied().filter(|kind| kind.is_istio());
+    istio.filter_map(|kind| Some(definition(kind, schema::of(kind)?.clone()))).collect()
+}
+
+fn definition(kind: Kind, spec: Value) -> Definition {
+    let (plural, name) = (kind.plural(), kind.name());
+    let versions: Vec<Value> = NETWORKING_VERSIONS.iter().map(|version| self::version(kind, version, &spec)).collect();
+    let mut names = json!({
+        "kind": name, "listKind": format!("{name}List"), "plural": plural, "singular": name.to_ascii_lowercase(),
+        "categories": ["istio-io", "networking-istio-io"]
+    });
+    if let Some(short) = short_name(kind) {
+        names["shortNames"] = json!([short]);
+    }
+    let value = json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": format!("{plural}.{NETWORKING_GROUP}"),
+            "annotations": {"helm.sh/resource-policy": "keep"},
+            "labels": {"app": "istio-pilot", "chart": "istio", "release": "istio"}
+        },
+        "spec": {"group": NETWORKING_GROUP, "names": names, "scope": "Namespaced", "versions": versions}
+    });
+    Definition { file: format!("{plural}.{NETWORKING_GROUP}.yaml"), value }
+}
+
+fn version(kind: Kind, version: &str, spec: &Value) -> Value {
+    let mut schema = json!({
+        "type": "object",
+        "properties": {"spec": spec, "status": status()}
+    });
+    // X03: for the others an object without spec is legal.
+    if matches!(kind, Kind::ServiceEntry | Kind::WorkloadEntry | Kind::WorkloadGroup) {
+        schema["required"] = json!(["spec"]);
+    }
+    json!({
+        "name": version, "served": true, "storage": version == NETWORKING_VERSIONS[0],
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": columns(kind),
+        "schema": {"openAPIV3Schema": schema}
+    })
+}
+
+fn short_name(kind: Kind) -> Option<&'static str> {
+    Some(match kind {
+        Kind::VirtualService => "vs",
+        Kind::DestinationRule => "dr",
+        Kind::Gateway => "gw",
+        Kind::ServiceEntry => "se",
+        Kind::WorkloadEntry => "we",
+        Kind::WorkloadGroup => "wg",
+        _ => return None,
+    })
+}
+
+// As Istio's (X02): `kubectl get` must look the same.
+fn columns(kind: Kind) -> Value {
+    let column = |name: &str, path: &str, kind: &str, text: &str| {
+        json!({"name": name, "jsonPath": path, "type": kind, "description": text})
+    };
+    let age = column("Age", ".metadata.creationTimestamp", "date", "When it was created.");
+    let string = |name: &str, field: &str, text: &str| column(name, &format!(".spec.{field}"), "string", text);
+    match kind {
+        Kind::VirtualService => json!([
+            string("Gateways", "gateways", "Where it applies."),
+            string("Hosts", "hosts", "Hosts that clients address."),
+            age
+        ]),
+        Kind::DestinationRule => json!([string("Host", "host", "The service's host."), age]),
+        Kind::ServiceEntry => json!([
+            string("Hosts", "hosts", "Its hosts."),
+            string("Location", "location", "Inside (MESH_INTERNAL) or outside (MESH_EXTERNAL) of the mesh."),
+            string("Resolution", "resolution", "Where endpoints come from."),
+            age
+        ]),
+        Kind::WorkloadEntry => json!([age, string("Address", "address", "Its address.")]),
+        Kind::WorkloadGroup => json!([age]),
+        _ => json!([]),
+    }
+}
+
+fn status() -> Value {
+    let text = json!({"type": "string"});
+    let time = json!({"type": "string", "format": "date-time"});
+    json!({
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": true,
+        "properties": {
+            "observedGeneration": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+            "conditions": {"type": "array", "items": {
+                "type": "object",
+                "properties": {
+                    "type": text, "status": text, "reason": text, "message": text,
+                    "lastProbeTime": time, "lastTransitionTime": time,
+                    "observedGeneration": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]}
+                }
+            }},
+            "validationMessages": {"type": "array", "items": {
+                "type": "object",
+                "properties": {
+                    "documentationUrl": text,
+                    "level": {"type": "string", "enum": ["UNKNOWN", "ERROR", "WARNING", "INFO"]},
+                    "type": {"type": "object", "properties": {"code": text, "name": text}}
+                }
+            }}
+        }
+    })
+}

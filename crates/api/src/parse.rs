@@ -1,0 +1,344 @@
+//! Reading YAML files: many documents, each an object; every error names file, line and, where there is one, the field.
+//!
+//! In: text. Out: a result per document, in order; a bad document never hides its neighbours. As strict as `kubectl
+//! apply`: unknown fields of Istio's kinds are errors. Documents of kinds that a mesh does not read are skipped with a
+//! note; empty documents silently (S02).
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use serde_saphyr::Spanned;
+use words::{Diagnostic, Location, Origin, Severity};
+
+use crate::{Kind, Object, schema, validate};
+
+/// Largest file read, in bytes.
+pub const FILE_BYTES_MAX: usize = 8 << 20;
+/// Most documents of one file.
+pub const DOCUMENTS_MAX: usize = 10_000;
+
+/// Why a document gives no object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ParseError {
+    /// Where; `None` for input that is not from a file.
+    pub location: Option<Location>,
+    /// Which object, as far as it is known.
+    pub object: Option<Origin>,
+    /// Which field; may be empty.
+    pub field: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.diagnostic().fmt(f)
+    }
+}
+
+impl ParseError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { location: None, object: None, field: String::new(), message: message.into() }
+    }
+
+    pub(crate) fn at_field(mut self, field: &str) -> Self {
+        self.field = field.to_owned();
+        self
+    }
+
+    pub(crate) fn of(mut self, kind: Kind, namespace: &str, name: &str) -> Self {
+        self.object = Some(Origin::new(kind.name(), namespace, name));
+        self
+    }
+
+    /// The error as a finding, with Istio's code for schema errors.
+    pub fn diagnostic(&self) -> Diagnostic {
+        Diagnostic {
+            code: "IST0106".into(),
+            severity: Severity::Error,
+            object: self.object.clone(),
+            field: self.field.clone(),
+            message: self.message.clone(),
+            fix: None,
+            location: self.location.clone(),
+        }
+    }
+}
+
+/// What a document gives.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// The object; `None` for a kind that a mesh does not read.
+    pub object: Option<Object>,
+    /// Where it begins.
+    pub location: Location,
+    /// Deprecations and other findings that do not refuse it.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Reads a file's text. `file` is only for messages. Objects of namespaced kinds without a namespace get `default`.
+pub fn parse_yaml(text: &str, file: &str) -> Vec<Result<Parsed, ParseError>> {
+    let whole = |message: String| {
+        let location = Location { file: file.to_owned(), line: 1, column: 0 };
+        vec![Err(ParseError { location: Some(location), ..ParseError::new(message) })]
+    };
+    if text.len() > FILE_BYTES_MAX {
+        return whole(format!("{} bytes are more than {FILE_BYTES_MAX}", text.len()));
+    }
+    let documents = split(text);
+    if documents.len() > DOCUMENTS_MAX {
+        return whole(format!("{} documents are more than {DOCUMENTS_MAX}", documents.len()));
+    }
+    documents.into_iter().flat_map(|(line, document)| read_document(document, file, line)).collect()
+}
+
+// Documents with the number of lines before each. `---` at the start of a line always separates: YAML allows it in no
+// scalar.
+fn split(text: &str) -> Vec<(u64, &str)> {
+    let mut documents = Vec::new();
+    let (mut start, mut start_line, mut offset, mut line) = (0, 0, 0, 0);
+    for one in text.split_inclusive('\n') {
+        let is_marker = one.starts_with("---") && one[3..].chars().next().is_none_or(char::is_whitespace);
+        if is_marker {
+            documents.push((start_line, &text[start..offset]));
+            // The rest of the marker's line may hold a comment or a value; it stays with the new document.
+            (start, start_line) = (offset + 3, line);
+        }
+        offset += one.len();
+        line += 1;
+    }
+    documents.push((start_line, &text[start..]));
+    documents
+}
+
+fn read_document(text: &str, file: &str, lines_before: u64) -> Vec<Result<Parsed, ParseError>> {
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        return Vec::new();
+    }
+    let at = |line: u64, column: u64| Location { file: file.to_owned(), line: lines_before + line.max(1), column };
+    let node: Spanned<Node> = match serde_saphyr::from_str(text) {
+        Ok(node) => node,
+        Err(error) => {
+            let place = error.location().map_or_else(|| at(1, 0), |place| at(place.line(), place.column()));
+            let message = plain_message(&error);
+            return vec![Err(ParseError { location: Some(place), ..ParseError::new(message) })];
+        }
+    };
+    let mut places = Places::default();
+    let value = node.value.place(String::new(), &mut places);
+    if value.is_null() {
+        return Vec::new();
+    }
+    let first_line = at(node.referenced.line(), 0);
+    let is_list = value.get("kind").and_then(Value::as_str) == Some("List");
+    let items = match value {
+        Value::Object(mut list) if is_list => match list.remove("items") {
+            Some(Value::Array(items)) => items.into_iter().enumerate().map(|(i, item)| (format!("items[{i}]."), item)).collect(),
+            _ => Vec::new(),
+        },
+        value => vec![(String::new(), value)],
+    };
+    let locate = |prefix: &str, field: &str| match places.find(&format!("{prefix}{field}")) {
+        Some((line, column)) => at(line, column),
+        None => first_line.clone(),
+    };
+    items.into_iter().flat_map(|(prefix, item)| read_object(item, &|field| locate(&prefix, field))).collect()
+}
+
+// The error's sentence without the excerpt that some of them draw below it.
+fn plain_message(error: &serde_saphyr::Error) -> String {
+    let text = error.to_string();
+    format!("not valid YAML: {}", text.lines().next().unwrap_or_default().trim())
+}
+
+fn read_object(mut value: Value, locate: &dyn Fn(&str) -> Location) -> Vec<Result<Parsed, ParseError>> {
+    let at = |error: ParseError| {
+        let location = locate(&error.field);
+        Err(ParseError { location: Some(location), ..error })
+    };
+    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (api_version, kind_name) = (text("apiVersion"), text("kind"));
+    if api_version.is_empty() || kind_name.is_empty() {
+        return vec![at(ParseError::new("not an object: apiVersion and kind are required"))];
+    }
+    let Some(kind) = Kind::of(api_version, kind_name) else {
+        return vec![unread(api_version, kind_name, &value, locate)];
+    };
+    let metadata = value.get("metadata").cloned().unwrap_or(Value::Null);
+    let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let namespace = match metadata.get("namespace").and_then(Value::as_str) {
+        _ if kind.is_cluster_scoped() => String::new(),
+        Some(namespace) if !namespace.is_empty() => namespace.to_owned(),
+        _ => "default".to_owned(),
+    };
+    let errors = refused(kind, &mut value);
+    if !errors.is_empty() {
+        let named = |error: ParseError| at(error.of(kind, &namespace, &name));
+        return errors.into_iter().map(named).collect();
+    }
+    match Object::from_parts(kind, value) {
+        Err(error) => vec![at(error)],
+        Ok(mut object) => {
+            object.metadata_mut().namespace = namespace;
+            let located = |found: Diagnostic| {
+                let place = locate(&found.field);
+                found.at(place)
+            };
+            let (errors, notes): (Vec<_>, Vec<_>) =
+                validate::object(&object).into_iter().map(located).partition(|found| found.severity == Severity::Error);
+            if errors.is_empty() {
+                return vec![Ok(Parsed { object: Some(object), location: locate(""), diagnostics: notes })];
+            }
+            errors.into_iter().map(|found| Err(found.into())).collect()
+        }
+    }
+}
+
+impl From<Diagnostic> for ParseError {
+    fn from(found: Diagnostic) -> Self {
+        let Diagnostic { code: _, severity: _, object, field, message, fix, location } = found;
+        let message = fix.map_or(message.clone(), |fix| format!("{message}; {fix}"));
+        Self { location, object, field, message }
+    }
+}
+
+fn unread(api_version: &str, kind: &str, value: &Value, locate: &dyn Fn(&str) -> Location) -> Result<Parsed, ParseError> {
+    let metadata = &value["metadata"];
+    let text = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
+    let origin = Origin::new(kind, text("namespace"), text("name"));
+    let message = format!("{api_version} {kind} is not a kind that routes traffic; skipped");
+    let note = Diagnostic::new("SLU0001", Severity::Info, origin, "", message).at(locate(""));
+    Ok(Parsed { object: None, location: locate(""), diagnostics: vec![note] })
+}
+
+// What an API server with strict field validation would refuse.
+fn refused(kind: Kind, value: &mut Value) -> Vec<ParseError> {
+    if !kind.is_istio() {
+        return Vec::new();
+    }
+    let known = ["apiVersion", "kind", "metadata", "spec", "status"];
+    let top = value.as_object().into_iter().flat_map(Map::keys).filter(|key| !known.contains(&key.as_str()));
+    let mut errors: Vec<ParseError> =
+        top.map(|key| ParseError::new("unknown field at the top level").at_field(key)).collect();
+    if let Some(spec) = value.get_mut("spec") {
+        schema::canonicalize(kind, spec);
+        let found = schema::check(kind, spec).into_iter();
+        errors.extend(found.map(|found| ParseError::new(found.message).at_field(&found.path)));
+    }
+    errors
+}
+
+/// Where each field stands: `spec.http[0]` to line and column.
+#[derive(Default)]
+struct Places(std::collections::HashMap<String, (u64, u64)>);
+
+impl Places {
+    // The place of the field, or of the nearest field above it.
+    fn find(&self, field: &str) -> Option<(u64, u64)> {
+        let mut path = field.trim_end_matches('.');
+        loop {
+            if let Some(place) = self.0.get(path) {
+                return Some(*place);
+            }
+            path = &path[..path.rfind(['.', '['])?];
+        }
+    }
+}
+
+/// A YAML node that still knows where its parts stand.
+enum Node {
+    Scalar(Value),
+    List(Vec<Spanned<Node>>),
+    Mapping(Vec<(Spanned<String>, Spanned<Node>)>),
+}
+
+impl Node {
+    fn place(self, path: String, places: &mut Places) -> Value {
+        match self {
+            Node::Scalar(value) => value,
+            Node::List(items) => {
+                let read = |(index, item): (usize, Spanned<Node>)| {
+                    let path = format!("{path}[{index}]");
+                    places.0.insert(path.clone(), (item.referenced.line(), item.referenced.column()));
+                    item.value.place(path, places)
+                };
+                Value::Array(items.into_iter().enumerate().map(read).collect())
+            }
+            Node::Mapping(entries) => {
+                let mut fields = Map::new();
+                for (key, value) in entries {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    let inner = format!("{path}{dot}{}", key.value);
+                    places.0.insert(inner.clone(), (key.referenced.line(), key.referenced.column()));
+                    fields.insert(key.value, value.value.place(inner, places));
+                }
+                Value::Object(fields)
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Scalar(Value::Bool(value)))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        Ok(Node::Scalar(Number::from_f64(value).map_or(Value::Null, Value::Number)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Scalar(Value::Null))
+    }
+
+    fn visit_none<E>(self) -> Result<Node, E> {
+        Ok(Node::Scalar(Value::Null))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        Node::deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Node::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
+        let mut mapping = Vec::new();
+        while let Some(entry) = entries.next_entry()? {
+            mapping.push(entry);
+        }
+        Ok(Node::Mapping(mapping))
+    }
+}
