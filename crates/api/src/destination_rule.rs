@@ -13,7 +13,7 @@ use crate::{TrafficPolicy, lenient};
 pub struct DestinationRuleSpec {
     /// The service host, or a wildcard.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub host: String,
     /// For all of the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,7 @@ pub struct DestinationRuleSpec {
 pub struct Subset {
     /// Its name, a DNS label.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub name: String,
     /// Labels its workloads carry.
     #[serde(default)]
@@ -51,5 +51,36 @@ pub struct Subset {
 pub struct SelectedBy {
     /// All must be carried.
     #[serde(default)]
+    #[schemars(with = "MatchLabels")]
     pub match_labels: Labels,
+}
+
+/// Schema of a DestinationRule's selector: no wildcards, no empty keys.
+pub struct MatchLabels;
+
+impl JsonSchema for MatchLabels {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "MatchLabels".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "object",
+            "maxProperties": 4096,
+            "additionalProperties": {
+                "type": "string", "maxLength": 63,
+                "x-kubernetes-validations": [
+                    {"message": "wildcard not allowed in label value match", "rule": "!self.contains('*')"}
+                ]
+            },
+            "x-kubernetes-validations": [
+                {"message": "wildcard not allowed in label key match", "rule": "self.all(key, !key.contains('*'))"},
+                {"message": "key must not be empty", "rule": "self.all(key, key.size() != 0)"}
+            ]
+        })
+    }
 }

@@ -25,14 +25,14 @@ pub struct GatewaySpec {
 pub struct Server {
     /// Which port and protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub port: Option<Port>,
     /// Address or unix socket, all addresses when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bind: Option<String>,
     /// `[namespace/]host`, which VirtualServices may attach.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub hosts: Vec<String>,
     /// TLS on this port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,15 +51,15 @@ pub struct Server {
 pub struct Port {
     /// 1 to 65535.
     #[serde(default, deserialize_with = "lenient::number")]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub number: u32,
     /// HTTP, HTTPS, GRPC, GRPC-WEB, HTTP2, MONGO, TCP, TLS.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub protocol: String,
     /// Unique within the Gateway.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub name: String,
     /// Refused by Istio's validation.
     #[serde(default, deserialize_with = "lenient::u32", skip_serializing_if = "Option::is_none")]
@@ -75,7 +75,7 @@ pub struct Port {
     {"message": "only one of credentialName or credentialNames can be set",
      "rule": "(has(self.credentialName) ? 1 : 0) + (has(self.credentialNames) ? 1 : 0) <= 1"},
     {"message": "only one of credentialName or tlsCertificates can be set",
-     "rule": "(has(self.credentialName) ? 1 : 0) + (has(self.tlsCertificates) ? 1 : 0) <= 1"}
+     "rule": "(has(self.credentialNames) ? 1 : 0) + (has(self.tlsCertificates) ? 1 : 0) <= 1"}
 ]))]
 pub struct ServerTls {
     /// Answer plaintext with 301 to https.

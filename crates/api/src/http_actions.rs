@@ -41,7 +41,7 @@ pub struct HttpRedirect {
 pub struct DirectResponse {
     /// 200 to 599.
     #[serde(default, deserialize_with = "lenient::number")]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub status: u32,
     /// The body, at most 1 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]

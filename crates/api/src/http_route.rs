@@ -120,7 +120,7 @@ pub struct HttpMatchRequest {
 pub struct HttpRouteDestination {
     /// Where to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub destination: Option<Destination>,
     /// Share of the sum of weights; ignored for a single destination.
     #[serde(default, deserialize_with = "lenient::i32", skip_serializing_if = "Option::is_none")]
@@ -136,7 +136,7 @@ pub struct HttpRouteDestination {
 pub struct Destination {
     /// Service host; short names resolve in the rule's namespace.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub host: String,
     /// Subset of a DestinationRule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -170,7 +170,7 @@ pub struct Percent {
 pub struct MirrorPolicy {
     /// Where the copy goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub destination: Option<Destination>,
     /// Share of requests; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -38,7 +38,7 @@ pub struct LoadBalancer {
 pub struct Warmup {
     /// How long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub duration: Option<Duration>,
     /// Share at the start, 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,7 +84,7 @@ pub struct ConsistentHash {
 pub struct HttpCookie {
     /// Its name.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub name: String,
     /// Its path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,7 +103,7 @@ pub struct HttpCookie {
 pub struct CookieAttribute {
     /// Its name.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub name: String,
     /// Its value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,9 +180,9 @@ pub struct ZoneAwareSetting {
     #[schemars(extend("x-sluice-nullable" = true))]
     pub enabled: Option<bool>,
     /// 6.
-    #[serde(default, deserialize_with = "lenient::u32", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "lenient::u64", skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-sluice-nullable" = true), range(min = 1))]
-    pub min_cluster_size: Option<u32>,
+    pub min_cluster_size: Option<u64>,
     /// Where to when a region fails.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub failover: Vec<Failover>,

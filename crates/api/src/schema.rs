@@ -32,6 +32,10 @@ pub fn of(kind: Kind) -> Option<&'static Value> {
     SCHEMAS.get_or_init(make).get(&kind)
 }
 
+// Marks a field that the schema requires. schemars' own `required` does not work for a field that serde may default,
+// and serde defaults all of them: one bad object must not stop a reader (X04).
+const REQUIRED: &str = "x-sluice-required";
+
 fn structural<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
@@ -57,7 +61,13 @@ fn shape(schema: &mut Value) {
         if let Some(percent) = properties.get("mirrorPercent").cloned() {
             properties.insert("mirror_percent".into(), percent);
         }
+        let is_marked = |field: &mut Value| field.as_object_mut().is_some_and(|field| field.remove(REQUIRED).is_some());
+        let required: Vec<Value> =
+            properties.iter_mut().filter_map(|(name, field)| is_marked(field).then(|| json!(name))).collect();
         properties.values_mut().for_each(shape);
+        if !required.is_empty() {
+            fields.insert("required".into(), Value::Array(required));
+        }
     }
     for key in ["items", "additionalProperties"] {
         if let Some(inner) = fields.get_mut(key) {

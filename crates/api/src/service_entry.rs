@@ -21,7 +21,7 @@ use crate::{lenient, WorkloadEntrySpec, WorkloadSelector};
 pub struct ServiceEntrySpec {
     /// Hosts; wildcards allowed, never `*`.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(required, with = "Hosts")]
+    #[schemars(extend("x-sluice-required" = true), with = "Hosts")]
     pub hosts: Vec<String>,
     /// Virtual addresses or ranges.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
@@ -58,7 +58,7 @@ pub struct ServiceEntrySpec {
 pub struct ServicePort {
     /// 1 to 65535.
     #[serde(default, deserialize_with = "lenient::number")]
-    #[schemars(required, extend("x-kubernetes-validations" = [{"message": "port must be between 1-65535", "rule": "0 < self && self <= 65535"}]))]
+    #[schemars(extend("x-sluice-required" = true), extend("x-kubernetes-validations" = [{"message": "port must be between 1-65535", "rule": "0 < self && self <= 65535"}]))]
     pub number: u32,
     /// As X41; detected when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,7 +66,7 @@ pub struct ServicePort {
     pub protocol: Option<String>,
     /// Unique.
     #[serde(default)]
-    #[schemars(required, length(max = 256))]
+    #[schemars(extend("x-sluice-required" = true), length(max = 256))]
     pub name: String,
     /// The endpoints' port; number when absent.
     #[serde(default, deserialize_with = "lenient::u32", skip_serializing_if = "Option::is_none")]

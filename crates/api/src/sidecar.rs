@@ -32,7 +32,7 @@ pub struct SidecarSpec {
 pub struct IngressListener {
     /// Which port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub port: Option<SidecarPort>,
     /// Address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,7 +66,7 @@ pub struct EgressListener {
     pub capture_mode: Option<CaptureMode>,
     /// `namespace/host`.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub hosts: Vec<String>,
 }
 
@@ -106,7 +106,7 @@ pub struct OutboundTrafficPolicy {
 pub struct EgressProxy {
     /// Service.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub host: String,
     /// Subset.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -248,11 +248,11 @@ pub struct Tunnel {
     pub protocol: Option<String>,
     /// Where the tunnel ends.
     #[serde(default)]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub target_host: String,
     /// Its port.
     #[serde(default, deserialize_with = "lenient::number")]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub target_port: u32,
 }
 

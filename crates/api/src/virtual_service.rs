@@ -37,7 +37,7 @@ pub struct VirtualServiceSpec {
 pub struct TlsRoute {
     /// Alternatives; required.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty", rename = "match")]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub r#match: Vec<TlsMatch>,
     /// Where to.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
@@ -50,7 +50,7 @@ pub struct TlsRoute {
 pub struct TlsMatch {
     /// SNI, exact or `*.x`.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub sni_hosts: Vec<String>,
     /// Destination ranges.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
@@ -111,7 +111,7 @@ pub struct TcpMatch {
 pub struct RouteDestination {
     /// Where to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub destination: Option<Destination>,
     /// Share of the sum of weights.
     #[serde(default, deserialize_with = "lenient::i32", skip_serializing_if = "Option::is_none")]

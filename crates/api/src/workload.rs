@@ -67,7 +67,7 @@ pub struct WorkloadEntrySpec {
 pub struct WorkloadTemplate {
     /// IP, host name or unix socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 256), extend("x-kubernetes-validations" = [{"message": "UDS must be an absolute path or abstract socket", "rule": "self.startsWith('unix://') ? (self.substring(7, 8) == '/' || self.substring(7, 8) == '@') : true"}, {"message": "UDS may not be a dir", "rule": "self.startsWith('unix://') ? !self.endsWith('/') : true"}]))]
     pub address: Option<String>,
     /// Port name to number.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "lenient::u32_map")]
@@ -103,7 +103,7 @@ pub struct WorkloadGroupSpec {
     pub metadata: Option<GroupMetadata>,
     /// Their spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
+    #[schemars(extend("x-sluice-required" = true))]
     pub template: Option<WorkloadTemplate>,
     /// How health is found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -172,7 +172,7 @@ pub struct HttpProbe {
     pub path: Option<String>,
     /// Port.
     #[serde(default, deserialize_with = "lenient::number")]
-    #[schemars(required, extend("x-kubernetes-validations" = [{"message": "port must be between 1-65535", "rule": "0 < self && self <= 65535"}]))]
+    #[schemars(extend("x-sluice-required" = true), extend("x-kubernetes-validations" = [{"message": "port must be between 1-65535", "rule": "0 < self && self <= 65535"}]))]
     pub port: u32,
     /// Host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -208,7 +208,7 @@ pub struct TcpProbe {
     pub host: Option<String>,
     /// Port.
     #[serde(default, deserialize_with = "lenient::number")]
-    #[schemars(required, extend("x-kubernetes-validations" = [{"message": "port must be between 1-65535", "rule": "0 < self && self <= 65535"}]))]
+    #[schemars(extend("x-sluice-required" = true), extend("x-kubernetes-validations" = [{"message": "port must be between 1-65535", "rule": "0 < self && self <= 65535"}]))]
     pub port: u32,
 }
 
@@ -218,7 +218,7 @@ pub struct TcpProbe {
 pub struct ExecProbe {
     /// Command and arguments.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(required, inner(length(min = 1)))]
+    #[schemars(extend("x-sluice-required" = true), inner(length(min = 1)))]
     pub command: Vec<String>,
 }
 
