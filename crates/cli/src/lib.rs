@@ -1,1 +1,16 @@
-//! sluicectl: what is running where, and why.
+//! `sluicectl`: what is running where. istioctl's spelling and columns, over plain HTTP.
+//!
+//! In: a control plane's or a proxy's address, or a saved dump. Out: tables as istioctl prints them, or JSON and YAML.
+//! It knows Envoy's `config_dump` form and the control plane's `/debug/syncz`, and no other part of this workspace.
+
+pub mod args;
+pub mod cluster;
+pub mod dump;
+pub mod endpoint;
+pub mod fetch;
+pub mod listener;
+pub mod output;
+pub mod route;
+pub mod run;
+pub mod status;
+pub mod table;
