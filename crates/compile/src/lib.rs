@@ -1,1 +1,52 @@
-//! World and scope in, snapshot and diagnostics out. Pure.
+//! Compile: Istio objects and Kubernetes objects in, what each proxy obeys out. Pure: no clock, no socket, no randomness.
+//!
+//! The way of an object: a front end (`virtual_service`, `traffic_policy`, `service_entry`, `kubernetes`, `server`, `sidecar`)
+//! lowers it by itself when it is applied; `world` keeps the result with a fingerprint. For a proxy, `compiler` finds its class and
+//! gathers what that class sees; the back ends (`cluster`, `endpoints`, `route`, `virtual_host`, `route_table`, `outbound`, `inbound`,
+//! `gateway`) compute from gathered inputs and nothing else, behind memos keyed by those inputs.
+
+mod class;
+mod cluster;
+mod compiler;
+mod destination_rule;
+mod diagnose;
+mod endpoints;
+mod explicit;
+mod gateway;
+mod gateway_name;
+mod inbound;
+mod intent;
+mod kubernetes;
+mod listener;
+mod matches;
+mod memo;
+pub mod mesh;
+mod notes;
+mod outbound;
+mod passthrough;
+mod piece;
+mod policy;
+mod retry;
+mod route;
+mod route_table;
+pub mod scope;
+mod selection;
+mod server;
+mod service;
+mod service_entry;
+mod shared;
+mod sidecar;
+mod sidecar_routes;
+mod timeout;
+mod traffic_policy;
+mod virtual_host;
+mod virtual_service;
+mod visibility;
+mod weight;
+mod workload;
+pub mod world;
+
+pub use compiler::{Compiled, Compiler, Layer};
+pub use mesh::{MeshConfig, OutboundTrafficPolicy};
+pub use scope::{Interception, Role, Scope, ScopeError};
+pub use world::{Dirty, World};

@@ -1,0 +1,113 @@
+//! Classes: proxies that get the same shared layer. What tells proxies apart beyond their class is in their own layer.
+//!
+//! In: a proxy and the world. Out: a small key. A label counts only when some object of the world looks at it, so that pods of
+//! different Deployments share a class.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use words::{Fingerprint, Labels};
+
+use crate::mesh::OutboundTrafficPolicy;
+use crate::scope::{Interception, Role, Scope};
+use crate::sidecar::Sidecar;
+use crate::world::World;
+
+/// What tells classes of proxies apart.
+#[derive(Clone, Debug)]
+pub(crate) struct Class {
+    /// Sidecar or gateway.
+    pub(crate) role: Role,
+    /// The proxies' namespace.
+    pub(crate) namespace: Arc<str>,
+    /// Labels that something looks at; all of them for gateways.
+    pub(crate) labels: Labels,
+    /// The Sidecar that counts for them.
+    pub(crate) sidecar: Option<Arc<Sidecar>>,
+    /// Traffic is captured, so the dialled address is known.
+    pub(crate) captured: bool,
+    /// They offer an explicit proxy.
+    pub(crate) explicit: bool,
+    /// They have IPv6 addresses only.
+    pub(crate) v6: bool,
+    /// Their node, when some service is local to nodes.
+    pub(crate) node: Option<String>,
+    /// Where gateway listeners are bound, when not at every address.
+    pub(crate) bind_ip: Option<IpAddr>,
+}
+
+impl Class {
+    /// The class of a proxy. `labels` are those of its pod, `looked_at` the keys that objects look at.
+    pub(crate) fn of(
+        scope: &Scope,
+        labels: &Labels,
+        world: &World,
+        looked_at: &BTreeSet<String>,
+        any_local: bool,
+    ) -> Self {
+        let gateway = scope.role == Role::Gateway;
+        let counted = labels.iter().filter(|(key, _)| gateway || looked_at.contains(*key));
+        let explicit = !gateway && scope.outbound_address.is_some();
+        Self {
+            role: scope.role,
+            namespace: scope.namespace.as_str().into(),
+            labels: counted.map(|(key, value)| (key.clone(), value.clone())).collect(),
+            // Gateways ignore Sidecars (SC17).
+            sidecar: (!gateway).then(|| sidecar_of(world, &scope.namespace, labels)).flatten(),
+            captured: !gateway && scope.interception != Interception::None,
+            explicit,
+            v6: scope.ips.iter().all(IpAddr::is_ipv6),
+            node: any_local.then(|| scope.node_name.clone()),
+            bind_ip: scope.bind_ip.filter(|_| gateway),
+        }
+    }
+
+    /// The key.
+    pub(crate) fn print(&self) -> Fingerprint {
+        let Self { role, namespace, labels, sidecar, captured, explicit, v6, node, bind_ip } = self;
+        let sidecar = sidecar.as_ref().map(|sidecar| &sidecar.origin);
+        Fingerprint::of(&(role, namespace, labels, sidecar, captured, explicit, v6, node, bind_ip))
+    }
+
+    /// What becomes of unknown destinations.
+    pub(crate) fn policy(&self, world: &World) -> OutboundTrafficPolicy {
+        let own = self.sidecar.as_ref().and_then(|sidecar| sidecar.outbound_traffic_policy);
+        own.unwrap_or(world.mesh().outbound_traffic_policy)
+    }
+
+    /// The proxy sees the addresses that clients dial and nothing reaches it otherwise, so it may follow them (SE31).
+    pub(crate) fn dialled(&self) -> bool {
+        self.captured && !self.explicit
+    }
+}
+
+/// One with a selector beats one without, each the oldest; then the root namespace's default (X35, SC01).
+fn sidecar_of(world: &World, namespace: &str, labels: &Labels) -> Option<Arc<Sidecar>> {
+    let mut best: Option<&Arc<Sidecar>> = None;
+    let root = world.mesh().root_namespace.as_str();
+    for sidecar in world.sidecars() {
+        let fits = match (&sidecar.selector, &*sidecar.origin.namespace == namespace) {
+            (Some(selector), own) => own && words::labels_select(selector, labels),
+            (None, own) => own || &*sidecar.origin.namespace == root,
+        };
+        let rank = |one: &Sidecar| (one.selector.is_none(), &*one.origin.namespace != namespace, one.age.clone());
+        if fits && best.is_none_or(|best| rank(sidecar) < rank(best)) {
+            best = Some(sidecar);
+        }
+    }
+    best.cloned()
+}
+
+/// The label keys that any object looks at on a sidecar (VS21, DR06, SC01).
+pub(crate) fn looked_at(world: &World) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    for routing in world.routings() {
+        let blocks = routing.http.iter().flat_map(|rule| &rule.matches);
+        keys.extend(blocks.flat_map(|block| block.filter.source_labels.keys().cloned()));
+    }
+    let rules = world.rules().filter_map(|rule| rule.selector.as_ref());
+    let sidecars = world.sidecars().filter_map(|sidecar| sidecar.selector.as_ref());
+    keys.extend(rules.chain(sidecars).flat_map(|selector| selector.keys().cloned()));
+    keys
+}

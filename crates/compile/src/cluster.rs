@@ -1,0 +1,210 @@
+//! Clusters: one per service port, and one per subset (X50, DR07 to DR41).
+//!
+//! In: a service, the DestinationRule that a client obeys for it, the mesh's settings. Out: clusters, and which endpoints each
+//! wants by EDS. Knows no routes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{
+    BLACKHOLE_CLUSTER, Cluster, Discovery, Endpoints, INBOUND_PASSTHROUGH_CLUSTER, Lb, Name, PASSTHROUGH_CLUSTER,
+    ServiceMeta, Thresholds, UpstreamProtocol,
+};
+use words::{Fingerprint, Labels, Protocol};
+
+use crate::destination_rule::Merged;
+use crate::endpoints;
+use crate::mesh::MeshConfig;
+use crate::policy::{Balance, Blocks, Pool, effective};
+use crate::service::{Port, Resolution, Service};
+
+/// Unused upstream connections of pass-through clusters are closed after this (DP08).
+const PASSTHROUGH_IDLE: Duration = Duration::from_secs(300);
+
+/// `outbound|<port>|<subset>|<host>` (X50).
+pub(crate) fn name(port: u16, subset: &str, host: &str) -> Name {
+    format!("outbound|{port}|{subset}|{host}").into()
+}
+
+/// What decides about the clusters of a service. Nothing else is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inputs<'a> {
+    /// The service.
+    pub(crate) service: &'a Arc<Service>,
+    /// Its content.
+    pub(crate) service_print: Fingerprint,
+    /// What the client obeys for it.
+    pub(crate) rule: Option<&'a Arc<Merged>>,
+    /// Mesh-wide settings.
+    pub(crate) mesh: &'a MeshConfig,
+    /// Their content.
+    pub(crate) mesh_print: Fingerprint,
+    /// Clients dial pods of headless services themselves and the proxy sees the address they dialled (SE31).
+    pub(crate) dialled: bool,
+}
+
+/// A cluster's wish for endpoints.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Wish {
+    /// The cluster.
+    pub(crate) cluster: Name,
+    /// The service port.
+    pub(crate) port: Port,
+    /// Labels of the subset.
+    pub(crate) labels: Labels,
+}
+
+impl Inputs<'_> {
+    /// The memo key.
+    pub(crate) fn print(&self) -> Fingerprint {
+        let Self { service: _, service_print, rule, mesh: _, mesh_print, dialled } = self;
+        Fingerprint::of(&(service_print, rule.map(|rule| rule.print), mesh_print, dialled))
+    }
+
+    /// The clusters of every port and subset, and their wishes.
+    pub(crate) fn compute(&self) -> (Vec<Cluster>, Vec<Wish>) {
+        let mut clusters = Vec::new();
+        let mut wishes = Vec::new();
+        let subsets = self.rule.map(|rule| rule.subsets.as_slice()).unwrap_or_default();
+        let all_endpoints = Labels::new();
+        for port in &self.service.ports {
+            let policy = self.rule.and_then(|rule| rule.policy.as_ref());
+            let whole = ("", &all_endpoints, effective(policy, None, port.number));
+            let parts = subsets.iter().filter(|subset| !subset.name.is_empty()).map(|subset| {
+                (subset.name.as_str(), &subset.labels, effective(policy, subset.policy.as_ref(), port.number))
+            });
+            for (subset, labels, blocks) in std::iter::once(whole).chain(parts) {
+                let Some(cluster) = self.cluster(port, subset, labels, &blocks) else { continue };
+                if matches!(cluster.discovery, Discovery::Eds(_)) {
+                    let wish = Wish { cluster: cluster.name.clone(), port: port.clone(), labels: labels.clone() };
+                    wishes.push(wish);
+                }
+                clusters.push(cluster);
+            }
+        }
+        (clusters, wishes)
+    }
+
+    /// One cluster; `None` when there is nothing to resolve (SE18).
+    fn cluster(&self, port: &Port, subset: &str, labels: &Labels, blocks: &Blocks) -> Option<Cluster> {
+        let name = name(port.number, subset, &self.service.host);
+        let resolution = match self.service.resolution {
+            _ if blocks.balance == Some(Balance::Passthrough) => Resolution::OriginalDst,
+            Resolution::Headless if self.dialled => Resolution::OriginalDst,
+            Resolution::Headless => Resolution::Endpoints,
+            other => other,
+        };
+        let discovery = match resolution {
+            Resolution::Endpoints | Resolution::Headless => Discovery::Eds(name.clone()),
+            Resolution::OriginalDst => Discovery::OriginalDst,
+            Resolution::Dns => Discovery::StrictDns(endpoints::to_resolve(self.service, port, labels, &name)?),
+            Resolution::DnsRoundRobin => {
+                let mut all = endpoints::to_resolve(self.service, port, labels, &name)?;
+                all.localities.truncate(1);
+                all.localities.iter_mut().for_each(|locality| locality.endpoints.truncate(1));
+                Discovery::LogicalDns(all)
+            }
+        };
+        let mut cluster = bare(name, discovery, self.mesh.connect_timeout);
+        cluster.protocol = protocol(port.protocol, blocks.pool.as_ref());
+        if cluster.discovery != Discovery::OriginalDst {
+            cluster.lb = match blocks.balance {
+                None | Some(Balance::LeastRequest | Balance::Passthrough) => Lb::LeastRequest,
+                Some(Balance::RoundRobin) => Lb::RoundRobin,
+                Some(Balance::Random) => Lb::Random,
+            };
+        }
+        if let Some(pool) = &blocks.pool {
+            obey(pool, &mut cluster);
+        }
+        cluster.service = Some(self.meta(subset, port.number));
+        cluster.origin = self.rule.map(|rule| rule.origin.clone());
+        Some(cluster)
+    }
+
+    fn meta(&self, subset: &str, port: u16) -> ServiceMeta {
+        ServiceMeta {
+            host: self.service.host.to_string(),
+            name: self.service.name.clone(),
+            namespace: self.service.namespace.to_string(),
+            subset: subset.to_owned(),
+            port,
+        }
+    }
+}
+
+/// What is spoken upstream (DR40, DR41, X43).
+fn protocol(protocol: Protocol, pool: Option<&Pool>) -> UpstreamProtocol {
+    match pool {
+        Some(pool) if pool.use_client_protocol => UpstreamProtocol::SameAsDownstream,
+        _ if protocol.is_http2() => UpstreamProtocol::Http2,
+        Some(pool) if pool.h2_upgrade => UpstreamProtocol::Http2,
+        _ if protocol == Protocol::Auto => UpstreamProtocol::SameAsDownstream,
+        _ => UpstreamProtocol::Http1,
+    }
+}
+
+/// Puts the bounds of a connection pool on a cluster (DR30 to DR39).
+pub(crate) fn obey(pool: &Pool, cluster: &mut Cluster) {
+    let Thresholds { max_connections, max_pending_requests, max_requests, max_retries } = &mut cluster.thresholds;
+    for (bound, said) in [
+        (max_connections, pool.max_connections),
+        (max_pending_requests, pool.max_pending_requests),
+        (max_requests, pool.max_requests),
+        (max_retries, pool.max_retries),
+    ] {
+        *bound = said.unwrap_or(*bound);
+    }
+    cluster.connect_timeout = pool.connect_timeout.unwrap_or(cluster.connect_timeout);
+    // The TCP bound counts for HTTP only when the HTTP one is not said; its 0 is for TCP (DR34).
+    let tcp = pool.tcp_idle_timeout.filter(|timeout| !timeout.is_zero());
+    cluster.idle_timeout = pool.http_idle_timeout.or(tcp).or(cluster.idle_timeout);
+    cluster.max_requests_per_connection = pool.max_requests_per_connection;
+    cluster.tcp_keepalive = pool.tcp_keepalive;
+}
+
+/// A cluster with defaults. One that follows the dialled address balances nothing.
+pub(crate) fn bare(name: Name, discovery: Discovery, connect_timeout: Duration) -> Cluster {
+    let lb = match discovery {
+        Discovery::OriginalDst => Lb::ClusterProvided,
+        _ => Lb::LeastRequest,
+    };
+    Cluster {
+        name,
+        discovery,
+        lb,
+        connect_timeout,
+        protocol: UpstreamProtocol::Http1,
+        idle_timeout: None,
+        max_requests_per_connection: None,
+        tcp_keepalive: None,
+        thresholds: Thresholds::default(),
+        source_address: None,
+        service: None,
+        origin: None,
+    }
+}
+
+/// Where unknown destinations go: wherever they were dialled.
+pub(crate) fn passthrough(mesh: &MeshConfig) -> Cluster {
+    Cluster {
+        protocol: UpstreamProtocol::SameAsDownstream,
+        idle_timeout: Some(PASSTHROUGH_IDLE),
+        ..bare(PASSTHROUGH_CLUSTER.into(), Discovery::OriginalDst, mesh.connect_timeout)
+    }
+}
+
+/// The same for inbound connections to ports of no Service.
+pub(crate) fn inbound_passthrough(mesh: &MeshConfig) -> Cluster {
+    Cluster {
+        protocol: UpstreamProtocol::SameAsDownstream,
+        source_address: Some(crate::inbound::SOURCE_ADDRESS),
+        ..bare(INBOUND_PASSTHROUGH_CLUSTER.into(), Discovery::OriginalDst, mesh.connect_timeout)
+    }
+}
+
+/// Nowhere.
+pub(crate) fn blackhole(mesh: &MeshConfig) -> Cluster {
+    let none = Endpoints { cluster: BLACKHOLE_CLUSTER.into(), localities: Vec::new() };
+    bare(BLACKHOLE_CLUSTER.into(), Discovery::Static(none), mesh.connect_timeout)
+}

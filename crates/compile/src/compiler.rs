@@ -1,0 +1,165 @@
+//! The compiler: for a world and a proxy, layers of configuration, made once and shared.
+//!
+//! In: [`World`] and [`Scope`]. Out: [`Compiled`]. Total: never fails, never panics on any object. What it keeps between calls
+//! (pieces per class, units in memos) is found by fingerprints of inputs, so it can only be what computing anew would give.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use config::Snapshot;
+use rustc_hash::FxHashMap;
+use words::{Diagnostic, Fingerprint, Labels};
+
+use crate::class::{self, Class};
+use crate::destination_rule::Rules;
+use crate::intent::Routing;
+use crate::memo::ROUNDS_KEPT;
+use crate::piece::{Piece, refresh};
+use crate::scope::{Role, Scope};
+use crate::service::Registry;
+use crate::shared::{Shared, Units};
+use crate::workload::Own;
+use crate::world::{Prints, World};
+
+/// What a proxy obeys, in layers; names never stand in two of them.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The class's layer first, then the workload's own. The same `Arc` as long as nothing in it changes.
+    pub layers: Vec<Arc<Layer>>,
+}
+
+/// A part of a proxy's configuration.
+#[derive(Debug, Default)]
+pub struct Layer {
+    /// Listeners, tables, clusters and endpoints.
+    pub snapshot: Snapshot,
+    /// What only shows when objects meet in one proxy (two services on one address and port).
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Compiled {
+    /// All layers as one.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut whole = Snapshot::default();
+        for layer in &self.layers {
+            whole.extend(&layer.snapshot);
+        }
+        whole
+    }
+}
+
+/// What was compiled, to be found again.
+#[derive(Debug, Default)]
+pub struct Compiler {
+    round: u64,
+    prints: Option<Prints>,
+    base: BaseSlots,
+    classes: FxHashMap<Fingerprint, Kept<Shared>>,
+    workloads: FxHashMap<Fingerprint, Kept<Own>>,
+    units: Units,
+}
+
+#[derive(Debug, Default)]
+struct Kept<T> {
+    used: u64,
+    value: T,
+}
+
+#[derive(Debug, Default)]
+struct BaseSlots {
+    registry: Option<Piece<Registry>>,
+    rules: Option<Piece<Rules>>,
+    routings: Option<Piece<Vec<Arc<Routing>>>>,
+    looked_at: Option<Piece<BTreeSet<String>>>,
+}
+
+/// What every class is made of.
+#[derive(Debug)]
+pub(crate) struct Base {
+    /// All services.
+    pub(crate) registry: Piece<Registry>,
+    /// All DestinationRules.
+    pub(crate) rules: Piece<Rules>,
+    /// All VirtualServices, oldest first.
+    pub(crate) routings: Piece<Vec<Arc<Routing>>>,
+    /// Label keys that objects look at.
+    pub(crate) looked_at: Piece<BTreeSet<String>>,
+    /// The content of each part of the world.
+    pub(crate) prints: Prints,
+}
+
+impl BaseSlots {
+    fn refresh(&mut self, world: &World, prints: Prints) -> Base {
+        let registry = refresh(&mut self.registry, prints.services, |_| {
+            let made = Registry::new(world.services());
+            let print = made.print;
+            (made, print)
+        });
+        let rules = refresh(&mut self.rules, Fingerprint::of(&(prints.rules, prints.mesh)), |_| {
+            let mut sorted: Vec<_> = world.rules().cloned().collect();
+            sorted.sort_by(|a, b| a.age.cmp(&b.age));
+            let made = Rules::new(&sorted, &world.mesh().root_namespace);
+            let print = Fingerprint::of(&(made.print, &world.mesh().root_namespace));
+            (made, print)
+        });
+        let routings = refresh(&mut self.routings, prints.routings, |_| {
+            let mut sorted: Vec<_> = world.routings().cloned().collect();
+            sorted.sort_by(|a, b| a.age.cmp(&b.age));
+            (sorted, prints.routings)
+        });
+        let keys = Fingerprint::of(&(prints.routings, prints.rules, prints.sidecars));
+        let looked_at = refresh(&mut self.looked_at, keys, |_| {
+            let made = class::looked_at(world);
+            let print = Fingerprint::of(&made);
+            (made, print)
+        });
+        Base { registry, rules, routings, looked_at, prints }
+    }
+}
+
+impl Compiler {
+    /// What a proxy obeys in a world.
+    pub fn compile(&mut self, world: &World, scope: &Scope) -> Compiled {
+        let base = self.begin(world);
+        let of_pod;
+        let labels: &Labels = match scope.labels.is_empty() {
+            false => &scope.labels,
+            true => match world.pod(&scope.namespace, &scope.name) {
+                Some(pod) => {
+                    of_pod = pod.clone();
+                    &of_pod.labels
+                }
+                None => &scope.labels,
+            },
+        };
+        let class = Class::of(scope, labels, world, &base.looked_at.value, base.registry.value.any_local);
+        let kept = self.classes.entry(class.print()).or_default();
+        kept.used = self.round;
+        let mut layers = vec![kept.value.layer(world, &base, &class, self.round, &mut self.units)];
+        if scope.role == Role::Sidecar {
+            let kept = self.workloads.entry(scope.print()).or_default();
+            kept.used = self.round;
+            layers.push(kept.value.layer(world, &base, scope, labels));
+        }
+        Compiled { layers }
+    }
+
+    /// What is to be said about the objects of a world, in the order of the objects.
+    pub fn diagnostics(&self, world: &World) -> Vec<Diagnostic> {
+        crate::diagnose::all(world)
+    }
+
+    /// Starts a round when the world is different from the last call's, and drops what nobody needs any more.
+    fn begin(&mut self, world: &World) -> Base {
+        let prints = world.prints();
+        if self.prints != Some(prints) {
+            self.prints = Some(prints);
+            self.round += 1;
+            let round = self.round;
+            self.classes.retain(|_, kept| kept.used + ROUNDS_KEPT >= round);
+            self.workloads.retain(|_, kept| kept.used + ROUNDS_KEPT >= round);
+            self.units.prune(round);
+        }
+        self.base.refresh(world, prints)
+    }
+}

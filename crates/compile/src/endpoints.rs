@@ -1,0 +1,102 @@
+//! Endpoints of a cluster: those of the service, on one port, with a subset's labels, in a fixed order.
+//!
+//! In: what `world/join.rs` joined, or what stands in a ServiceEntry. Out: [`Endpoints`]. Never looks at routes or rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use config::{Endpoint, EndpointAddress, Endpoints, Health, Locality, LocalityEndpoints, Name};
+use words::Labels;
+
+use crate::cluster::Wish;
+use crate::service::{InlineAddress, InlineEndpoint, Port, Service, Target};
+use crate::world::{Joined, JoinedEndpoint};
+
+/// The endpoints that a cluster wants by EDS. `node`: only those there (DR80).
+pub(crate) fn compute(wish: &Wish, service: &Service, joined: Option<&Joined>, node: Option<&str>) -> Endpoints {
+    let inline: Vec<JoinedEndpoint> = service.inline.iter().map(given).collect();
+    let all = joined.map(|joined| joined.endpoints.as_slice()).unwrap_or_default().iter().chain(&inline);
+    let here = all.filter(|endpoint| node.is_none_or(|node| endpoint.node == node));
+    gather(here, &wish.port, &wish.labels, wish.cluster.clone(), |address| !matches!(address, EndpointAddress::Dns(..)))
+}
+
+/// The names that a DNS cluster resolves; the host itself when none are given (SE07). `None`: nothing to resolve (SE18).
+pub(crate) fn to_resolve(service: &Service, port: &Port, labels: &Labels, cluster: &Name) -> Option<Endpoints> {
+    let inline: Vec<JoinedEndpoint> = match service.inline.is_empty() {
+        false => service.inline.iter().map(given).collect(),
+        true if words::host::is_wildcard(&service.host) => return None,
+        true => vec![given(&InlineEndpoint {
+            address: InlineAddress::parse(&service.host)?,
+            ports: BTreeMap::new(),
+            labels: Labels::new(),
+            weight: 1,
+            locality: Locality::default(),
+        })],
+    };
+    let made = gather(inline.iter(), port, labels, cluster.clone(), |_| true);
+    (!made.localities.is_empty()).then_some(made)
+}
+
+fn given(endpoint: &InlineEndpoint) -> JoinedEndpoint {
+    JoinedEndpoint {
+        address: endpoint.address.clone(),
+        ports: Arc::new(endpoint.ports.clone()),
+        ports_complete: false,
+        labels: endpoint.labels.clone(),
+        health: Health::Healthy,
+        weight: endpoint.weight,
+        locality: endpoint.locality.clone(),
+        node: String::new(),
+        workload: None,
+    }
+}
+
+fn gather<'a>(
+    all: impl Iterator<Item = &'a JoinedEndpoint>,
+    port: &Port,
+    labels: &Labels,
+    cluster: Name,
+    wanted: impl Fn(&EndpointAddress) -> bool,
+) -> Endpoints {
+    let mut by_locality: BTreeMap<&Locality, Vec<Endpoint>> = BTreeMap::new();
+    // While a slice is split or moved, an address stands in two of them for a moment.
+    let mut seen = BTreeSet::new();
+    for endpoint in all.filter(|endpoint| words::labels_select(labels, &endpoint.labels)) {
+        let Some(number) = endpoint.port(port) else { continue };
+        let address = endpoint.address.at(number);
+        if !wanted(&address) || !seen.insert(address.clone()) {
+            continue;
+        }
+        by_locality.entry(&endpoint.locality).or_default().push(Endpoint {
+            address,
+            weight: endpoint.weight,
+            health: endpoint.health,
+            workload: endpoint.workload.clone(),
+        });
+    }
+    let localities = by_locality.into_iter().map(|(locality, mut endpoints)| {
+        endpoints.sort_by(|a, b| a.address.cmp(&b.address));
+        LocalityEndpoints { locality: locality.clone(), priority: 0, weight: None, endpoints }
+    });
+    Endpoints { cluster, localities: localities.collect() }
+}
+
+/// The addresses of ready endpoints, for listeners of headless services (TR82).
+pub(crate) fn ready_addresses(joined: Option<&Joined>) -> BTreeSet<std::net::IpAddr> {
+    let all = joined.map(|joined| joined.endpoints.as_slice()).unwrap_or_default();
+    let ready = all.iter().filter(|endpoint| endpoint.health == Health::Healthy);
+    ready
+        .filter_map(|endpoint| match endpoint.address {
+            InlineAddress::Ip(ip) => Some(ip),
+            InlineAddress::Name(_) | InlineAddress::Pipe(_) => None,
+        })
+        .collect()
+}
+
+/// The number behind a port for a workload that has no slice: by the pod's named container ports.
+pub(crate) fn target_number(target: &Target, named: &BTreeMap<String, u16>) -> Option<u16> {
+    match target {
+        Target::Number(number) => Some(*number),
+        Target::Name(name) => named.get(name).copied(),
+    }
+}

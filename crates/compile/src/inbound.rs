@@ -1,0 +1,204 @@
+//! Inbound: what a sidecar does with connections to its application (DP04, VS87, DR13, SC18).
+//!
+//! In: one workload and the service ports that stand for it. Out: listeners, inline tables and clusters that no other
+//! workload shares. Never looks at VirtualServices: they act on the caller's side.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use config::{
+    BLACKHOLE_CLUSTER, ChainMatch, Cluster, Direction, Discovery, Endpoint, EndpointAddress, Endpoints, Filter,
+    FilterChain, Health, INBOUND_PASSTHROUGH_CLUSTER, Listener, ListenerFilters, Locality, LocalityEndpoints, Name,
+    Route, RouteMatch, RouteSource, RouteTable, ServiceMeta, UpstreamProtocol, VirtualHost,
+};
+use words::{Origin, Protocol};
+
+use crate::listener::{self, Side};
+use crate::mesh::MeshConfig;
+use crate::policy::Pool;
+use crate::scope::{Interception, Scope};
+use crate::{cluster, retry, route};
+
+/// Connections to the application come from here, so that capture lets them through (DP05).
+pub(crate) const SOURCE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
+
+/// What decides about the inbound side of one workload.
+#[derive(Debug)]
+pub(crate) struct Inputs<'a> {
+    /// The proxy.
+    pub(crate) scope: &'a Scope,
+    /// By the application's port.
+    pub(crate) ports: &'a BTreeMap<u16, InboundPort>,
+    /// Mesh-wide settings.
+    pub(crate) mesh: &'a MeshConfig,
+}
+
+/// A port of the application, and the service port that stands for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct InboundPort {
+    /// What it speaks.
+    pub(crate) protocol: Protocol,
+    /// The service: the oldest one when several have the port.
+    pub(crate) service: ServiceMeta,
+    /// The object.
+    pub(crate) origin: Origin,
+    /// The connection pool of the service's DestinationRule (DR13).
+    pub(crate) pool: Option<Pool>,
+}
+
+impl Inputs<'_> {
+    /// Listeners and clusters.
+    pub(crate) fn compute(&self) -> (Vec<Listener>, Vec<Cluster>) {
+        let mut clusters: Vec<Cluster> = self.ports.iter().map(|(number, port)| self.cluster(*number, port)).collect();
+        if self.scope.interception == Interception::None {
+            let listeners = self.ports.iter().map(|(number, port)| self.bound(*number, port)).collect();
+            return (listeners, clusters);
+        }
+        clusters.push(cluster::inbound_passthrough(self.mesh));
+        (vec![self.virtual_inbound()], clusters)
+    }
+
+    fn captured(&self) -> bool {
+        self.scope.interception != Interception::None
+    }
+
+    fn cluster(&self, number: u16, port: &InboundPort) -> Cluster {
+        let name = cluster_name(number);
+        // Captured connections keep their address; else the application is asked where it is known to listen (DP04).
+        let app = match (self.scope.app_ip, self.captured()) {
+            (Some(ip), _) => Some(ip),
+            (None, false) => Some(Ipv4Addr::LOCALHOST.into()),
+            (None, true) => None,
+        };
+        let discovery = match app {
+            None => Discovery::OriginalDst,
+            Some(ip) => Discovery::Static(one_endpoint(name.clone(), SocketAddr::new(ip, number))),
+        };
+        let mut made = cluster::bare(name, discovery, self.mesh.connect_timeout);
+        made.source_address = self.captured().then_some(SOURCE_ADDRESS);
+        made.protocol = match port.protocol {
+            protocol if protocol.is_http2() => UpstreamProtocol::Http2,
+            Protocol::Auto => UpstreamProtocol::SameAsDownstream,
+            _ => UpstreamProtocol::Http1,
+        };
+        if let Some(pool) = &port.pool {
+            cluster::obey(pool, &mut made);
+        }
+        made.service = Some(port.service.clone());
+        made
+    }
+
+    /// A listener that binds one port of the application at the proxy's address (no iptables).
+    fn bound(&self, number: u16, port: &InboundPort) -> Listener {
+        let ip = self.scope.bind_ip.unwrap_or(self.scope.ip);
+        let address = SocketAddr::new(ip, number);
+        let mut chains = self.chains(number, port, &listener::name(address));
+        let default_chain = (chains.len() > 1).then(|| chains.pop()).flatten();
+        let filters = match default_chain.is_some() {
+            true => listener::sniffing(),
+            false => ListenerFilters::default(),
+        };
+        Listener {
+            bind_to_port: true,
+            direction: Direction::Inbound,
+            filters,
+            chains,
+            default_chain,
+            ..listener::captured(address, Some(port.origin.clone()))
+        }
+    }
+
+    /// The listener that iptables sends inbound connections to. Who dials it directly would go round in circles.
+    fn virtual_inbound(&self) -> Listener {
+        let listen = self.mesh.proxy_inbound_listen_port;
+        let any = listener::any_address(self.scope.ips.iter().all(IpAddr::is_ipv6));
+        let mut guard = listener::chain("virtualInbound-blackhole", listener::tcp(BLACKHOLE_CLUSTER.into(), self.mesh));
+        guard.matches = to_port(listen);
+        let mut chains = vec![guard];
+        for (number, port) in self.ports {
+            for mut chain in self.chains(*number, port, &listener::name(SocketAddr::new(any, *number))) {
+                chain.matches.destination_port = Some(*number);
+                chains.push(chain);
+            }
+        }
+        let table = self.table(INBOUND_PASSTHROUGH_CLUSTER.into(), 0, None);
+        let http = self.http("inbound_passthrough".to_owned(), table);
+        chains.push(FilterChain {
+            matches: listener::plaintext_http(),
+            ..listener::chain("virtualInbound-catchall-http", http)
+        });
+        let rest = listener::tcp(INBOUND_PASSTHROUGH_CLUSTER.into(), self.mesh);
+        Listener {
+            name: "virtualInbound".into(),
+            bind_to_port: true,
+            direction: Direction::Inbound,
+            filters: ListenerFilters { original_dst: true, ..listener::sniffing() },
+            chains,
+            default_chain: Some(listener::chain("virtualInbound-catchall-tcp", rest)),
+            ..listener::captured(SocketAddr::new(any, listen), None)
+        }
+    }
+
+    /// The chains of one port: HTTP, or bytes, or both by what the first bytes are.
+    fn chains(&self, number: u16, port: &InboundPort, name: &Name) -> Vec<FilterChain> {
+        let cluster = cluster_name(number);
+        let origin = Some(port.origin.clone());
+        let bytes = || FilterChain {
+            origin: origin.clone(),
+            ..listener::chain(name.clone(), listener::tcp(cluster.clone(), self.mesh))
+        };
+        let requests = || FilterChain {
+            origin: origin.clone(),
+            ..listener::chain(
+                name.clone(),
+                self.http(format!("inbound_{name}"), self.table(cluster.clone(), number, Some(port))),
+            )
+        };
+        match port.protocol {
+            Protocol::Auto => vec![FilterChain { matches: listener::plaintext_http(), ..requests() }, bytes()],
+            protocol if protocol.is_http() => vec![requests()],
+            _ => vec![bytes()],
+        }
+    }
+
+    fn http(&self, stat_prefix: String, table: RouteTable) -> Filter {
+        listener::http(Side::Inbound, stat_prefix, RouteSource::Inline(Arc::new(table)), self.mesh)
+    }
+
+    /// Everything to one cluster, without a bound in time.
+    fn table(&self, cluster: Name, number: u16, port: Option<&InboundPort>) -> RouteTable {
+        // gRPC has retries of its own (TR07).
+        let is_grpc = port.is_some_and(|port| matches!(port.protocol, Protocol::Grpc | Protocol::GrpcWeb));
+        let operation = match port {
+            Some(port) => format!("{}:{}/*", port.service.host, port.service.port),
+            None => ":0/*".to_owned(),
+        };
+        let matches = RouteMatch::any();
+        let action = route::forward_to(cluster.clone(), (!is_grpc && port.is_some()).then(retry::inbound));
+        let host = VirtualHost {
+            name: format!("inbound|http|{number}").into(),
+            domains: vec!["*".into()],
+            routes: vec![Route { name: "default".into(), matches, action, origin: None, operation }],
+            include_attempt_count: false,
+        };
+        RouteTable { name: cluster, virtual_hosts: vec![Arc::new(host)] }
+    }
+}
+
+/// `inbound|<port>||` (X50).
+fn cluster_name(number: u16) -> Name {
+    format!("inbound|{number}||").into()
+}
+
+fn to_port(port: u16) -> ChainMatch {
+    ChainMatch { destination_port: Some(port), ..ChainMatch::default() }
+}
+
+fn one_endpoint(cluster: Name, address: SocketAddr) -> Endpoints {
+    let endpoint =
+        Endpoint { address: EndpointAddress::Socket(address), weight: 1, health: Health::Healthy, workload: None };
+    let locality =
+        LocalityEndpoints { locality: Locality::default(), priority: 0, weight: None, endpoints: vec![endpoint] };
+    Endpoints { cluster, localities: vec![locality] }
+}

@@ -1,0 +1,138 @@
+//! What a rule means, free of the kind it was written in: hosts complete, durations read, matches lowered.
+//!
+//! In: what the front ends (`virtual_service.rs`) make of one object, by itself. Out: what the back end (`route.rs`,
+//! `virtual_host.rs`) places in a proxy's tables. Nothing here depends on a proxy or on another object, so an object is
+//! lowered once.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{Respond, RetryPolicy, RouteMatch};
+use words::{Diagnostic, Fingerprint, Labels, Origin};
+
+use crate::service::Age;
+use crate::visibility::Export;
+
+/// The gateway that stands for all sidecars.
+pub(crate) const MESH: &str = "mesh";
+
+/// A set of routing rules for a set of hosts, from one object.
+#[derive(Debug)]
+pub(crate) struct Routing {
+    /// The object.
+    pub(crate) origin: Origin,
+    /// Its place among others (X30).
+    pub(crate) age: Age,
+    /// Complete host names, lower case, in the order written, without repeats.
+    pub(crate) hosts: Vec<Arc<str>>,
+    /// [`MESH`], or `namespace/name`.
+    pub(crate) gateways: BTreeSet<String>,
+    /// Who sees it.
+    pub(crate) export: Export,
+    /// HTTP rules in order.
+    pub(crate) http: Vec<HttpRule>,
+    /// What is wrong with the object itself.
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    /// The content of all of the above, and of the object's age.
+    pub(crate) print: Fingerprint,
+}
+
+/// One rule: any of the matches, then the action.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct HttpRule {
+    /// Where it stands in the object, `spec.http[2]`.
+    pub(crate) index: usize,
+    /// Its name; may be empty.
+    pub(crate) name: String,
+    /// At least one.
+    pub(crate) matches: Vec<RuleMatch>,
+    /// What is done.
+    pub(crate) action: RuleAction,
+}
+
+/// One block of conditions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RuleMatch {
+    /// Its name; may be empty.
+    pub(crate) name: String,
+    /// Conditions on a request.
+    pub(crate) request: RouteMatch,
+    /// Conditions on the proxy, decided when its tables are made (VS20 to VS23).
+    pub(crate) filter: StaticFilter,
+}
+
+/// Conditions on the proxy and port that a rule is made for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct StaticFilter {
+    /// The service port (sidecar) or the port written in the Gateway.
+    pub(crate) port: Option<u32>,
+    /// Labels of the proxy's pod.
+    pub(crate) source_labels: Labels,
+    /// Its namespace.
+    pub(crate) source_namespace: Option<String>,
+    /// Gateways; not empty: they alone decide, sources are not looked at (VS23, TR44).
+    pub(crate) gateways: BTreeSet<String>,
+}
+
+/// What is done with a request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum RuleAction {
+    /// Send it on.
+    Forward(ForwardRule),
+    /// Answer it.
+    Respond(Respond),
+}
+
+/// Where to, and under which bounds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ForwardRule {
+    /// At least one; with several, weights sum to at least 1 and none is 0.
+    pub(crate) destinations: Vec<Destination>,
+    /// `None`: unlimited.
+    pub(crate) timeout: Option<Duration>,
+    /// `None`: never again.
+    pub(crate) retry: Option<RetryPolicy>,
+}
+
+/// A service, perhaps a subset of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Destination {
+    /// Complete and lower case.
+    pub(crate) host: Arc<str>,
+    /// Empty for the whole service.
+    pub(crate) subset: String,
+    /// `None`: by VS32.
+    pub(crate) port: Option<u16>,
+    /// Its share.
+    pub(crate) weight: u32,
+    /// Where it stands in its rule, for diagnostics.
+    pub(crate) index: usize,
+}
+
+impl StaticFilter {
+    /// True when the block counts for this proxy, gateway and port.
+    pub(crate) fn holds(&self, proxy: &Asker<'_>) -> bool {
+        if self.port.is_some_and(|port| port != u32::from(proxy.port)) {
+            return false;
+        }
+        if !self.gateways.is_empty() {
+            return proxy.gateways.iter().any(|gateway| self.gateways.contains(*gateway));
+        }
+        words::labels_select(&self.source_labels, proxy.labels)
+            && self.source_namespace.as_deref().is_none_or(|namespace| namespace == proxy.namespace)
+    }
+}
+
+/// Who a rule is made for.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Asker<'a> {
+    /// The proxy's namespace.
+    pub(crate) namespace: &'a str,
+    /// Its labels.
+    pub(crate) labels: &'a Labels,
+    /// [`MESH`], or the gateways that serve the port.
+    pub(crate) gateways: Vec<&'a str>,
+    /// The service port, or the port written in the Gateway.
+    pub(crate) port: u16,
+}

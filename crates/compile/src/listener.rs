@@ -1,0 +1,103 @@
+//! Pieces that listeners are made of: names, HTTP managers and TCP proxies with Istio's defaults (X51, DP07).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use config::{
+    ChainMatch, ClusterChoice, Direction, Filter, FilterChain, HttpCodec, HttpManager, Listener, ListenerFilters, Name,
+    RouteSource, ServerHeader, TcpProxy, TransportMatch,
+};
+use words::Origin;
+
+use crate::mesh::MeshConfig;
+
+/// Chains that a detected or HTTP port sends plaintext HTTP into (X43).
+const HTTP_PROTOCOLS: [&str; 2] = ["http/1.1", "h2c"];
+
+/// Every address of a family.
+pub(crate) fn any_address(v6: bool) -> IpAddr {
+    match v6 {
+        true => Ipv6Addr::UNSPECIFIED.into(),
+        false => Ipv4Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// `<bind>_<port>` (X51).
+pub(crate) fn name(address: SocketAddr) -> Name {
+    format!("{}_{}", address.ip(), address.port()).into()
+}
+
+/// A listener without chains that only takes over connections of the capturing one (DP03).
+pub(crate) fn captured(address: SocketAddr, origin: Option<Origin>) -> Listener {
+    Listener {
+        name: name(address),
+        address,
+        bind_to_port: false,
+        use_original_dst: false,
+        direction: Direction::Outbound,
+        filters: ListenerFilters::default(),
+        chains: Vec::new(),
+        default_chain: None,
+        origin,
+    }
+}
+
+/// A chain for every connection.
+pub(crate) fn chain(name: impl Into<Name>, filter: Filter) -> FilterChain {
+    FilterChain { name: name.into(), matches: ChainMatch::default(), filter, origin: None }
+}
+
+/// Only connections whose first bytes are plaintext HTTP.
+pub(crate) fn plaintext_http() -> ChainMatch {
+    ChainMatch {
+        transport: TransportMatch::Plaintext,
+        application_protocols: HTTP_PROTOCOLS.map(str::to_owned).to_vec(),
+        ..ChainMatch::default()
+    }
+}
+
+/// What [`plaintext_http`] needs to know.
+pub(crate) fn sniffing() -> ListenerFilters {
+    ListenerFilters { original_dst: false, tls_inspector: true, http_inspector: true }
+}
+
+/// A TCP proxy to one cluster.
+pub(crate) fn tcp(cluster: Name, mesh: &MeshConfig) -> Filter {
+    Filter::Tcp(TcpProxy {
+        stat_prefix: cluster.to_string(),
+        cluster: ClusterChoice::One(cluster),
+        idle_timeout: None,
+        access_log: mesh.access_logs(),
+    })
+}
+
+/// Who an HTTP manager works for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// A sidecar's application, outwards.
+    Outbound,
+    /// A sidecar's application, inwards.
+    Inbound,
+    /// The edge.
+    Gateway,
+}
+
+/// An HTTP manager with Istio's settings for its side (DP07, GW29).
+pub(crate) fn http(side: Side, stat_prefix: String, routes: RouteSource, mesh: &MeshConfig) -> Filter {
+    Filter::Http(HttpManager {
+        stat_prefix,
+        routes,
+        codec: HttpCodec::Auto,
+        use_remote_address: side == Side::Gateway,
+        xff_trusted_hops: 0,
+        server_header: match side {
+            Side::Outbound => ServerHeader::Overwrite("envoy".into()),
+            Side::Gateway => ServerHeader::Overwrite("istio-envoy".into()),
+            Side::Inbound => ServerHeader::PassThrough,
+        },
+        websocket: true,
+        normalize_path: true,
+        generate_request_id: true,
+        stream_idle_timeout: None,
+        access_log: mesh.access_logs(),
+    })
+}

@@ -1,0 +1,118 @@
+//! Match blocks of an HTTP rule: conditions on a request, and conditions on the proxy that are decided when its tables
+//! are made (VS10 to VS24).
+//!
+//! In: one block as written. Out: a [`RuleMatch`], or why the rule cannot be served.
+
+use api::{HttpMatchRequest, StringMatch};
+use config::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch, check::REGEX_BYTES_MAX};
+use regex::Regex;
+
+use crate::gateway_name;
+use crate::intent::{RuleMatch, StaticFilter};
+use crate::notes::{LeftOut, Notes};
+
+/// Lowers one block; `field` is its path in the object.
+pub(crate) fn lower(
+    block: &HttpMatchRequest,
+    field: &str,
+    namespace: &str,
+    notes: &mut Notes,
+) -> Result<RuleMatch, LeftOut> {
+    let HttpMatchRequest {
+        name,
+        uri,
+        scheme,
+        method,
+        authority,
+        headers,
+        without_headers,
+        query_params,
+        ignore_uri_case,
+        port,
+        source_labels,
+        source_namespace,
+        gateways,
+        stat_prefix,
+    } = block;
+    notes.not_obeyed(stat_prefix.is_some(), || format!("{field}.statPrefix"));
+    let mut request = RouteMatch::any();
+    if let Some(uri) = uri {
+        request.path = path(uri, &format!("{field}.uri"))?;
+    }
+    request.ignore_case = ignore_uri_case.unwrap_or(false);
+    for (key, value) in headers {
+        let at = format!("{field}.headers[{key}]");
+        request.headers.push(header(key, value, false, at)?);
+    }
+    for (key, value) in without_headers {
+        let at = format!("{field}.withoutHeaders[{key}]");
+        request.headers.push(header(key, value, true, at)?);
+    }
+    for (pseudo, condition, leaf) in
+        [(":method", method, "method"), (":authority", authority, "authority"), (":scheme", scheme, "scheme")]
+    {
+        let Some(condition) = condition else { continue };
+        request.headers.push(header(pseudo, condition, false, format!("{field}.{leaf}"))?);
+    }
+    for (key, condition) in query_params {
+        let value = value(condition, &format!("{field}.queryParams[{key}]"))?;
+        request.query.push(QueryMatch { name: key.clone(), value });
+    }
+    let filter = StaticFilter {
+        port: port.filter(|port| *port != 0),
+        source_labels: source_labels.clone(),
+        source_namespace: source_namespace.clone().filter(|namespace| !namespace.is_empty()),
+        gateways: gateways.iter().map(|name| gateway_name::resolve(name, namespace)).collect(),
+    };
+    Ok(RuleMatch { name: name.clone().unwrap_or_default(), request, filter })
+}
+
+fn path(condition: &StringMatch, field: &str) -> Result<PathMatch, LeftOut> {
+    let StringMatch { exact, prefix, regex } = condition;
+    Ok(match (exact, prefix, regex) {
+        (Some(exact), _, _) => PathMatch::Exact(exact.clone()),
+        (None, Some(prefix), _) => PathMatch::Prefix(prefix.clone()),
+        (None, None, Some(regex)) => PathMatch::Regex(checked(regex, field)?),
+        (None, None, None) => PathMatch::Prefix("/".into()),
+    })
+}
+
+fn header(key: &str, condition: &StringMatch, invert: bool, field: String) -> Result<HeaderMatch, LeftOut> {
+    // A condition on a JWT's claims cannot be dropped: the rule would then match more than it may (VS16).
+    if key.to_ascii_lowercase().starts_with("@request.auth.claims") {
+        return Err(LeftOut::because(field, "conditions on claims of a JWT are not obeyed yet"));
+    }
+    let value = value(condition, &field)?;
+    // withoutHeaders: an absent header counts as empty, but for presence (VS17).
+    let missing_is_empty = invert && value != ValueMatch::Present;
+    Ok(HeaderMatch { name: key.to_ascii_lowercase(), value, invert, missing_is_empty })
+}
+
+/// An empty condition is presence, and so is the regex `*` (TR42).
+fn value(condition: &StringMatch, field: &str) -> Result<ValueMatch, LeftOut> {
+    let StringMatch { exact, prefix, regex } = condition;
+    Ok(match (exact, prefix, regex.as_deref()) {
+        (Some(exact), _, _) => ValueMatch::Exact(exact.clone()),
+        (None, Some(prefix), _) if prefix.is_empty() => ValueMatch::Present,
+        (None, Some(prefix), _) => ValueMatch::Prefix(prefix.clone()),
+        (None, None, None | Some("*")) => ValueMatch::Present,
+        (None, None, Some(regex)) => ValueMatch::Regex(checked(regex, field)?),
+    })
+}
+
+fn checked(regex: &str, field: &str) -> Result<String, LeftOut> {
+    let field = format!("{field}.regex");
+    if regex.len() > REGEX_BYTES_MAX {
+        let message = format!("a regex of {} bytes is longer than {REGEX_BYTES_MAX}", regex.len());
+        return Err(LeftOut::because(field, message));
+    }
+    match Regex::new(regex) {
+        Ok(_) => Ok(regex.to_owned()),
+        Err(error) => {
+            // The parser's last line says what is wrong; the lines above draw the place.
+            let text = error.to_string();
+            let reason = text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ");
+            Err(LeftOut::because(field, format!("regex {regex:?} does not compile: {reason}")))
+        }
+    }
+}

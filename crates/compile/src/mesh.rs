@@ -1,0 +1,84 @@
+//! Mesh-wide settings that shape what is compiled (Istio's MeshConfig, reference section 2.9), with Istio's defaults.
+
+use std::time::Duration;
+
+use config::AccessLog;
+use words::Fingerprint;
+
+/// Settings of the whole mesh. Every field is part of what is compiled: a change recompiles what it touches.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MeshConfig {
+    /// The cluster's DNS domain, `cluster.local`.
+    pub domain: String,
+    /// Where mesh-wide defaults live, `istio-system`.
+    pub root_namespace: String,
+    /// What a sidecar does with destinations that no service has.
+    pub outbound_traffic_policy: OutboundTrafficPolicy,
+    /// `exportTo` of services that say nothing (X20).
+    pub default_service_export_to: Vec<String>,
+    /// `exportTo` of VirtualServices that say nothing (X20).
+    pub default_virtual_service_export_to: Vec<String>,
+    /// `exportTo` of DestinationRules that say nothing (X20).
+    pub default_destination_rule_export_to: Vec<String>,
+    /// A line per request and connection; `None`: no access log, as in Istio (DP09).
+    pub access_log: Option<AccessLog>,
+    /// The name of this cluster, `Kubernetes`.
+    pub cluster_id: String,
+    /// Bound on connecting to an upstream, 10 s (DR31).
+    pub connect_timeout: Duration,
+    /// Port of the listener that outbound traffic is captured by, 15001.
+    pub proxy_listen_port: u16,
+    /// Port of the listener that inbound traffic is captured by, 15006.
+    pub proxy_inbound_listen_port: u16,
+}
+
+/// What happens to requests for unknown destinations (VS75, DP02).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OutboundTrafficPolicy {
+    /// They go where the application dialled.
+    #[default]
+    AllowAny,
+    /// HTTP is answered 502, everything else is closed.
+    RegistryOnly,
+}
+
+impl Default for MeshConfig {
+    fn default() -> Self {
+        Self {
+            domain: "cluster.local".into(),
+            root_namespace: "istio-system".into(),
+            outbound_traffic_policy: OutboundTrafficPolicy::AllowAny,
+            default_service_export_to: vec!["*".into()],
+            default_virtual_service_export_to: vec!["*".into()],
+            default_destination_rule_export_to: vec!["*".into()],
+            access_log: None,
+            cluster_id: "Kubernetes".into(),
+            connect_timeout: config::default_connect_timeout(),
+            proxy_listen_port: 15001,
+            proxy_inbound_listen_port: 15006,
+        }
+    }
+}
+
+impl MeshConfig {
+    /// The content, as part of memo keys.
+    pub(crate) fn print(&self) -> Fingerprint {
+        Fingerprint::of(self)
+    }
+
+    /// The access logs of a listener.
+    pub(crate) fn access_logs(&self) -> Vec<AccessLog> {
+        self.access_log.iter().cloned().collect()
+    }
+}
+
+impl OutboundTrafficPolicy {
+    /// Reads `ALLOW_ANY` or `REGISTRY_ONLY`.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "ALLOW_ANY" => Some(Self::AllowAny),
+            "REGISTRY_ONLY" => Some(Self::RegistryOnly),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Traffic policy, lowered: what a DestinationRule says about talking to a host, free of how it was written.
+//!
+//! Holds the inheritance between rule, port and subset (DR07 to DR09, TR25). Makes no clusters; `cluster.rs` does.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use config::TcpKeepalive;
+use words::Labels;
+
+/// The policy of a rule or a subset.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Policy {
+    /// For every port.
+    pub(crate) blocks: Blocks,
+    /// For one service port instead.
+    pub(crate) ports: BTreeMap<u16, Blocks>,
+}
+
+/// Blocks that are inherited or replaced as wholes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Blocks {
+    /// `loadBalancer`.
+    pub(crate) balance: Option<Balance>,
+    /// `connectionPool`.
+    pub(crate) pool: Option<Pool>,
+}
+
+/// `loadBalancer`, as far as it is obeyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Balance {
+    /// LEAST_REQUEST, LEAST_CONN, or nothing said (TR03).
+    LeastRequest,
+    /// ROUND_ROBIN.
+    RoundRobin,
+    /// RANDOM.
+    Random,
+    /// PASSTHROUGH: the dialled address (DR20).
+    Passthrough,
+}
+
+/// `connectionPool`; `None` is "not said", which a zero is too (TR05).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Pool {
+    /// tcp.maxConnections.
+    pub(crate) max_connections: Option<u32>,
+    /// tcp.connectTimeout.
+    pub(crate) connect_timeout: Option<Duration>,
+    /// tcp.tcpKeepalive.
+    pub(crate) tcp_keepalive: Option<TcpKeepalive>,
+    /// tcp.idleTimeout.
+    pub(crate) tcp_idle_timeout: Option<Duration>,
+    /// http.http1MaxPendingRequests.
+    pub(crate) max_pending_requests: Option<u32>,
+    /// http.http2MaxRequests.
+    pub(crate) max_requests: Option<u32>,
+    /// http.maxRequestsPerConnection.
+    pub(crate) max_requests_per_connection: Option<u32>,
+    /// http.maxRetries.
+    pub(crate) max_retries: Option<u32>,
+    /// http.idleTimeout.
+    pub(crate) http_idle_timeout: Option<Duration>,
+    /// http.h2UpgradePolicy UPGRADE.
+    pub(crate) h2_upgrade: bool,
+    /// http.useClientProtocol.
+    pub(crate) use_client_protocol: bool,
+}
+
+/// A named part of a service's endpoints.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Subset {
+    /// Its name.
+    pub(crate) name: String,
+    /// Labels of its endpoints; empty for all of them.
+    pub(crate) labels: Labels,
+    /// What differs from the rule's policy.
+    pub(crate) policy: Option<Policy>,
+}
+
+/// What holds for one port of one cluster, after inheritance.
+pub(crate) fn effective(rule: Option<&Policy>, subset: Option<&Policy>, port: u16) -> Blocks {
+    // A port entry replaces the rule's policy whole: what it leaves out is the default, not the rule's (DR08).
+    let inherited = rule.map(|rule| rule.ports.get(&port).unwrap_or(&rule.blocks)).cloned().unwrap_or_default();
+    let Some(subset) = subset else { return inherited };
+    if let Some(replaced) = subset.ports.get(&port) {
+        return replaced.clone();
+    }
+    // Block by block, also over the rule's port entry (DR09).
+    let Blocks { balance, pool } = &subset.blocks;
+    Blocks { balance: balance.or(inherited.balance), pool: pool.clone().or(inherited.pool) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blocks(balance: Option<Balance>, connections: Option<u32>) -> Blocks {
+        Blocks { balance, pool: connections.map(|max| Pool { max_connections: Some(max), ..Pool::default() }) }
+    }
+
+    fn policy(base: Blocks, port: Option<Blocks>) -> Policy {
+        Policy { blocks: base, ports: port.map(|blocks| (80, blocks)).into_iter().collect() }
+    }
+
+    #[test]
+    fn dr07_subset_replaces_block_by_block() {
+        let rule = policy(blocks(Some(Balance::RoundRobin), Some(5)), None);
+        let subset = policy(blocks(Some(Balance::Random), None), None);
+        assert_eq!(effective(Some(&rule), Some(&subset), 80), blocks(Some(Balance::Random), Some(5)));
+    }
+
+    #[test]
+    fn tr25_port_level_settings_replace_the_whole_policy() {
+        let rule = policy(blocks(Some(Balance::RoundRobin), Some(5)), Some(blocks(None, Some(7))));
+        assert_eq!(effective(Some(&rule), None, 80), blocks(None, Some(7)));
+        assert_eq!(effective(Some(&rule), None, 81), blocks(Some(Balance::RoundRobin), Some(5)));
+    }
+
+    #[test]
+    fn dr09_subset_port_entry_is_wholesale_else_subset_blocks_win() {
+        let rule = policy(blocks(Some(Balance::RoundRobin), Some(5)), Some(blocks(None, Some(7))));
+        let with_port = policy(blocks(Some(Balance::Random), None), Some(blocks(None, None)));
+        assert_eq!(effective(Some(&rule), Some(&with_port), 80), blocks(None, None));
+        let without = policy(blocks(Some(Balance::Random), None), None);
+        assert_eq!(effective(Some(&rule), Some(&without), 80), blocks(Some(Balance::Random), Some(7)));
+    }
+}

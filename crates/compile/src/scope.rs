@@ -1,0 +1,285 @@
+//! Which proxy asks: parsed from the node id and metadata that an xDS client sends, in Istio's forms.
+//!
+//! In: `sidecar~10.1.2.3~reviews-v1-abc.default~default.svc.cluster.local` and a JSON object. Out: a [`Scope`], or an error
+//! that says what was expected. Knows no session.
+
+use std::net::{IpAddr, SocketAddr};
+
+use config::Locality;
+use serde_json::Value;
+use thiserror::Error;
+use words::{Fingerprint, Labels};
+
+/// Longest node id accepted, in bytes.
+pub const NODE_ID_BYTES_MAX: usize = 1024;
+/// Most labels read from a proxy's metadata.
+pub const LABELS_MAX: usize = 256;
+
+/// A proxy, as far as it decides what it gets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Scope {
+    /// Sidecar or gateway.
+    pub role: Role,
+    /// The first address of its pod.
+    pub ip: IpAddr,
+    /// All addresses of its pod, `ip` first.
+    pub ips: Vec<IpAddr>,
+    /// The pod's name.
+    pub name: String,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's labels; empty when the proxy sent none (the pod's own are used then).
+    pub labels: Labels,
+    /// The DNS domain of the proxy, `default.svc.cluster.local`.
+    pub domain: String,
+    /// The cluster it runs in.
+    pub cluster_id: String,
+    /// How traffic reaches it.
+    pub interception: Interception,
+    /// Where it offers an explicit HTTP proxy to its application.
+    pub outbound_address: Option<SocketAddr>,
+    /// Where its application listens, when not at the dialled address.
+    pub app_ip: Option<IpAddr>,
+    /// Where inbound or gateway listeners are bound, when not at the pod's address.
+    pub bind_ip: Option<IpAddr>,
+    /// Where it runs.
+    pub locality: Locality,
+    /// Takes virtual hosts on their own (VHDS).
+    pub vhds: bool,
+    /// The node's name, for `internalTrafficPolicy: Local`.
+    pub node_name: String,
+}
+
+/// What a proxy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Beside an application.
+    Sidecar,
+    /// At the edge, selected by Gateways.
+    Gateway,
+}
+
+/// How traffic reaches a sidecar (DP05).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Interception {
+    /// iptables REDIRECT.
+    Redirect,
+    /// iptables TPROXY.
+    Tproxy,
+    /// Not at all: applications dial the proxy.
+    None,
+}
+
+/// Why a proxy cannot be told apart.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ScopeError {
+    /// The id has not four parts.
+    #[error("node id {0:?} is not of the form <sidecar|router>~<ip>~<pod>.<namespace>~<domain>")]
+    Id(String),
+    /// The first part is unknown.
+    #[error("node id {id:?} starts with {role:?}; expected sidecar or router")]
+    Role {
+        /// The id.
+        id: String,
+        /// Its first part.
+        role: String,
+    },
+    /// The second part is no address.
+    #[error("node id {id:?} has {ip:?} where an IP address is expected")]
+    Ip {
+        /// The id.
+        id: String,
+        /// Its second part.
+        ip: String,
+    },
+    /// The third part is no `<pod>.<namespace>`.
+    #[error("node id {id:?} has {name:?} where <pod>.<namespace> is expected")]
+    Name {
+        /// The id.
+        id: String,
+        /// Its third part.
+        name: String,
+    },
+    /// A metadata field has a value that cannot be read.
+    #[error("node metadata {field} is {value}; expected {expected}")]
+    Metadata {
+        /// The field.
+        field: &'static str,
+        /// Its value as JSON.
+        value: String,
+        /// What is understood.
+        expected: &'static str,
+    },
+}
+
+impl Scope {
+    /// Reads a node id and its metadata (`NAMESPACE`, `LABELS`, `CLUSTER_ID`, `INTERCEPTION_MODE`, `INSTANCE_IPS`,
+    /// `NODE_NAME`, and ours: `SLUICE_OUTBOUND_ADDRESS`, `SLUICE_APP_IP`, `SLUICE_BIND_IP`, `SLUICE_VHDS`).
+    pub fn parse(node_id: &str, metadata: &Value) -> Result<Self, ScopeError> {
+        let mut scope = Self::from_id(node_id)?;
+        let fields = Fields(metadata);
+        if let Some(namespace) = fields.text("NAMESPACE", "a namespace")? {
+            scope.namespace = namespace.to_owned();
+        }
+        if let Some(cluster_id) = fields.text("CLUSTER_ID", "a cluster's name")? {
+            scope.cluster_id = cluster_id.to_owned();
+        }
+        if let Some(node_name) = fields.text("NODE_NAME", "a node's name")? {
+            scope.node_name = node_name.to_owned();
+        }
+        scope.labels = fields.labels()?;
+        scope.interception = fields.interception()?;
+        for text in fields.text("INSTANCE_IPS", "addresses with commas")?.unwrap_or_default().split(',') {
+            match text.trim().parse() {
+                Ok(ip) if !scope.ips.contains(&ip) => scope.ips.push(ip),
+                _ => {}
+            }
+        }
+        scope.outbound_address = fields.parsed("SLUICE_OUTBOUND_ADDRESS", "<ip>:<port>")?;
+        scope.app_ip = fields.parsed("SLUICE_APP_IP", "an IP address")?;
+        scope.bind_ip = fields.parsed("SLUICE_BIND_IP", "an IP address")?;
+        scope.vhds = fields.flag("SLUICE_VHDS")?;
+        Ok(scope)
+    }
+
+    fn from_id(node_id: &str) -> Result<Self, ScopeError> {
+        let id = || node_id.chars().take(NODE_ID_BYTES_MAX).collect::<String>();
+        let parts: Vec<&str> = node_id.split('~').collect();
+        let [role, ip, name, domain] = parts[..] else { return Err(ScopeError::Id(id())) };
+        if node_id.len() > NODE_ID_BYTES_MAX {
+            return Err(ScopeError::Id(id()));
+        }
+        let role = match role {
+            "sidecar" => Role::Sidecar,
+            "router" => Role::Gateway,
+            _ => return Err(ScopeError::Role { id: id(), role: role.to_owned() }),
+        };
+        let ip: IpAddr = ip.parse().map_err(|_| ScopeError::Ip { id: id(), ip: ip.to_owned() })?;
+        // A pod's name may have dots, a namespace has none.
+        let (pod, namespace) = match name.rsplit_once('.') {
+            Some((pod, namespace)) if !pod.is_empty() && !namespace.is_empty() => (pod, namespace),
+            _ => return Err(ScopeError::Name { id: id(), name: name.to_owned() }),
+        };
+        Ok(Self {
+            role,
+            ip,
+            ips: vec![ip],
+            name: pod.to_owned(),
+            namespace: namespace.to_owned(),
+            labels: Labels::new(),
+            domain: domain.to_owned(),
+            cluster_id: "Kubernetes".to_owned(),
+            interception: Interception::Redirect,
+            outbound_address: None,
+            app_ip: None,
+            bind_ip: None,
+            locality: Locality::default(),
+            vhds: false,
+            node_name: String::new(),
+        })
+    }
+
+    /// The content, as part of memo keys.
+    pub(crate) fn print(&self) -> Fingerprint {
+        Fingerprint::of(self)
+    }
+}
+
+struct Fields<'a>(&'a Value);
+
+impl<'a> Fields<'a> {
+    fn bad(field: &'static str, value: &Value, expected: &'static str) -> ScopeError {
+        ScopeError::Metadata { field, value: value.to_string().chars().take(NODE_ID_BYTES_MAX).collect(), expected }
+    }
+
+    /// A text; absent, null and empty are the same, because injectors write empty variables.
+    fn text(&self, field: &'static str, expected: &'static str) -> Result<Option<&'a str>, ScopeError> {
+        match self.0.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
+            Some(other) => Err(Self::bad(field, other, expected)),
+        }
+    }
+
+    fn parsed<T: std::str::FromStr>(
+        &self,
+        field: &'static str,
+        expected: &'static str,
+    ) -> Result<Option<T>, ScopeError> {
+        let Some(text) = self.text(field, expected)? else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| Self::bad(field, &Value::from(text), expected))
+    }
+
+    fn flag(&self, field: &'static str) -> Result<bool, ScopeError> {
+        match self.0.get(field) {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(Value::String(text)) if text == "true" => Ok(true),
+            Some(Value::String(text)) if text == "false" || text.is_empty() => Ok(false),
+            Some(other) => Err(Self::bad(field, other, "true or false")),
+        }
+    }
+
+    fn labels(&self) -> Result<Labels, ScopeError> {
+        match self.0.get("LABELS") {
+            None | Some(Value::Null) => Ok(Labels::new()),
+            Some(Value::Object(map)) => Ok(map
+                .iter()
+                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+                .take(LABELS_MAX)
+                .collect()),
+            Some(other) => Err(Self::bad("LABELS", other, "an object of labels")),
+        }
+    }
+
+    fn interception(&self) -> Result<Interception, ScopeError> {
+        const FIELD: &str = "INTERCEPTION_MODE";
+        const EXPECTED: &str = "REDIRECT, TPROXY or NONE";
+        match self.text(FIELD, EXPECTED)? {
+            None | Some("REDIRECT") => Ok(Interception::Redirect),
+            Some("TPROXY") => Ok(Interception::Tproxy),
+            Some("NONE") => Ok(Interception::None),
+            Some(other) => Err(Self::bad(FIELD, &Value::from(other), EXPECTED)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn reads_istio_ids() {
+        let metadata = json!({
+            "NAMESPACE": "default", "LABELS": {"app": "reviews"}, "CLUSTER_ID": "c1", "INTERCEPTION_MODE": "NONE",
+            "INSTANCE_IPS": "10.0.0.1,fd00::1", "SLUICE_OUTBOUND_ADDRESS": "127.0.0.1:15080", "SLUICE_VHDS": "true"
+        });
+        let scope = Scope::parse("sidecar~10.0.0.1~reviews-v1.x.default~default.svc.cluster.local", &metadata).unwrap();
+        assert_eq!((scope.name.as_str(), scope.namespace.as_str()), ("reviews-v1.x", "default"));
+        assert_eq!(scope.ips.len(), 2);
+        assert_eq!(scope.interception, Interception::None);
+        assert_eq!(scope.outbound_address, Some("127.0.0.1:15080".parse().unwrap()));
+        assert!(scope.vhds);
+        assert_eq!(Scope::parse("router~::1~gw.istio-system~x", &json!({})).unwrap().role, Role::Gateway);
+    }
+
+    #[test]
+    fn bad_ids_say_what_was_expected() {
+        let cases = [
+            ("x", "node id \"x\" is not of the form <sidecar|router>~<ip>~<pod>.<namespace>~<domain>"),
+            (
+                "ztunnel~1.1.1.1~a.b~c",
+                "node id \"ztunnel~1.1.1.1~a.b~c\" starts with \"ztunnel\"; expected sidecar or router",
+            ),
+            ("sidecar~one~a.b~c", "node id \"sidecar~one~a.b~c\" has \"one\" where an IP address is expected"),
+            ("sidecar~1.1.1.1~a~c", "node id \"sidecar~1.1.1.1~a~c\" has \"a\" where <pod>.<namespace> is expected"),
+        ];
+        for (id, message) in cases {
+            assert_eq!(Scope::parse(id, &json!({})).unwrap_err().to_string(), message);
+        }
+        let bad = Scope::parse("sidecar~1.1.1.1~a.b~c", &json!({"SLUICE_APP_IP": "localhost"})).unwrap_err();
+        assert_eq!(bad.to_string(), "node metadata SLUICE_APP_IP is \"localhost\"; expected an IP address");
+    }
+}

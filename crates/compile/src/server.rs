@@ -1,0 +1,145 @@
+//! The Gateway front end: one object in, the servers it asks for out (GW01 to GW06).
+
+use std::net::IpAddr;
+
+use api::GatewaySpec;
+use words::{Diagnostic, Fingerprint, Labels, Origin, Protocol, host};
+
+use crate::notes::Notes;
+use crate::service::Age;
+
+/// A Gateway by itself.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    /// The object.
+    pub(crate) origin: Origin,
+    /// Its place among others (X30).
+    pub(crate) age: Age,
+    /// `namespace/name`, as VirtualServices refer to it.
+    pub(crate) name: String,
+    /// Which gateway pods; empty for all (GW01).
+    pub(crate) selector: Labels,
+    /// HTTP servers.
+    pub(crate) servers: Vec<Server>,
+    /// What is wrong with the object itself.
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    /// The content of all of the above.
+    pub(crate) print: Fingerprint,
+}
+
+/// An HTTP port at the edge.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Server {
+    /// The port as written; VirtualServices match on it (TR60).
+    pub(crate) port: u16,
+    /// Where it listens; `None` for every address.
+    pub(crate) bind: Option<IpAddr>,
+    /// Which VirtualServices may attach.
+    pub(crate) hosts: Vec<ServerHost>,
+}
+
+/// `[namespace/]host` of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ServerHost {
+    /// Namespace of the VirtualServices; `None` for any.
+    pub(crate) namespace: Option<String>,
+    /// Lower case; may have a wildcard.
+    pub(crate) host: String,
+}
+
+/// Lowers a Gateway.
+pub(crate) fn lower(origin: Origin, age: Age, spec: &GatewaySpec) -> Gateway {
+    let GatewaySpec { servers, selector } = spec;
+    let mut notes = Notes::about(&origin);
+    let mut lowered = Vec::with_capacity(servers.len());
+    for (index, server) in servers.iter().enumerate() {
+        if let Some(server) = lower_server(server, &format!("spec.servers[{index}]"), &origin.namespace, &mut notes) {
+            lowered.push(server);
+        }
+    }
+    let name = format!("{}/{}", origin.namespace, origin.name);
+    let diagnostics = notes.into_found();
+    let print = Fingerprint::of(&(&origin, &age, selector, &lowered, &diagnostics));
+    Gateway { origin, age, name, selector: selector.clone(), servers: lowered, diagnostics, print }
+}
+
+fn lower_server(server: &api::Server, field: &str, namespace: &str, notes: &mut Notes) -> Option<Server> {
+    // `defaultEndpoint` is not implemented in Istio either (GW07); `name` is for statistics of HTTPS only (GW06).
+    let api::Server { port, bind, hosts, tls, default_endpoint, name: _ } = server;
+    notes.not_obeyed(default_endpoint.is_some(), || format!("{field}.defaultEndpoint"));
+    let Some(written) = port else {
+        notes.ignored(format!("{field}.port"), "a port is missing; the server is left out");
+        return None;
+    };
+    let Some(number) = u16::try_from(written.number).ok().filter(|number| *number != 0) else {
+        notes.ignored(
+            format!("{field}.port.number"),
+            format!("{} is not a port; the server is left out", written.number),
+        );
+        return None;
+    };
+    match Protocol::parse(&written.protocol) {
+        Some(protocol) if protocol.is_http() && protocol != Protocol::HttpProxy => {}
+        Some(_) => {
+            notes.not_obeyed(true, || format!("{field}.port.protocol ({})", written.protocol));
+            return None;
+        }
+        None => {
+            let message = format!("{:?} is not a protocol; the server is left out", written.protocol);
+            notes.ignored(format!("{field}.port.protocol"), message);
+            return None;
+        }
+    }
+    notes.not_obeyed(tls.is_some(), || format!("{field}.tls"));
+    let bind = match bind.as_deref().filter(|bind| !bind.is_empty()) {
+        None => None,
+        Some(text) => match text.parse::<IpAddr>() {
+            Ok(ip) => Some(ip).filter(|ip| !ip.is_unspecified() || ip.is_ipv6()),
+            Err(_) => {
+                notes
+                    .ignored(format!("{field}.bind"), format!("{text:?} is not an IP address; the server is left out"));
+                return None;
+            }
+        },
+    };
+    let hosts = hosts.iter().map(|written| server_host(written, namespace)).collect();
+    Some(Server { port: number, bind, hosts })
+}
+
+fn server_host(written: &str, own: &str) -> ServerHost {
+    let (namespace, host) = match written.split_once('/') {
+        None | Some(("*", _)) => (None, written.rsplit('/').next().unwrap_or(written)),
+        Some((".", host)) => (Some(own.to_owned()), host),
+        Some((namespace, host)) => (Some(namespace.to_owned()), host),
+    };
+    ServerHost { namespace, host: host.to_ascii_lowercase() }
+}
+
+impl ServerHost {
+    /// The hosts that a VirtualService of `namespace` gets here for one of its hosts: the more specific one (GW08).
+    pub(crate) fn attach<'a>(&'a self, namespace: &str, host: &'a str) -> Option<&'a str> {
+        if self.namespace.as_deref().is_some_and(|wanted| wanted != namespace) {
+            return None;
+        }
+        if host::is_subset(host, &self.host) {
+            return Some(host);
+        }
+        host::is_subset(&self.host, host).then_some(&*self.host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gw08_the_more_specific_host_is_served() {
+        let any = server_host("*", "ns");
+        assert_eq!(any.attach("x", "a.com"), Some("a.com"));
+        let exact = server_host("./a.com", "ns");
+        assert_eq!(exact.attach("ns", "*.com"), Some("a.com"));
+        assert_eq!(exact.attach("other", "*.com"), None);
+        assert_eq!(exact.attach("ns", "b.com"), None);
+        assert_eq!(server_host("*/a.com", "ns").attach("other", "a.com"), Some("a.com"));
+    }
+}

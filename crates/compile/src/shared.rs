@@ -1,0 +1,280 @@
+//! The shared layer of a class of proxies, piece by piece: clusters, endpoints, listeners, route tables.
+//!
+//! Each piece has inputs of its own, so an endpoint's change never looks at routes, and an edited VirtualService never at
+//! clusters (architecture: endpoints have their own path).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use config::{Cluster, Endpoints, Listener, Name, RouteTable, Snapshot, VirtualHost};
+use words::{Diagnostic, Fingerprint};
+
+use crate::class::Class;
+use crate::cluster::{self, Wish};
+use crate::compiler::{Base, Layer};
+use crate::destination_rule::Lookup;
+use crate::memo::{Memo, Unit};
+use crate::piece::{Piece, refresh};
+use crate::scope::Role;
+use crate::service::{Service, Visible};
+use crate::world::World;
+use crate::{endpoints, gateway, sidecar_routes};
+
+/// The memos that all classes share: what two classes have in common is computed once and is one `Arc`.
+#[derive(Debug, Default)]
+pub(crate) struct Units {
+    pub(crate) groups: Memo<Group>,
+    pub(crate) clusters: Memo<Cluster>,
+    pub(crate) filled: Memo<Filled>,
+    pub(crate) endpoints: Memo<Endpoints>,
+    pub(crate) hosts: Memo<VirtualHost>,
+    pub(crate) tables: Memo<RouteTable>,
+    pub(crate) listeners: Memo<Listener>,
+}
+
+impl Units {
+    /// Drops what nobody needs, wholes before parts.
+    pub(crate) fn prune(&mut self, round: u64) {
+        let Self { groups, clusters, filled, endpoints, hosts, tables, listeners } = self;
+        groups.prune(round);
+        filled.prune(round);
+        tables.prune(round);
+        clusters.prune(round);
+        endpoints.prune(round);
+        hosts.prune(round);
+        listeners.prune(round);
+    }
+}
+
+/// The clusters of one service.
+#[derive(Debug)]
+pub(crate) struct Group {
+    clusters: Vec<Unit<Cluster>>,
+    wishes: Vec<Wish>,
+}
+
+/// The endpoints of one service's clusters, in the order of its wishes.
+#[derive(Debug)]
+pub(crate) struct Filled(Vec<Unit<Endpoints>>);
+
+/// All clusters of a class, and who wants endpoints.
+#[derive(Debug)]
+pub(crate) struct ClusterSet {
+    by_name: BTreeMap<Name, Arc<Cluster>>,
+    wanting: Vec<Wanting>,
+}
+
+#[derive(Debug)]
+struct Wanting {
+    service: Arc<Service>,
+    group: Unit<Group>,
+    /// The content of service and group.
+    print: Fingerprint,
+}
+
+/// All endpoints of a class.
+#[derive(Debug)]
+pub(crate) struct EndpointSet {
+    by_cluster: BTreeMap<Name, Arc<Endpoints>>,
+    /// Per wanting service, what its endpoints were made of.
+    inputs: Vec<Fingerprint>,
+    prints: Vec<Fingerprint>,
+    /// The cluster set that the endpoints are for.
+    clusters: Fingerprint,
+}
+
+/// Listeners of a class, and what they say about services.
+#[derive(Debug, Default)]
+pub(crate) struct ListenerSet {
+    /// By name.
+    pub(crate) by_name: BTreeMap<Name, Arc<Listener>>,
+    /// Conflicts.
+    pub(crate) diagnostics: Vec<Diagnostic>,
+}
+
+/// Route tables of a class.
+pub(crate) type TableSet = BTreeMap<Name, Arc<RouteTable>>;
+
+/// What a class had, piece by piece.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    visible: Option<Piece<Visible>>,
+    clusters: Option<Piece<ClusterSet>>,
+    endpoints: Option<Piece<EndpointSet>>,
+    sidecar: sidecar_routes::Slots,
+    gateway: gateway::Slots,
+    layer: Option<Piece<Layer>>,
+}
+
+impl Shared {
+    /// The layer of a class, the one from before when nothing in it changed.
+    pub(crate) fn layer(
+        &mut self,
+        world: &World,
+        base: &Base,
+        class: &Class,
+        round: u64,
+        units: &mut Units,
+    ) -> Arc<Layer> {
+        let visible = self.visible(base, class);
+        let clusters = self.clusters(world, base, class, &visible, round, units);
+        let endpoints = self.endpoints(world, class, &clusters, round, units);
+        let seen = sidecar_routes::Seen { world, base, class, visible: &visible, round };
+        let (listeners, tables) = match class.role {
+            Role::Sidecar => (self.sidecar.listeners(seen, units), self.sidecar.tables(seen, units)),
+            Role::Gateway => self.gateway.refresh(seen, units),
+        };
+        let content = Fingerprint::of(&(clusters.print, endpoints.print, listeners.print, tables.print));
+        let layer = refresh(&mut self.layer, content, |_| {
+            let snapshot = Snapshot {
+                listeners: listeners.value.by_name.clone(),
+                routes: (*tables.value).clone(),
+                clusters: clusters.value.by_name.clone(),
+                endpoints: endpoints.value.by_cluster.clone(),
+            };
+            (Layer { snapshot, diagnostics: listeners.value.diagnostics.clone() }, content)
+        });
+        layer.value
+    }
+
+    fn visible(&mut self, base: &Base, class: &Class) -> Piece<Visible> {
+        let picky = class.sidecar.as_ref().filter(|sidecar| sidecar.egress.is_some());
+        // With a Sidecar that names hosts, destinations of VirtualServices are imported too (SC08).
+        let imports = picky.map(|sidecar| (sidecar.print, base.routings.print));
+        let inputs = Fingerprint::of(&(base.registry.print, imports));
+        refresh(&mut self.visible, inputs, |_| {
+            let registry = &base.registry.value;
+            let made = match picky {
+                None => registry.visible(&class.namespace, |_| true),
+                Some(sidecar) => {
+                    let wanted = sidecar_routes::destinations(&base.routings.value, &class.namespace, sidecar);
+                    registry.visible(&class.namespace, |service| {
+                        sidecar.imports(&service.namespace, &service.host) || wanted.contains(&service.host)
+                    })
+                }
+            };
+            let print = made.print;
+            (made, print)
+        })
+    }
+
+    fn clusters(
+        &mut self,
+        world: &World,
+        base: &Base,
+        class: &Class,
+        visible: &Piece<Visible>,
+        round: u64,
+        units: &mut Units,
+    ) -> Piece<ClusterSet> {
+        let inputs = Fingerprint::of(&(
+            visible.print,
+            base.rules.print,
+            base.prints.mesh,
+            &class.labels,
+            class.dialled(),
+            class.captured,
+        ));
+        refresh(&mut self.clusters, inputs, |_| {
+            let mut set = ClusterSet { by_name: BTreeMap::new(), wanting: Vec::new() };
+            let mut prints = Vec::new();
+            if class.captured {
+                for made in [cluster::passthrough(world.mesh()), cluster::blackhole(world.mesh())] {
+                    let print = Fingerprint::of(&made);
+                    let unit = units.clusters.get(round, print, || made);
+                    prints.push(unit.print);
+                    set.by_name.insert(unit.value.name.clone(), unit.value);
+                }
+            }
+            for seen in &visible.value.services {
+                let service = seen.service();
+                let rule = base.rules.value.lookup(Lookup {
+                    client: &class.namespace,
+                    labels: &class.labels,
+                    host: &service.host,
+                    namespace: &service.namespace,
+                });
+                let inputs = cluster::Inputs {
+                    service,
+                    service_print: seen.known.print,
+                    rule,
+                    mesh: world.mesh(),
+                    mesh_print: base.prints.mesh,
+                    dialled: class.dialled(),
+                };
+                let group = group(&inputs, round, units);
+                for unit in &group.value.clusters {
+                    set.by_name.insert(unit.value.name.clone(), unit.value.clone());
+                }
+                prints.push(group.print);
+                if !group.value.wishes.is_empty() {
+                    let print = Fingerprint::of(&(seen.known.print, group.print));
+                    set.wanting.push(Wanting { service: service.clone(), group, print });
+                }
+            }
+            let wanting: Vec<Fingerprint> = set.wanting.iter().map(|wanting| wanting.print).collect();
+            let print = Fingerprint::of(&(prints, wanting));
+            (set, print)
+        })
+    }
+
+    fn endpoints(
+        &mut self,
+        world: &World,
+        class: &Class,
+        clusters: &Piece<ClusterSet>,
+        round: u64,
+        units: &mut Units,
+    ) -> Piece<EndpointSet> {
+        let inputs = Fingerprint::of(&(clusters.print, world.prints().endpoints));
+        refresh(&mut self.endpoints, inputs, |before| {
+            // For the same clusters only services whose endpoints changed are looked into.
+            let before = before.filter(|before| before.clusters == clusters.print);
+            let mut set = EndpointSet {
+                by_cluster: before.map(|before| before.by_cluster.clone()).unwrap_or_default(),
+                inputs: Vec::with_capacity(clusters.value.wanting.len()),
+                prints: Vec::with_capacity(clusters.value.wanting.len()),
+                clusters: clusters.print,
+            };
+            for (index, wanting) in clusters.value.wanting.iter().enumerate() {
+                let joined = world.joined(&wanting.service.origin);
+                let node = class.node.as_deref().filter(|_| wanting.service.local_only);
+                let inputs = Fingerprint::of(&(wanting.print, joined.map(|(_, print)| print), node));
+                set.inputs.push(inputs);
+                if let Some(before) = before.filter(|before| before.inputs.get(index) == Some(&inputs)) {
+                    set.prints.push(before.prints[index]);
+                    continue;
+                }
+                let wishes = &wanting.group.value.wishes;
+                let Units { filled, endpoints, .. } = units;
+                let made = filled.get_with(round, inputs, || {
+                    let joined = joined.map(|(joined, _)| &**joined);
+                    let compute = |wish: &Wish| endpoints::compute(wish, &wanting.service, joined, node);
+                    let all: Vec<Unit<Endpoints>> = wishes
+                        .iter()
+                        .map(|wish| endpoints.get(round, Fingerprint::of(&(inputs, &wish.cluster)), || compute(wish)))
+                        .collect();
+                    let print = Fingerprint::of(&all.iter().map(|unit| unit.print).collect::<Vec<_>>());
+                    (Filled(all), print)
+                });
+                for unit in &made.value.0 {
+                    set.by_cluster.insert(unit.value.cluster.clone(), unit.value.clone());
+                }
+                set.prints.push(made.print);
+            }
+            let print = Fingerprint::of(&(set.clusters, &set.prints));
+            (set, print)
+        })
+    }
+}
+
+fn group(inputs: &cluster::Inputs<'_>, round: u64, units: &mut Units) -> Unit<Group> {
+    let Units { groups, clusters, .. } = units;
+    groups.get_with(round, inputs.print(), || {
+        let (made, wishes) = inputs.compute();
+        let made: Vec<Unit<Cluster>> =
+            made.into_iter().map(|one| clusters.get(round, Fingerprint::of(&one), || one)).collect();
+        let print = Fingerprint::of(&(made.iter().map(|unit| unit.print).collect::<Vec<_>>(), &wishes));
+        (Group { clusters: made, wishes }, print)
+    })
+}

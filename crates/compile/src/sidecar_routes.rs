@@ -1,0 +1,216 @@
+//! Listeners and route tables that a class of sidecars shares.
+//!
+//! In: what the class sees. Out: pieces. Which routes a host has is decided in `selection.rs`, what they look like in
+//! `route.rs`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use config::{Listener, Name, RouteTable, VirtualHost};
+use words::Fingerprint;
+
+use crate::class::Class;
+use crate::compiler::Base;
+use crate::intent::{Asker, MESH, Routing, RuleAction};
+use crate::memo::Unit;
+use crate::outbound;
+use crate::piece::{Piece, refresh};
+use crate::route::{Fact, Facts};
+use crate::route_table::{self, TableFrame};
+use crate::selection::{self, MeshRoutings};
+use crate::service::Visible;
+use crate::shared::{ListenerSet, TableSet, Units};
+use crate::sidecar::Sidecar;
+use crate::virtual_host::{Frame, Inputs};
+use crate::world::World;
+
+/// What a class is made from.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) base: &'a Base,
+    pub(crate) class: &'a Class,
+    pub(crate) visible: &'a Piece<Visible>,
+    pub(crate) round: u64,
+}
+
+/// What a class of sidecars had.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    frames: Option<Piece<Vec<TableFrame>>>,
+    listeners: Option<Piece<ListenerSet>>,
+    tables: Option<Piece<TableSet>>,
+}
+
+impl Slots {
+    /// Outbound listeners; none without capture.
+    pub(crate) fn listeners(&mut self, seen: Seen<'_>, units: &mut Units) -> Piece<ListenerSet> {
+        let Seen { world, base, class, visible, round } = seen;
+        let pods = match class.captured {
+            true => outbound::headless_pods(&visible.value, world),
+            false => Default::default(),
+        };
+        let policy = class.policy(world);
+        let inputs = Fingerprint::of(&(visible.print, &pods, class.captured, class.v6, policy, base.prints.mesh));
+        refresh(&mut self.listeners, inputs, |_| {
+            if !class.captured {
+                return (ListenerSet::default(), Fingerprint::default());
+            }
+            let inputs =
+                outbound::Inputs { visible: &visible.value, pods: &pods, v6: class.v6, policy, mesh: world.mesh() };
+            let (made, diagnostics) = inputs.compute();
+            listener_set(made, diagnostics, round, units)
+        })
+    }
+
+    /// Route tables.
+    pub(crate) fn tables(&mut self, seen: Seen<'_>, units: &mut Units) -> Piece<TableSet> {
+        let Seen { world, base, class, visible, round } = seen;
+        let frames = refresh(&mut self.frames, Fingerprint::of(&(visible.print, class.explicit)), |_| {
+            let domain = &world.mesh().domain;
+            let made = route_table::frames(&visible.value, &class.namespace, domain, class.explicit);
+            let print = Fingerprint::of(&(visible.print, class.explicit));
+            (made, print)
+        });
+        let policy = class.policy(world);
+        let sidecar = class.sidecar.as_ref().map(|sidecar| sidecar.print);
+        let inputs = Fingerprint::of(&(frames.print, base.routings.print, sidecar, policy, &class.labels));
+        refresh(&mut self.tables, inputs, |_| {
+            let imported = |routing: &Routing| class.sidecar.as_ref().is_none_or(|sidecar| imports(sidecar, routing));
+            let routings = MeshRoutings::new(&base.routings.value, &class.namespace, imported);
+            let maker = Maker { class, visible: &visible.value, routings: &routings, round };
+            let mut tables = TableSet::new();
+            let mut prints = Vec::with_capacity(frames.value.len());
+            for frame in &*frames.value {
+                let table = maker.table(frame, policy, units);
+                prints.push(table.print);
+                tables.insert(table.value.name.clone(), table.value);
+            }
+            let print = Fingerprint::of(&prints);
+            (tables, print)
+        })
+    }
+}
+
+/// Listeners as units, by name.
+pub(crate) fn listener_set(
+    made: Vec<Listener>,
+    diagnostics: Vec<words::Diagnostic>,
+    round: u64,
+    units: &mut Units,
+) -> (ListenerSet, Fingerprint) {
+    let mut set = ListenerSet { diagnostics, ..ListenerSet::default() };
+    let mut prints = Vec::with_capacity(made.len());
+    for one in made {
+        let print = Fingerprint::of(&one);
+        let unit = units.listeners.get_with(round, print, || (one, print));
+        prints.push(unit.print);
+        set.by_name.insert(unit.value.name.clone(), unit.value);
+    }
+    let print = Fingerprint::of(&(prints, &set.diagnostics));
+    (set, print)
+}
+
+/// A table of virtual hosts as a unit: its fingerprint is that of its parts.
+pub(crate) fn table_unit(
+    name: &Name,
+    hosts: Vec<Unit<VirtualHost>>,
+    round: u64,
+    units: &mut Units,
+) -> Unit<RouteTable> {
+    let prints: Vec<Fingerprint> = hosts.iter().map(|unit| unit.print).collect();
+    let print = Fingerprint::of(&(name, prints));
+    units.tables.get_with(round, print, || {
+        let virtual_hosts = hosts.into_iter().map(|unit| unit.value).collect();
+        (RouteTable { name: name.clone(), virtual_hosts }, print)
+    })
+}
+
+struct Maker<'a> {
+    class: &'a Class,
+    visible: &'a Visible,
+    routings: &'a MeshRoutings,
+    round: u64,
+}
+
+impl Maker<'_> {
+    fn table(
+        &self,
+        frame: &TableFrame,
+        policy: crate::mesh::OutboundTrafficPolicy,
+        units: &mut Units,
+    ) -> Unit<RouteTable> {
+        let mut hosts = Vec::with_capacity(frame.hosts.len() + 1);
+        for host in &frame.hosts {
+            let asker = self.asker(host.port);
+            let routing = self.routings.of_host(&host.host, &asker);
+            hosts.push(self.host(host, routing, &asker, units));
+        }
+        let mut everything = false;
+        if frame.open {
+            let named = self.routings.all.iter().enumerate();
+            let named = named.flat_map(|(index, routing)| routing.hosts.iter().map(move |host| (index, host.clone())));
+            let asker = self.asker(80);
+            let applying = named.filter(|(index, _)| crate::route::applies(&self.routings.all[*index], &asker));
+            for (index, foreign) in frame.foreign(applying, self.visible) {
+                everything |= foreign.domains.iter().any(|domain| domain == "*");
+                hosts.push(self.host(&foreign, Some(&self.routings.all[index]), &asker, units));
+            }
+        }
+        if !everything {
+            let unknown = route_table::unknown(policy, frame.port.is_none());
+            let print = Fingerprint::of(&unknown);
+            hosts.push(units.hosts.get_with(self.round, print, || (unknown, print)));
+        }
+        table_unit(&frame.name, hosts, self.round, units)
+    }
+
+    fn asker(&self, port: u16) -> Asker<'_> {
+        Asker { namespace: &self.class.namespace, labels: &self.class.labels, gateways: vec![MESH], port }
+    }
+
+    fn host(
+        &self,
+        frame: &Frame,
+        routing: Option<&Arc<Routing>>,
+        asker: &Asker<'_>,
+        units: &mut Units,
+    ) -> Unit<VirtualHost> {
+        let facts = routing.map(|routing| facts(routing, self.visible)).unwrap_or_default();
+        let asker_print = Fingerprint::of(asker);
+        let inputs = Inputs { frame, routing: routing.map(|routing| &**routing), asker, asker_print, facts: &facts };
+        units.hosts.get(self.round, inputs.print(), || inputs.compute())
+    }
+}
+
+/// What is known of the destinations of an object.
+pub(crate) fn facts(routing: &Routing, visible: &Visible) -> Facts {
+    let mut facts = Facts::default();
+    for rule in &routing.http {
+        let RuleAction::Forward(forward) = &rule.action else { continue };
+        for destination in &forward.destinations {
+            let Some(seen) = visible.find(&destination.host) else { continue };
+            let ports = &seen.service().ports;
+            let only_port = (ports.len() == 1).then(|| ports[0].number);
+            facts.insert(destination.host.clone(), Fact { host: seen.service().host.clone(), only_port });
+        }
+    }
+    facts
+}
+
+/// A VirtualService is taken in whole when one of its hosts is (VS70).
+fn imports(sidecar: &Sidecar, routing: &Routing) -> bool {
+    routing.hosts.iter().any(|host| sidecar.imports(&routing.origin.namespace, host))
+}
+
+/// The destinations of the VirtualServices that a Sidecar takes in (SC08).
+pub(crate) fn destinations(sorted: &[Arc<Routing>], namespace: &str, sidecar: &Sidecar) -> BTreeSet<Arc<str>> {
+    let taken = selection::ordered(sorted, MESH, namespace).filter(|routing| imports(sidecar, routing));
+    let mut hosts = BTreeSet::new();
+    for rule in taken.flat_map(|routing| &routing.http) {
+        if let RuleAction::Forward(forward) = &rule.action {
+            hosts.extend(forward.destinations.iter().map(|destination| destination.host.clone()));
+        }
+    }
+    hosts
+}

@@ -1,0 +1,203 @@
+//! The DestinationRule front end: one object in, a [`Rule`] out. Sees no service and no other object.
+//!
+//! `trafficPolicy` is lowered block by block; what a later version will obey is reported (DR20 to DR67).
+
+use std::sync::Arc;
+
+use api::load_balancer::SimpleLb;
+use api::traffic_policy::{ClientTls, ClientTlsMode, H2UpgradePolicy, HttpPool, PortTrafficPolicy, TcpPool};
+use api::{ConnectionPool, DestinationRuleSpec, LoadBalancer, OutlierDetection, TrafficPolicy};
+use config::TcpKeepalive;
+use words::{Fingerprint, Origin, host};
+
+use crate::destination_rule::Rule;
+use crate::mesh::MeshConfig;
+use crate::notes::Notes;
+use crate::policy::{Balance, Blocks, Policy, Pool, Subset};
+use crate::service::Age;
+use crate::timeout;
+use crate::visibility::Export;
+
+/// Lowers a DestinationRule.
+pub(crate) fn lower(origin: Origin, age: Age, spec: &DestinationRuleSpec, mesh: &MeshConfig) -> Rule {
+    let DestinationRuleSpec { host, traffic_policy, subsets, export_to, workload_selector } = spec;
+    let mut notes = Notes::about(&origin);
+    let namespace = origin.namespace.clone();
+    let host: Arc<str> = host::resolve_short(host, &namespace, &mesh.domain).into();
+    let selector = workload_selector.as_ref().map(|selector| selector.match_labels.clone());
+    // A rule with a selector is private, whatever it says (X24).
+    let export = match selector.is_some() {
+        true => Export::parse(&["."], &[], &namespace),
+        false => Export::parse(export_to, &mesh.default_destination_rule_export_to, &namespace),
+    };
+    let policy = traffic_policy.as_ref().map(|policy| lower_policy(policy, "spec.trafficPolicy", &mut notes));
+    let mut lowered: Vec<Subset> = Vec::with_capacity(subsets.len());
+    for (index, subset) in subsets.iter().enumerate() {
+        let field = format!("spec.subsets[{index}]");
+        if lowered.iter().any(|known| known.name == subset.name) {
+            notes.ignored(
+                format!("{field}.name"),
+                format!("subset {:?} is defined twice; the first one counts", subset.name),
+            );
+            continue;
+        }
+        let at = format!("{field}.trafficPolicy");
+        lowered.push(Subset {
+            name: subset.name.clone(),
+            labels: subset.labels.clone(),
+            policy: subset.traffic_policy.as_ref().map(|policy| lower_policy(policy, &at, &mut notes)),
+        });
+    }
+    let diagnostics = notes.into_found();
+    let print = Fingerprint::of(&(&origin, &age, &host, &export, &selector, &policy, &lowered, &diagnostics));
+    Rule { origin, age, host, export, selector, policy, subsets: lowered, diagnostics, print }
+}
+
+fn lower_policy(policy: &TrafficPolicy, field: &str, notes: &mut Notes) -> Policy {
+    let TrafficPolicy {
+        load_balancer,
+        connection_pool,
+        outlier_detection,
+        circuit_breaker,
+        tls,
+        port_level_settings,
+        tunnel,
+        proxy_protocol,
+        retry_budget,
+    } = policy;
+    notes.not_obeyed(tunnel.is_some(), || format!("{field}.tunnel"));
+    notes.not_obeyed(proxy_protocol.is_some(), || format!("{field}.proxyProtocol"));
+    notes.not_obeyed(retry_budget.is_some(), || format!("{field}.retryBudget"));
+    let all = Written { load_balancer, connection_pool, outlier_detection, circuit_breaker, tls };
+    let mut lowered = Policy { blocks: lower_blocks(all, field, notes), ..Policy::default() };
+    for (index, entry) in port_level_settings.iter().enumerate() {
+        let at = format!("{field}.portLevelSettings[{index}]");
+        let PortTrafficPolicy { port, load_balancer, connection_pool, outlier_detection, circuit_breaker, tls } = entry;
+        let one = Written { load_balancer, connection_pool, outlier_detection, circuit_breaker, tls };
+        let blocks = lower_blocks(one, &at, notes);
+        let number = port.as_ref().and_then(|port| port.number).and_then(|number| u16::try_from(number).ok());
+        match number.filter(|number| *number != 0) {
+            Some(number) => _ = lowered.ports.entry(number).or_insert(blocks),
+            None => notes.ignored(format!("{at}.port.number"), "a port between 1 and 65535 is missing"),
+        }
+    }
+    lowered
+}
+
+/// The blocks that a policy and a port entry have in common.
+struct Written<'a> {
+    load_balancer: &'a Option<LoadBalancer>,
+    connection_pool: &'a Option<ConnectionPool>,
+    outlier_detection: &'a Option<OutlierDetection>,
+    circuit_breaker: &'a Option<OutlierDetection>,
+    tls: &'a Option<ClientTls>,
+}
+
+fn lower_blocks(written: Written<'_>, field: &str, notes: &mut Notes) -> Blocks {
+    let Written { load_balancer, connection_pool, outlier_detection, circuit_breaker, tls } = written;
+    notes.not_obeyed(outlier_detection.is_some(), || format!("{field}.outlierDetection"));
+    notes.not_obeyed(circuit_breaker.is_some(), || format!("{field}.circuitBreaker"));
+    let plaintext = tls.as_ref().is_none_or(|tls| matches!(tls.mode, None | Some(ClientTlsMode::Disable)));
+    notes.not_obeyed(!plaintext, || format!("{field}.tls"));
+    Blocks {
+        balance: load_balancer.as_ref().and_then(|lb| lower_balance(lb, &format!("{field}.loadBalancer"), notes)),
+        pool: connection_pool.as_ref().map(|pool| lower_pool(pool, &format!("{field}.connectionPool"), notes)),
+    }
+}
+
+fn lower_balance(lb: &LoadBalancer, field: &str, notes: &mut Notes) -> Option<Balance> {
+    let LoadBalancer {
+        simple,
+        consistent_hash,
+        locality_lb_setting,
+        zone_aware_lb_setting,
+        warmup_duration_secs,
+        warmup,
+    } = lb;
+    for (set, leaf) in [
+        (consistent_hash.is_some(), "consistentHash"),
+        (locality_lb_setting.is_some(), "localityLbSetting"),
+        (zone_aware_lb_setting.is_some(), "zoneAwareLbSetting"),
+        (warmup_duration_secs.is_some(), "warmupDurationSecs"),
+        (warmup.is_some(), "warmup"),
+    ] {
+        notes.not_obeyed(set, || format!("{field}.{leaf}"));
+    }
+    // The block replaces an inherited one even when it only sets locality.
+    Some(match simple {
+        None | Some(SimpleLb::Unspecified | SimpleLb::LeastConn | SimpleLb::LeastRequest) => Balance::LeastRequest,
+        Some(SimpleLb::Random) => Balance::Random,
+        Some(SimpleLb::RoundRobin) => Balance::RoundRobin,
+        Some(SimpleLb::Passthrough) => Balance::Passthrough,
+    })
+}
+
+/// Also of a Sidecar's `inboundConnectionPool`.
+pub(crate) fn lower_pool(pool: &ConnectionPool, field: &str, notes: &mut Notes) -> Pool {
+    let ConnectionPool { tcp, http } = pool;
+    let mut lowered = Pool::default();
+    if let Some(tcp) = tcp {
+        lower_tcp(tcp, &format!("{field}.tcp"), &mut lowered, notes);
+    }
+    if let Some(http) = http {
+        lower_http(http, &format!("{field}.http"), &mut lowered, notes);
+    }
+    lowered
+}
+
+fn lower_tcp(tcp: &TcpPool, field: &str, pool: &mut Pool, notes: &mut Notes) {
+    let TcpPool { max_connections, connect_timeout, tcp_keepalive, max_connection_duration, idle_timeout } = tcp;
+    notes.not_obeyed(max_connection_duration.is_some(), || format!("{field}.maxConnectionDuration"));
+    pool.max_connections = bound(*max_connections);
+    pool.connect_timeout = timeout::lower(connect_timeout.as_ref(), || format!("{field}.connectTimeout"), notes);
+    pool.tcp_keepalive = tcp_keepalive.as_ref().map(|keepalive| {
+        let mut seconds = |written: Option<&api::Duration>, leaf: &str| {
+            let duration = timeout::lower(written, || format!("{field}.tcpKeepalive.{leaf}"), notes)?;
+            u32::try_from(duration.as_secs()).ok()
+        };
+        TcpKeepalive {
+            probes: keepalive.probes,
+            time_seconds: seconds(keepalive.time.as_ref(), "time"),
+            interval_seconds: seconds(keepalive.interval.as_ref(), "interval"),
+        }
+    });
+    // `0s` means never here (DR34), which only the TCP proxy can say; it is kept as a zero.
+    pool.tcp_idle_timeout = idle_timeout.as_ref().and_then(|written| {
+        let read = written.get();
+        if read.is_none() {
+            notes.ignored(
+                format!("{field}.idleTimeout"),
+                format!("{:?} is not a duration such as 1s or 100ms", written.0),
+            );
+        }
+        read
+    });
+}
+
+fn lower_http(http: &HttpPool, field: &str, pool: &mut Pool, notes: &mut Notes) {
+    let HttpPool {
+        http1_max_pending_requests,
+        http2_max_requests,
+        max_requests_per_connection,
+        max_retries,
+        idle_timeout,
+        h2_upgrade_policy,
+        use_client_protocol,
+        max_concurrent_streams,
+        http2_keep_alive,
+    } = http;
+    notes.not_obeyed(max_concurrent_streams.is_some(), || format!("{field}.maxConcurrentStreams"));
+    notes.not_obeyed(http2_keep_alive.is_some(), || format!("{field}.http2KeepAlive"));
+    pool.max_pending_requests = bound(*http1_max_pending_requests);
+    pool.max_requests = bound(*http2_max_requests);
+    pool.max_requests_per_connection = bound(*max_requests_per_connection);
+    pool.max_retries = bound(*max_retries);
+    pool.http_idle_timeout = timeout::lower(idle_timeout.as_ref(), || format!("{field}.idleTimeout"), notes);
+    pool.h2_upgrade = *h2_upgrade_policy == Some(H2UpgradePolicy::Upgrade);
+    pool.use_client_protocol = use_client_protocol.unwrap_or(false);
+}
+
+/// Zero and negative numbers are "not said" (TR05).
+fn bound(written: Option<i32>) -> Option<u32> {
+    written.and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0)
+}

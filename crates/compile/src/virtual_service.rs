@@ -1,0 +1,134 @@
+//! The VirtualService front end: one object in, a [`Routing`] out. Sees no other object and no proxy.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use api::{HttpRoute, VirtualServiceSpec};
+use config::Respond;
+use words::{Fingerprint, Origin, host};
+
+use crate::gateway_name;
+use crate::intent::{ForwardRule, HttpRule, MESH, Routing, RuleAction, RuleMatch, StaticFilter};
+use crate::mesh::MeshConfig;
+use crate::notes::{LeftOut, Notes};
+use crate::service::Age;
+use crate::visibility::Export;
+use crate::{matches, retry, timeout, weight};
+
+/// Most bytes of a direct response's body.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Lowers a VirtualService.
+pub(crate) fn lower(origin: Origin, age: Age, spec: &VirtualServiceSpec, mesh: &MeshConfig) -> Routing {
+    let VirtualServiceSpec { hosts, gateways, http, tls, tcp, export_to } = spec;
+    let mut notes = Notes::about(&origin);
+    let namespace = origin.namespace.clone();
+    notes.not_obeyed(hosts.is_empty(), || "spec.hosts (a delegate)".into());
+    notes.not_obeyed(!tls.is_empty(), || "spec.tls".into());
+    notes.not_obeyed(!tcp.is_empty(), || "spec.tcp".into());
+    let mut seen = BTreeSet::new();
+    let hosts: Vec<Arc<str>> = hosts
+        .iter()
+        .map(|written| Arc::<str>::from(host::resolve_short(written, &namespace, &mesh.domain)))
+        .filter(|host| !host.is_empty() && seen.insert(host.clone()))
+        .collect();
+    for (index, name) in gateways.iter().enumerate() {
+        if let Some((name, namespace)) = gateway_name::legacy(name) {
+            notes.deprecated(format!("spec.gateways[{index}]"), &format!("{namespace}/{name}"));
+        }
+    }
+    let gateways = match gateways.is_empty() {
+        true => BTreeSet::from([MESH.to_owned()]),
+        false => gateways.iter().map(|name| gateway_name::resolve(name, &namespace)).collect(),
+    };
+    let export = Export::parse(export_to, &mesh.default_virtual_service_export_to, &namespace);
+    let mut rules = Vec::with_capacity(http.len());
+    for (index, rule) in http.iter().enumerate() {
+        match lower_rule(rule, index, (&namespace, &mesh.domain), &mut notes) {
+            Ok(rule) => rules.push(rule),
+            Err(reason) => notes.left_out(reason),
+        }
+    }
+    let diagnostics = notes.into_found();
+    let print = Fingerprint::of(&(&origin, &age, &hosts, &gateways, &export, &rules, &diagnostics));
+    Routing { origin, age, hosts, gateways, export, http: rules, diagnostics, print }
+}
+
+fn lower_rule(rule: &HttpRoute, index: usize, place: (&str, &str), notes: &mut Notes) -> Result<HttpRule, LeftOut> {
+    let field = format!("spec.http[{index}]");
+    let HttpRoute {
+        name,
+        r#match,
+        route,
+        redirect,
+        direct_response,
+        delegate,
+        rewrite,
+        timeout: bound,
+        retries,
+        fault,
+        mirror,
+        mirrors,
+        mirror_percent: _,
+        mirror_percentage: _,
+        cors_policy,
+        headers,
+    } = rule;
+    for (set, leaf) in [
+        (rewrite.is_some(), "rewrite"),
+        (fault.is_some(), "fault"),
+        (mirror.is_some(), "mirror"),
+        (!mirrors.is_empty(), "mirrors"),
+        (cors_policy.is_some(), "corsPolicy"),
+        (headers.is_some(), "headers"),
+    ] {
+        notes.not_obeyed(set, || format!("{field}.{leaf}"));
+    }
+    for (set, leaf) in [(redirect.is_some(), "redirect"), (delegate.is_some(), "delegate")] {
+        if set {
+            return Err(LeftOut::because(format!("{field}.{leaf}"), format!("{leaf} is not obeyed yet")));
+        }
+    }
+    let action = match direct_response {
+        Some(answer) => RuleAction::Respond(respond(answer, &field)?),
+        None if route.is_empty() => {
+            return Err(LeftOut::because(&field, "there is no route, redirect or directResponse"));
+        }
+        None => RuleAction::Forward(ForwardRule {
+            destinations: weight::lower(route, &field, place, notes)?,
+            timeout: timeout::lower(bound.as_ref(), || format!("{field}.timeout"), notes),
+            retry: match retries {
+                None => Some(retry::default()),
+                Some(block) => retry::lower(block, &format!("{field}.retries"), notes),
+            },
+        }),
+    };
+    let mut blocks = Vec::with_capacity(r#match.len().max(1));
+    for (at, block) in r#match.iter().enumerate() {
+        blocks.push(matches::lower(block, &format!("{field}.match[{at}]"), place.0, notes)?);
+    }
+    if blocks.is_empty() {
+        let request = config::RouteMatch::any();
+        blocks.push(RuleMatch { name: String::new(), request, filter: StaticFilter::default() });
+    }
+    Ok(HttpRule { index, name: name.clone().unwrap_or_default(), matches: blocks, action })
+}
+
+fn respond(answer: &api::http_actions::DirectResponse, field: &str) -> Result<Respond, LeftOut> {
+    let field = format!("{field}.directResponse");
+    let status = u16::try_from(answer.status).ok().filter(|status| (200..=599).contains(status)).ok_or_else(|| {
+        LeftOut::because(format!("{field}.status"), format!("{} is not between 200 and 599", answer.status))
+    })?;
+    let body = match &answer.body {
+        None => String::new(),
+        Some(body) if body.bytes.is_some() => {
+            return Err(LeftOut::because(format!("{field}.body.bytes"), "bytes is not obeyed yet"));
+        }
+        Some(body) => body.string.clone().unwrap_or_default(),
+    };
+    if body.len() > BODY_BYTES_MAX {
+        let message = format!("{} bytes are more than {BODY_BYTES_MAX}", body.len());
+        return Err(LeftOut::because(format!("{field}.body"), message));
+    }
+    Ok(Respond { status, body })
+}

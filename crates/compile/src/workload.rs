@@ -1,0 +1,143 @@
+//! A sidecar's own layer: the inbound side of its workload, and listeners at its own addresses.
+//!
+//! Looked at in two steps, so that hundreds of proxies cost nothing when the world changes elsewhere: a few facts about the
+//! workload are gathered, and only when they are different is anything computed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use config::{ServiceMeta, Snapshot};
+use words::{Fingerprint, Labels};
+
+use crate::compiler::{Base, Layer};
+use crate::destination_rule::{Lookup, Rules};
+use crate::endpoints;
+use crate::explicit;
+use crate::inbound::{self, InboundPort};
+use crate::piece::{Piece, refresh};
+use crate::policy::effective;
+use crate::scope::Scope;
+use crate::service::{Known, Port, Registry};
+use crate::world::World;
+
+/// What a workload had.
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    ports: Option<Piece<BTreeMap<u16, InboundPort>>>,
+    layer: Option<Piece<Layer>>,
+}
+
+/// Ports by EndpointSlices: service, port name, number.
+type SlicePorts = BTreeSet<(Arc<str>, String, u16)>;
+
+impl Own {
+    /// The layer, the one from before when nothing in it changed.
+    pub(crate) fn layer(&mut self, world: &World, base: &Base, scope: &Scope, labels: &Labels) -> Arc<Layer> {
+        let at: SlicePorts = scope.ips.iter().flat_map(|ip| world.ports_at(&scope.namespace, *ip)).collect();
+        let named = world.pod(&scope.namespace, &scope.name).map(|pod| &pod.ports);
+        let facts = Fingerprint::of(&(base.registry.print, base.rules.print, labels, &at, named));
+        let ports = refresh(&mut self.ports, facts, |_| {
+            let nothing = BTreeMap::new();
+            let gathered = Gather {
+                registry: &base.registry.value,
+                rules: &base.rules.value,
+                namespace: &scope.namespace,
+                labels,
+                at: &at,
+                named: named.unwrap_or(&nothing),
+            };
+            let made = gathered.ports();
+            let print = Fingerprint::of(&made);
+            (made, print)
+        });
+        // The scope itself is the key that this slot was found by.
+        let layer = refresh(&mut self.layer, Fingerprint::of(&(ports.print, base.prints.mesh)), |_| {
+            let made = compute(scope, &ports.value, world);
+            let print = Fingerprint::of(&(ports.print, base.prints.mesh));
+            (made, print)
+        });
+        layer.value
+    }
+}
+
+fn compute(scope: &Scope, ports: &BTreeMap<u16, InboundPort>, world: &World) -> Layer {
+    let inputs = inbound::Inputs { scope, ports, mesh: world.mesh() };
+    let (mut listeners, clusters) = inputs.compute();
+    listeners.extend(scope.outbound_address.map(|address| explicit::listener(address, world.mesh())));
+    let snapshot = Snapshot {
+        listeners: listeners.into_iter().map(|one| (one.name.clone(), Arc::new(one))).collect(),
+        clusters: clusters.into_iter().map(|one| (one.name.clone(), Arc::new(one))).collect(),
+        ..Snapshot::default()
+    };
+    Layer { snapshot, diagnostics: Vec::new() }
+}
+
+/// Which service ports stand for a workload.
+struct Gather<'a> {
+    registry: &'a Registry,
+    rules: &'a Rules,
+    namespace: &'a str,
+    labels: &'a Labels,
+    at: &'a SlicePorts,
+    named: &'a BTreeMap<String, u16>,
+}
+
+impl Gather<'_> {
+    /// By the application's port; of several services on one port the oldest counts (DR13).
+    fn ports(&self) -> BTreeMap<u16, InboundPort> {
+        let mut services: Vec<&Known> = self.registry.iter().filter(|known| self.stands_for(known)).collect();
+        services.sort_by(|a, b| a.service.age.cmp(&b.service.age).then(a.service.host.cmp(&b.service.host)));
+        let mut ports = BTreeMap::new();
+        for known in services {
+            for port in &known.service.ports {
+                if let Some(number) = self.number(known, port) {
+                    ports.entry(number).or_insert_with(|| self.port(known, port));
+                }
+            }
+        }
+        ports
+    }
+
+    /// Its selector takes the workload, or its slices have the workload's address.
+    fn stands_for(&self, known: &Known) -> bool {
+        let service = &known.service;
+        if &*service.namespace != self.namespace || service.is_alias() {
+            return false;
+        }
+        let selects = !service.selector.is_empty() && words::labels_select(&service.selector, self.labels);
+        selects || (service.is_kubernetes() && self.at.iter().any(|(name, _, _)| **name == *service.name))
+    }
+
+    /// The application's port: what the slices say, else the target port.
+    fn number(&self, known: &Known, port: &Port) -> Option<u16> {
+        let said = self.at.iter().find(|(service, name, _)| **service == *known.service.name && *name == port.name);
+        match said {
+            Some((_, _, number)) => Some(*number),
+            None => endpoints::target_number(&port.target, self.named),
+        }
+    }
+
+    fn port(&self, known: &Known, port: &Port) -> InboundPort {
+        let service = &known.service;
+        let rule = self.rules.lookup(Lookup {
+            client: self.namespace,
+            // Rules with a selector are about clients (DR06).
+            labels: &Labels::new(),
+            host: &service.host,
+            namespace: &service.namespace,
+        });
+        let policy = rule.filter(|rule| rule.selector.is_none()).and_then(|rule| rule.policy.as_ref());
+        InboundPort {
+            protocol: port.protocol,
+            service: ServiceMeta {
+                host: service.host.to_string(),
+                name: service.name.clone(),
+                namespace: service.namespace.to_string(),
+                subset: String::new(),
+                port: port.number,
+            },
+            origin: service.origin.clone(),
+            pool: effective(policy, None, port.number).pool,
+        }
+    }
+}

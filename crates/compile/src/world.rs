@@ -1,0 +1,290 @@
+//! The world: every object that matters, lowered once when it comes, with a fingerprint of what is read of it.
+//!
+//! In: changes, in any order. Out: tables that `compile` gathers from, and how much a change touched. Knows no proxy. A change
+//! that alters nothing we read (status, resource version, unread labels and annotations) leaves no trace.
+
+mod join;
+mod table;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use api::{Change, Kind, Object, ObjectKey};
+use config::Locality;
+use rustc_hash::FxHashMap;
+use words::{Fingerprint, Origin};
+
+pub(crate) use join::{Joined, JoinedEndpoint};
+use table::Table;
+
+use crate::destination_rule::Rule;
+use crate::intent::Routing;
+use crate::kubernetes::{self, Pod, Slice};
+use crate::mesh::MeshConfig;
+use crate::server::Gateway;
+use crate::service::{Known, age};
+use crate::service_entry::{self, Entry, Workloaded};
+use crate::sidecar::{self, Sidecar};
+use crate::{server, traffic_policy, virtual_service};
+
+/// Everything that was applied.
+#[derive(Debug)]
+pub struct World {
+    mesh: Arc<MeshConfig>,
+    mesh_print: Fingerprint,
+    routings: Table<Routing>,
+    rules: Table<Rule>,
+    gateways: Table<Gateway>,
+    sidecars: Table<Sidecar>,
+    services: Table<Known>,
+    entries: Table<Entry>,
+    workload_entries: Table<Workloaded>,
+    slices: Table<Slice>,
+    pods: Table<Pod>,
+    nodes: Table<Locality>,
+    /// Endpoints of Kubernetes Services, joined from slices, pods, nodes and WorkloadEntries.
+    of_services: Table<Joined>,
+    /// Endpoints of ServiceEntries with a selector.
+    of_entries: Table<Joined>,
+    /// The Services that have an endpoint at an address.
+    at: FxHashMap<IpAddr, BTreeSet<(Arc<str>, Arc<str>)>>,
+}
+
+/// What a change touched: a hint for scheduling. Whether anything is different for a proxy only `compile` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dirty {
+    /// Nothing that is read.
+    None,
+    /// Only endpoints of these hosts.
+    Endpoints {
+        /// Complete service hosts.
+        hosts: BTreeSet<Arc<str>>,
+    },
+    /// Routes, clusters or listeners.
+    Config,
+}
+
+/// The content of each part of the world, for memo keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Prints {
+    pub(crate) mesh: Fingerprint,
+    pub(crate) routings: Fingerprint,
+    pub(crate) rules: Fingerprint,
+    pub(crate) gateways: Fingerprint,
+    pub(crate) sidecars: Fingerprint,
+    pub(crate) services: Fingerprint,
+    pub(crate) endpoints: Fingerprint,
+    pub(crate) pods: Fingerprint,
+}
+
+impl World {
+    /// An empty world.
+    pub fn new(mesh: MeshConfig) -> Self {
+        Self {
+            mesh_print: mesh.print(),
+            mesh: Arc::new(mesh),
+            routings: Table::default(),
+            rules: Table::default(),
+            gateways: Table::default(),
+            sidecars: Table::default(),
+            services: Table::default(),
+            entries: Table::default(),
+            workload_entries: Table::default(),
+            slices: Table::default(),
+            pods: Table::default(),
+            nodes: Table::default(),
+            of_services: Table::default(),
+            of_entries: Table::default(),
+            at: FxHashMap::default(),
+        }
+    }
+
+    /// Takes a change in.
+    pub fn apply(&mut self, change: Change) -> Dirty {
+        match change {
+            Change::Upsert(object) => self.upsert(&object),
+            Change::Delete(key) => self.delete(&key),
+        }
+    }
+
+    /// Mesh-wide settings.
+    pub fn mesh(&self) -> &MeshConfig {
+        &self.mesh
+    }
+
+    fn upsert(&mut self, object: &Object) -> Dirty {
+        let key = object.key();
+        let (ns, name) = (&key.namespace, &key.name);
+        let origin = || Origin { kind: key.kind.name().into(), namespace: ns.clone(), name: name.clone() };
+        let mesh = self.mesh.clone();
+        match object {
+            Object::VirtualService(one) => {
+                let made = virtual_service::lower(origin(), age(&one.metadata), &one.spec, &mesh);
+                config_if(self.routings.set(ns, name, made.print, made))
+            }
+            Object::DestinationRule(one) => {
+                let made = traffic_policy::lower(origin(), age(&one.metadata), &one.spec, &mesh);
+                config_if(self.rules.set(ns, name, made.print, made))
+            }
+            Object::Gateway(one) => {
+                let made = server::lower(origin(), age(&one.metadata), &one.spec);
+                config_if(self.gateways.set(ns, name, made.print, made))
+            }
+            Object::Sidecar(one) => {
+                let made = sidecar::lower(origin(), age(&one.metadata), &one.spec);
+                config_if(self.sidecars.set(ns, name, made.print, made))
+            }
+            Object::Service(one) => {
+                let made = kubernetes::service(&one.metadata, &one.spec, &mesh);
+                let changed = self.services.set(ns, name, made.print, made);
+                if changed {
+                    self.join_service(ns, name);
+                }
+                config_if(changed)
+            }
+            Object::ServiceEntry(one) => {
+                let made = service_entry::lower(origin(), &one.metadata, &one.spec, &mesh);
+                let changed = self.entries.set(ns, name, made.print, made);
+                if changed {
+                    self.join_entry(ns, name);
+                }
+                config_if(changed)
+            }
+            Object::WorkloadEntry(one) => {
+                let changed = match service_entry::workload_entry(&one.metadata, &one.spec, &mesh) {
+                    Some(made) => self.workload_entries.set(ns, name, Fingerprint::of(&made), made),
+                    None => self.workload_entries.remove(ns, name).is_some(),
+                };
+                self.workloads_changed(changed, ns)
+            }
+            Object::EndpointSlice(one) => {
+                let made = kubernetes::slice(&one.metadata, &one.spec);
+                self.slice_changed(ns, name, made)
+            }
+            Object::Pod(one) => {
+                let made = kubernetes::pod(&one.metadata, &one.spec, &mesh);
+                let changed = self.pods.set(ns, name, Fingerprint::of(&made), made);
+                self.pod_changed(changed, ns, name)
+            }
+            Object::Node(one) => {
+                let made = kubernetes::node(&one.metadata);
+                let changed = self.nodes.set(ns, name, Fingerprint::of(&made), made);
+                self.node_changed(changed)
+            }
+            Object::Namespace(_) | Object::Secret(_) | Object::WorkloadGroup(_) => Dirty::None,
+        }
+    }
+
+    fn delete(&mut self, key: &ObjectKey) -> Dirty {
+        let (ns, name) = (&key.namespace, &key.name);
+        match key.kind {
+            Kind::VirtualService => config_if(self.routings.remove(ns, name).is_some()),
+            Kind::DestinationRule => config_if(self.rules.remove(ns, name).is_some()),
+            Kind::Gateway => config_if(self.gateways.remove(ns, name).is_some()),
+            Kind::Sidecar => config_if(self.sidecars.remove(ns, name).is_some()),
+            Kind::Service => {
+                let changed = self.services.remove(ns, name).is_some();
+                self.join_service(ns, name);
+                config_if(changed)
+            }
+            Kind::ServiceEntry => {
+                let changed = self.entries.remove(ns, name).is_some();
+                self.join_entry(ns, name);
+                config_if(changed)
+            }
+            Kind::WorkloadEntry => {
+                let changed = self.workload_entries.remove(ns, name).is_some();
+                self.workloads_changed(changed, ns)
+            }
+            Kind::EndpointSlice => self.slice_changed(ns, name, None),
+            Kind::Pod => {
+                let changed = self.pods.remove(ns, name).is_some();
+                self.pod_changed(changed, ns, name)
+            }
+            Kind::Node => {
+                let changed = self.nodes.remove(ns, name).is_some();
+                self.node_changed(changed)
+            }
+            Kind::Namespace | Kind::Secret | Kind::WorkloadGroup => Dirty::None,
+        }
+    }
+
+    /// The content of every part.
+    pub(crate) fn prints(&self) -> Prints {
+        Prints {
+            mesh: self.mesh_print,
+            routings: self.routings.print(),
+            rules: self.rules.print(),
+            gateways: self.gateways.print(),
+            sidecars: self.sidecars.print(),
+            services: Fingerprint::of(&(self.services.print(), self.entries.print())),
+            endpoints: Fingerprint::of(&(self.of_services.print(), self.of_entries.print())),
+            pods: self.pods.print(),
+        }
+    }
+
+    /// VirtualServices by namespace and name.
+    pub(crate) fn routings(&self) -> impl Iterator<Item = &Arc<Routing>> {
+        self.routings.values()
+    }
+
+    /// DestinationRules.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.rules.values()
+    }
+
+    /// Gateways.
+    pub(crate) fn gateways(&self) -> impl Iterator<Item = &Arc<Gateway>> {
+        self.gateways.values()
+    }
+
+    /// Sidecars.
+    pub(crate) fn sidecars(&self) -> impl Iterator<Item = &Arc<Sidecar>> {
+        self.sidecars.values()
+    }
+
+    /// ServiceEntries.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.entries.values()
+    }
+
+    /// Services of every source.
+    pub(crate) fn services(&self) -> impl Iterator<Item = Known> {
+        let entries = self.entries.values().flat_map(|entry| entry.services.iter().cloned());
+        self.services.values().map(|known| (**known).clone()).chain(entries)
+    }
+
+    /// A pod.
+    pub(crate) fn pod(&self, namespace: &str, name: &str) -> Option<&Arc<Pod>> {
+        self.pods.value(namespace, name)
+    }
+
+    /// The endpoints of a service.
+    pub(crate) fn joined(&self, origin: &Origin) -> Option<(&Arc<Joined>, Fingerprint)> {
+        let table = match &*origin.kind {
+            "Service" => &self.of_services,
+            _ => &self.of_entries,
+        };
+        table.find(&origin.namespace, &origin.name)
+    }
+
+    /// The ports that an address has by EndpointSlices: service (namespace, name), port name, number.
+    pub(crate) fn ports_at(&self, namespace: &str, ip: IpAddr) -> BTreeSet<(Arc<str>, String, u16)> {
+        let mut found = BTreeSet::new();
+        for (ns, name) in self.at.get(&ip).into_iter().flatten().filter(|(ns, _)| &**ns == namespace) {
+            let Some(joined) = self.of_services.value(ns, name) else { continue };
+            for endpoint in joined.endpoints.iter().filter(|endpoint| endpoint.is_at(ip)) {
+                found.extend(endpoint.ports.iter().map(|(port, number)| (name.clone(), port.clone(), *number)));
+            }
+        }
+        found
+    }
+}
+
+fn config_if(changed: bool) -> Dirty {
+    match changed {
+        true => Dirty::Config,
+        false => Dirty::None,
+    }
+}
