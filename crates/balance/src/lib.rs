@@ -1,1 +1,15 @@
-//! Which endpoint: a cluster, its view, a key, the time and a random source in, an endpoint out. Pure.
+//! Which endpoint: a cluster's hosts, what each is doing, and a draw in; a host out.
+//!
+//! Pure: no clock, no IO, no randomness of its own. A [`Balancer`] belongs to one worker and is not shared; a
+//! [`HostSet`] is immutable and shared by all.
+
+mod algorithm;
+pub mod backoff;
+mod balancer;
+mod hosts;
+pub mod limits;
+pub mod retry;
+
+pub use balancer::{Ask, Balancer, HostId};
+pub use hosts::{Host, HostSet};
+pub use limits::Limits;

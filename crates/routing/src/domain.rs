@@ -50,7 +50,9 @@ impl Domains {
             false => Cow::Borrowed(authority),
         };
         let bare = words::host::without_port(&authority);
-        self.named(&authority).or_else(|| (bare.len() < authority.len()).then(|| self.named(bare)).flatten()).or(self.any)
+        self.named(&authority)
+            .or_else(|| (bare.len() < authority.len()).then(|| self.named(bare)).flatten())
+            .or(self.any)
     }
 
     fn named(&self, host: &str) -> Option<u32> {

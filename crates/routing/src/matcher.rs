@@ -207,7 +207,8 @@ impl Matcher {
         }
         let header = self.headers.iter().find(|header| !header.holds(head)).map(|header| Miss::Header(header.name()));
         let query = || {
-            let fails = |(name, value): &&(String, Value)| !head.query_parameter(name).is_some_and(|got| value.holds(got));
+            let fails =
+                |(name, value): &&(String, Value)| !head.query_parameter(name).is_some_and(|got| value.holds(got));
             self.query.iter().find(fails).map(|(name, _)| Miss::Query(name.clone()))
         };
         header.or_else(query)

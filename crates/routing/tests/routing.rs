@@ -145,7 +145,8 @@ fn explain_says_what_was_missing() {
 }
 
 fn any_path() -> impl Strategy<Value = String> {
-    proptest::collection::vec(prop_oneof!["a", "b", "A", "é", "/", "x/"], 0..5).prop_map(|parts| format!("/{}", parts.concat()))
+    proptest::collection::vec(prop_oneof!["a", "b", "A", "é", "/", "x/"], 0..5)
+        .prop_map(|parts| format!("/{}", parts.concat()))
 }
 
 fn any_match() -> impl Strategy<Value = RouteMatch> {
