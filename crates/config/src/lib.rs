@@ -9,6 +9,7 @@ pub mod check;
 pub mod cluster;
 pub mod endpoint;
 pub mod listener;
+pub mod render;
 pub mod retry;
 pub mod route;
 pub mod snapshot;
@@ -23,6 +24,7 @@ pub use listener::{
     ChainMatch, Cidr, ClusterSplit, Direction, Filter, FilterChain, HttpCodec, HttpManager, Listener, ListenerFilters,
     RouteSource, ServerHeader, TcpProxy, TransportMatch,
 };
+pub use render::render;
 pub use retry::{RetryOn, RetryPolicy};
 pub use route::{
     Action, ClusterChoice, Forward, HeaderMatch, PathMatch, QueryMatch, Respond, Route, RouteMatch, RouteTable,

@@ -1,0 +1,331 @@
+//! A snapshot as a readable tree: for goldens, for people who compare two of them, for `config_dump?format=tree`.
+//!
+//! In: a snapshot. Out: text in a fixed order, with defaults left out. Not a format to read back.
+
+use std::fmt::Write;
+
+use crate::{
+    Action, ChainMatch, Cluster, ClusterChoice, Discovery, Endpoint, Endpoints, Filter, FilterChain, HeaderMatch,
+    Health, Lb, Listener, PathMatch, RetryPolicy, Route, RouteMatch, RouteSource, RouteTable, Snapshot, Thresholds,
+    TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost, default_connect_timeout,
+};
+
+/// Writes a snapshot: listeners with their chains, tables with their hosts and routes, clusters with their endpoints.
+pub fn render(snapshot: &Snapshot) -> String {
+    let Snapshot { listeners, routes, clusters, endpoints } = snapshot;
+    let mut out = String::new();
+    for one in listeners.values() {
+        listener(&mut out, one);
+    }
+    for one in routes.values() {
+        table(&mut out, one, "");
+    }
+    for one in clusters.values() {
+        let eds = match &one.discovery {
+            Discovery::Eds(name) => endpoints.get(name),
+            _ => None,
+        };
+        cluster(&mut out, one, eds.map(|endpoints| &**endpoints));
+    }
+    out
+}
+
+// Writing to a String cannot fail.
+macro_rules! line {
+    ($out:expr, $($text:tt)*) => { _ = writeln!($out, $($text)*) };
+}
+
+fn listener(out: &mut String, one: &Listener) {
+    let Listener {
+        name,
+        address,
+        bind_to_port,
+        use_original_dst,
+        direction,
+        filters: _,
+        chains,
+        default_chain,
+        origin: _,
+    } = one;
+    let how = match (bind_to_port, use_original_dst) {
+        (true, true) => "binds, hands over",
+        (true, false) => "binds",
+        (false, _) => "takes over",
+    };
+    line!(out, "listener {name} {address} {how} {direction:?}");
+    for one in chains {
+        chain(out, one, &condition(&one.matches));
+    }
+    if let Some(one) = default_chain {
+        chain(out, one, "else");
+    }
+}
+
+fn chain(out: &mut String, one: &FilterChain, when: &str) {
+    match &one.filter {
+        Filter::Tcp(tcp) => line!(out, "  {when} -> tcp {}", choice(&tcp.cluster)),
+        Filter::Http(http) => match &http.routes {
+            RouteSource::Rds(name) => line!(out, "  {when} -> http table {name}"),
+            RouteSource::Inline(inline) => {
+                line!(out, "  {when} -> http");
+                table(out, inline, "    ");
+            }
+        },
+    }
+}
+
+fn condition(matches: &ChainMatch) -> String {
+    let ChainMatch { destination_port, destination_ranges, server_names, transport, application_protocols } = matches;
+    let mut parts = Vec::new();
+    parts.extend(destination_port.map(|port| format!(":{port}")));
+    parts.extend(destination_ranges.iter().map(|range| format!("to {}/{}", range.address, range.prefix_len)));
+    parts.extend(server_names.iter().map(|name| format!("sni {name}")));
+    match transport {
+        TransportMatch::Any => {}
+        TransportMatch::Plaintext => parts.push("plaintext".into()),
+        TransportMatch::Tls => parts.push("tls".into()),
+    }
+    if !application_protocols.is_empty() {
+        parts.push(application_protocols.join("|"));
+    }
+    match parts.is_empty() {
+        true => "any".into(),
+        false => parts.join(" "),
+    }
+}
+
+fn table(out: &mut String, one: &RouteTable, indent: &str) {
+    line!(out, "{indent}table {}", one.name);
+    for host in &one.virtual_hosts {
+        virtual_host(out, host, indent);
+    }
+}
+
+fn virtual_host(out: &mut String, one: &VirtualHost, indent: &str) {
+    line!(out, "{indent}  host {} [{}]", one.name, one.domains.join(" "));
+    for route in &one.routes {
+        line!(out, "{indent}    {}", self::route(route));
+    }
+}
+
+fn route(one: &Route) -> String {
+    let Route { name, matches, action, origin, operation: _ } = one;
+    let mut text = request(matches);
+    match action {
+        Action::Respond(respond) => _ = write!(text, " -> answer {}", respond.status),
+        Action::Forward(forward) => {
+            _ = write!(text, " -> {}", choice(&forward.cluster));
+            if let Some(timeout) = forward.timeout {
+                _ = write!(text, " timeout {}", words::duration::seconds(timeout));
+            }
+            match &forward.retry {
+                Some(retry) => _ = write!(text, " {}", self::retry(retry)),
+                None => text.push_str(" no retry"),
+            }
+        }
+    }
+    if !name.is_empty() && name != "default" {
+        _ = write!(text, " name {name}");
+    }
+    if let Some(origin) = origin {
+        _ = write!(text, " by {}/{}", origin.namespace, origin.name);
+    }
+    text
+}
+
+fn request(matches: &RouteMatch) -> String {
+    let RouteMatch { path, ignore_case, headers, query } = matches;
+    let mut text = match path {
+        PathMatch::Prefix(prefix) => format!("{prefix}*"),
+        PathMatch::Exact(path) => format!("={path}"),
+        PathMatch::Regex(regex) => format!("~{regex}"),
+    };
+    if *ignore_case {
+        text.push_str(" any-case");
+    }
+    for HeaderMatch { name, value, invert, missing_is_empty } in headers {
+        let not = if *invert { "!" } else { "" };
+        let missing = if *missing_is_empty { " (absent is empty)" } else { "" };
+        _ = write!(text, " {not}{name}{}{missing}", self::value(value));
+    }
+    for one in query {
+        _ = write!(text, " ?{}{}", one.name, value(&one.value));
+    }
+    text
+}
+
+fn value(value: &ValueMatch) -> String {
+    match value {
+        ValueMatch::Present => String::new(),
+        ValueMatch::Exact(text) => format!("={text}"),
+        ValueMatch::Prefix(text) => format!("={text}*"),
+        ValueMatch::Suffix(text) => format!("=*{text}"),
+        ValueMatch::Contains(text) => format!("=*{text}*"),
+        ValueMatch::Regex(text) => format!("~{text}"),
+    }
+}
+
+fn choice(choice: &ClusterChoice) -> String {
+    match choice {
+        ClusterChoice::One(name) => name.to_string(),
+        ClusterChoice::Weighted(many) => {
+            let parts: Vec<String> = many.iter().map(|one| format!("{}={}", one.cluster, one.weight)).collect();
+            parts.join(" ")
+        }
+    }
+}
+
+fn retry(retry: &RetryPolicy) -> String {
+    let RetryPolicy {
+        retry_on,
+        retriable_status_codes,
+        num_retries,
+        per_try_timeout,
+        host_selection_attempts: _,
+        avoid_previous_hosts,
+        backoff_base,
+    } = retry;
+    // The mesh's default stands in nearly every line.
+    if retry_on.to_list() == DEFAULT_RETRY_ON && *num_retries == 2 && retriable_status_codes.is_empty() {
+        if per_try_timeout.is_none() && backoff_base.is_none() && *avoid_previous_hosts {
+            return "retry default".into();
+        }
+    }
+    let mut text = format!("retry {num_retries} on {}", retry_on.to_list());
+    if !retriable_status_codes.is_empty() {
+        _ = write!(text, " {retriable_status_codes:?}");
+    }
+    if let Some(bound) = per_try_timeout {
+        _ = write!(text, " per try {}", words::duration::seconds(*bound));
+    }
+    if let Some(base) = backoff_base {
+        _ = write!(text, " backoff {}", words::duration::seconds(*base));
+    }
+    if !avoid_previous_hosts {
+        text.push_str(" same hosts");
+    }
+    text
+}
+
+const DEFAULT_RETRY_ON: &str = "connect-failure,refused-stream,retriable-status-codes,cancelled,unavailable";
+
+fn cluster(out: &mut String, one: &Cluster, eds: Option<&Endpoints>) {
+    let (how, given) = match &one.discovery {
+        Discovery::Eds(_) => ("eds", eds),
+        Discovery::Static(endpoints) => ("static", Some(endpoints)),
+        Discovery::StrictDns(endpoints) => ("dns", Some(endpoints)),
+        Discovery::LogicalDns(endpoints) => ("dns-one", Some(endpoints)),
+        Discovery::OriginalDst => ("dialled", None),
+    };
+    let lb = match one.lb {
+        Lb::LeastRequest => " least-request",
+        Lb::RoundRobin => " round-robin",
+        Lb::Random => " random",
+        Lb::ClusterProvided => "",
+    };
+    let protocol = match one.protocol {
+        UpstreamProtocol::Http1 => "",
+        UpstreamProtocol::Http2 => " h2",
+        UpstreamProtocol::SameAsDownstream => " as-client",
+    };
+    line!(out, "cluster {} {how}{lb}{protocol}{}", one.name, bounds(one));
+    let localities = given.map(|endpoints| endpoints.localities.as_slice()).unwrap_or_default();
+    for locality in localities {
+        let place = &locality.locality;
+        let place = match (place.region.as_str(), locality.priority) {
+            ("", 0) => String::new(),
+            (region, priority) => format!(" {region}/{}/{} p{priority}", place.zone, place.subzone),
+        };
+        let all: Vec<String> = locality.endpoints.iter().map(endpoint).collect();
+        line!(out, " {place} {}", all.join(" "));
+    }
+}
+
+fn bounds(one: &Cluster) -> String {
+    let mut text = String::new();
+    if one.connect_timeout != default_connect_timeout() {
+        _ = write!(text, " connect {}", words::duration::seconds(one.connect_timeout));
+    }
+    if let Some(idle) = one.idle_timeout {
+        _ = write!(text, " idle {}", words::duration::seconds(idle));
+    }
+    let Thresholds { max_connections, max_pending_requests, max_requests, max_retries } = one.thresholds;
+    for (name, bound) in [
+        ("connections", max_connections),
+        ("pending", max_pending_requests),
+        ("requests", max_requests),
+        ("retries", max_retries),
+    ] {
+        if bound != u32::MAX {
+            _ = write!(text, " {name}<={bound}");
+        }
+    }
+    if let Some(bound) = one.max_requests_per_connection {
+        _ = write!(text, " per-connection<={bound}");
+    }
+    if one.tcp_keepalive.is_some() {
+        text.push_str(" keepalive");
+    }
+    text
+}
+
+fn endpoint(one: &Endpoint) -> String {
+    let mut text = one.address.to_string();
+    match one.health {
+        Health::Healthy => {}
+        Health::Unhealthy => text.push_str("(unhealthy)"),
+        Health::Draining => text.push_str("(draining)"),
+    }
+    if one.weight != 1 {
+        _ = write!(text, "x{}", one.weight);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{Endpoint, EndpointAddress, Locality, LocalityEndpoints};
+
+    #[test]
+    fn a_cluster_is_one_line_and_its_endpoints_another() {
+        let name: crate::Name = "outbound|80||a".into();
+        let endpoint = |port| Endpoint {
+            address: EndpointAddress::Socket(([10, 0, 0, 1], port).into()),
+            weight: 1,
+            health: if port == 1 { Health::Healthy } else { Health::Draining },
+            workload: None,
+        };
+        let endpoints = Endpoints {
+            cluster: name.clone(),
+            localities: vec![LocalityEndpoints {
+                locality: Locality::default(),
+                priority: 0,
+                weight: None,
+                endpoints: vec![endpoint(1), endpoint(2)],
+            }],
+        };
+        let cluster = Cluster {
+            name: name.clone(),
+            discovery: Discovery::Eds(name.clone()),
+            lb: Lb::RoundRobin,
+            connect_timeout: default_connect_timeout(),
+            protocol: UpstreamProtocol::Http2,
+            idle_timeout: None,
+            max_requests_per_connection: Some(2),
+            tcp_keepalive: None,
+            thresholds: Thresholds { max_connections: 5, ..Thresholds::default() },
+            source_address: None,
+            service: None,
+            origin: None,
+        };
+        let mut snapshot = Snapshot::default();
+        snapshot.clusters.insert(name.clone(), Arc::new(cluster));
+        snapshot.endpoints.insert(name, Arc::new(endpoints));
+        let expected = "cluster outbound|80||a eds round-robin h2 connections<=5 per-connection<=2\n  \
+                        10.0.0.1:1 10.0.0.1:2(draining)\n";
+        assert_eq!(render(&snapshot), expected);
+    }
+}
