@@ -93,9 +93,7 @@ fn short_name(kind: Kind) -> Option<&'static str> {
 
 // As Istio's (X02): `kubectl get` must look the same.
 fn columns(kind: Kind) -> Value {
-    let column = |name: &str, path: &str, kind: &str, text: &str| {
-        json!({"name": name, "jsonPath": path, "type": kind, "description": text})
-    };
+    let column = |name: &str, path: &str, kind: &str, text: &str| json!({"name": name, "jsonPath": path, "type": kind, "description": text});
     let age = column("Age", ".metadata.creationTimestamp", "date", "When it was created.");
     let string = |name: &str, field: &str, text: &str| column(name, &format!(".spec.{field}"), "string", text);
     match kind {

@@ -16,8 +16,9 @@ pub struct DestinationRuleSpec {
     #[schemars(extend("x-sluice-required" = true))]
     pub host: String,
     /// For all of the host.
+    // In a box, so that a Pod, which shares an enum with this, need not be as large.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub traffic_policy: Option<TrafficPolicy>,
+    pub traffic_policy: Option<Box<TrafficPolicy>>,
     /// Named sets of its workloads.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub subsets: Vec<Subset>,

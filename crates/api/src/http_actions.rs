@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{http_route::{Percent, StringMatch}, lenient, Duration};
+use crate::{
+    Duration,
+    http_route::{Percent, StringMatch},
+    lenient,
+};
 
 /// Answer with a redirect.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -1,5 +1,5 @@
 //! HTTP rules of a VirtualService: matches, destinations and what happens on the way (Istio VS10 to VS54).
-//! 
+//!
 //! Plain data with the names of Istio's fields; what they mean is decided in `compile`.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use words::Labels;
 
-use crate::{http_actions::{CorsPolicy, Delegate, DirectResponse, Fault, Headers, HttpRedirect, HttpRewrite}, lenient, Duration};
+use crate::{
+    Duration,
+    http_actions::{CorsPolicy, Delegate, DirectResponse, Fault, Headers, HttpRedirect, HttpRewrite},
+    lenient,
+};
 
 /// One rule: any of its match blocks, then its action.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -52,7 +56,12 @@ pub struct HttpRoute {
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<MirrorPolicy>,
     /// Deprecated: percentage of requests to mirror, 0 to 100; also written `mirror_percent`.
-    #[serde(default, deserialize_with = "lenient::u32", skip_serializing_if = "Option::is_none", alias = "mirror_percent")]
+    #[serde(
+        default,
+        deserialize_with = "lenient::u32",
+        skip_serializing_if = "Option::is_none",
+        alias = "mirror_percent"
+    )]
     #[schemars(extend("x-sluice-nullable" = true))]
     pub mirror_percent: Option<u32>,
     /// Percentage of requests to mirror; all when absent.

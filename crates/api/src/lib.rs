@@ -12,6 +12,7 @@ pub mod http_route;
 pub mod kubernetes;
 pub mod lenient;
 pub mod load_balancer;
+pub mod node;
 pub mod object;
 pub mod parse;
 pub mod scalar;
@@ -29,12 +30,12 @@ pub use gateway::{GatewaySpec, Port, Server, ServerTls};
 pub use http_route::{
     Destination, HttpMatchRequest, HttpRetry, HttpRoute, HttpRouteDestination, PortSelector, StringMatch,
 };
+pub use load_balancer::LoadBalancer;
 pub use object::{Kind, Meta, Object, ObjectKey, Resource};
 pub use parse::{ParseError, Parsed, parse_yaml};
 pub use scalar::{Duration, LooseDuration};
 pub use service_entry::{ServiceEntrySpec, ServicePort};
 pub use sidecar::SidecarSpec;
-pub use load_balancer::LoadBalancer;
 pub use traffic_policy::{ConnectionPool, OutlierDetection, TrafficPolicy};
 pub use virtual_service::VirtualServiceSpec;
 pub use workload::{WorkloadEntrySpec, WorkloadGroupSpec, WorkloadSelector};

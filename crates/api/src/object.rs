@@ -120,8 +120,8 @@ macro_rules! kinds {
                 match self { $(Object::$kind(object) => &mut object.metadata,)* }
             }
 
-            fn decode(kind: Kind, metadata: Meta, body: Value) -> Result<Self, serde_json::Error> {
-                Ok(match kind { $(Kind::$kind => Object::$kind(Resource { metadata, spec: serde_json::from_value::<$spec>(body)? }),)* })
+            fn decode(kind: Kind, metadata: Meta, body: &Value) -> Result<Self, serde_json::Error> {
+                Ok(match kind { $(Kind::$kind => Object::$kind(Resource { metadata, spec: <$spec>::deserialize(body)? }),)* })
             }
         }
     };
@@ -240,13 +240,16 @@ impl Object {
             metadata.namespace.clear();
         }
         let body = match kind.is_istio() {
-            true => fields.remove("spec").filter(|spec| !spec.is_null()).unwrap_or_else(|| Value::Object(Default::default())),
+            true => fields
+                .remove("spec")
+                .filter(|spec| !spec.is_null())
+                .unwrap_or_else(|| Value::Object(Default::default())),
             false => value,
         };
         let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
         let mut body = body;
         crate::schema::canonicalize(kind, &mut body);
-        let mut object = Object::decode(kind, metadata, body.clone())
+        let mut object = Object::decode(kind, metadata, &body)
             .map_err(|error| type_error(kind, &body, &error).of(kind, &namespace, &name))?;
         if let Object::Pod(pod) = &mut object {
             pod.spec.owner = owner;

@@ -6,11 +6,10 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
-use serde_saphyr::Spanned;
+use serde_json::{Map, Value, json};
 use words::{Diagnostic, Location, Origin, Severity};
 
+use crate::node::Document;
 use crate::{Kind, Object, schema, validate};
 
 /// Largest file read, in bytes.
@@ -18,11 +17,30 @@ pub const FILE_BYTES_MAX: usize = 8 << 20;
 /// Most documents of one file.
 pub const DOCUMENTS_MAX: usize = 10_000;
 
+// What an object's metadata may say in Kubernetes.
+const METADATA: [&str; 15] = [
+    "annotations",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "labels",
+    "managedFields",
+    "name",
+    "namespace",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
 /// Why a document gives no object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ParseError {
     /// Where; `None` for input that is not from a file.
-    pub location: Option<Location>,
+    pub location: Option<Box<Location>>,
     /// Which object, as far as it is known.
     pub object: Option<Origin>,
     /// Which field; may be empty.
@@ -61,7 +79,7 @@ impl ParseError {
             field: self.field.clone(),
             message: self.message.clone(),
             fix: None,
-            location: self.location.clone(),
+            location: self.location.as_deref().cloned(),
         }
     }
 }
@@ -81,7 +99,7 @@ pub struct Parsed {
 pub fn parse_yaml(text: &str, file: &str) -> Vec<Result<Parsed, ParseError>> {
     let whole = |message: String| {
         let location = Location { file: file.to_owned(), line: 1, column: 0 };
-        vec![Err(ParseError { location: Some(location), ..ParseError::new(message) })]
+        vec![Err(ParseError { location: Some(location.into()), ..ParseError::new(message) })]
     };
     if text.len() > FILE_BYTES_MAX {
         return whole(format!("{} bytes are more than {FILE_BYTES_MAX}", text.len()));
@@ -116,46 +134,39 @@ fn read_document(text: &str, file: &str, lines_before: u64) -> Vec<Result<Parsed
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Vec::new();
     }
-    let at = |line: u64, column: u64| Location { file: file.to_owned(), line: lines_before + line.max(1), column };
-    let node: Spanned<Node> = match serde_saphyr::from_str(text) {
-        Ok(node) => node,
-        Err(error) => {
-            let place = error.location().map_or_else(|| at(1, 0), |place| at(place.line(), place.column()));
-            let message = plain_message(&error);
-            return vec![Err(ParseError { location: Some(place), ..ParseError::new(message) })];
+    let at = |(line, column): (u64, u64)| Location { file: file.to_owned(), line: lines_before + line.max(1), column };
+    let document = match Document::read(text) {
+        Ok(document) => document,
+        Err((sentence, place)) => {
+            let location = at(place.unwrap_or((1, 0)));
+            return vec![Err(ParseError {
+                location: Some(location.into()),
+                ..ParseError::new(format!("not valid YAML: {sentence}"))
+            })];
         }
     };
-    let mut places = Places::default();
-    let value = node.value.place(String::new(), &mut places);
+    let value = document.value();
     if value.is_null() {
         return Vec::new();
     }
-    let first_line = at(node.referenced.line(), 0);
     let is_list = value.get("kind").and_then(Value::as_str) == Some("List");
     let items = match value {
         Value::Object(mut list) if is_list => match list.remove("items") {
-            Some(Value::Array(items)) => items.into_iter().enumerate().map(|(i, item)| (format!("items[{i}]."), item)).collect(),
+            Some(Value::Array(items)) => {
+                items.into_iter().enumerate().map(|(index, item)| (format!("items[{index}]."), item)).collect()
+            }
             _ => Vec::new(),
         },
         value => vec![(String::new(), value)],
     };
-    let locate = |prefix: &str, field: &str| match places.find(&format!("{prefix}{field}")) {
-        Some((line, column)) => at(line, column),
-        None => first_line.clone(),
-    };
+    let locate = |prefix: &str, field: &str| at(document.place(&format!("{prefix}{field}")));
     items.into_iter().flat_map(|(prefix, item)| read_object(item, &|field| locate(&prefix, field))).collect()
-}
-
-// The error's sentence without the excerpt that some of them draw below it.
-fn plain_message(error: &serde_saphyr::Error) -> String {
-    let text = error.to_string();
-    format!("not valid YAML: {}", text.lines().next().unwrap_or_default().trim())
 }
 
 fn read_object(mut value: Value, locate: &dyn Fn(&str) -> Location) -> Vec<Result<Parsed, ParseError>> {
     let at = |error: ParseError| {
         let location = locate(&error.field);
-        Err(ParseError { location: Some(location), ..error })
+        Err(ParseError { location: Some(location.into()), ..error })
     };
     let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind_name) = (text("apiVersion"), text("kind"));
@@ -177,10 +188,12 @@ fn read_object(mut value: Value, locate: &dyn Fn(&str) -> Location) -> Vec<Resul
         let named = |error: ParseError| at(error.of(kind, &namespace, &name));
         return errors.into_iter().map(named).collect();
     }
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("namespace".into(), json!(namespace));
+    }
     match Object::from_parts(kind, value) {
         Err(error) => vec![at(error)],
-        Ok(mut object) => {
-            object.metadata_mut().namespace = namespace;
+        Ok(object) => {
             let located = |found: Diagnostic| {
                 let place = locate(&found.field);
                 found.at(place)
@@ -199,11 +212,16 @@ impl From<Diagnostic> for ParseError {
     fn from(found: Diagnostic) -> Self {
         let Diagnostic { code: _, severity: _, object, field, message, fix, location } = found;
         let message = fix.map_or(message.clone(), |fix| format!("{message}; {fix}"));
-        Self { location, object, field, message }
+        Self { location: location.map(Box::new), object, field, message }
     }
 }
 
-fn unread(api_version: &str, kind: &str, value: &Value, locate: &dyn Fn(&str) -> Location) -> Result<Parsed, ParseError> {
+fn unread(
+    api_version: &str,
+    kind: &str,
+    value: &Value,
+    locate: &dyn Fn(&str) -> Location,
+) -> Result<Parsed, ParseError> {
     let metadata = &value["metadata"];
     let text = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
     let origin = Origin::new(kind, text("namespace"), text("name"));
@@ -221,124 +239,16 @@ fn refused(kind: Kind, value: &mut Value) -> Vec<ParseError> {
     let top = value.as_object().into_iter().flat_map(Map::keys).filter(|key| !known.contains(&key.as_str()));
     let mut errors: Vec<ParseError> =
         top.map(|key| ParseError::new("unknown field at the top level").at_field(key)).collect();
+    let metadata = value.get("metadata").and_then(Value::as_object);
+    let unknown = metadata.into_iter().flat_map(Map::keys).filter(|key| !METADATA.contains(&key.as_str()));
+    errors.extend(unknown.map(|key| {
+        let near = schema::nearest(key, METADATA.into_iter()).map(|near| format!("; did you mean {near:?}?"));
+        ParseError::new(format!("unknown field{}", near.unwrap_or_default())).at_field(&format!("metadata.{key}"))
+    }));
     if let Some(spec) = value.get_mut("spec") {
         schema::canonicalize(kind, spec);
         let found = schema::check(kind, spec).into_iter();
         errors.extend(found.map(|found| ParseError::new(found.message).at_field(&found.path)));
     }
     errors
-}
-
-/// Where each field stands: `spec.http[0]` to line and column.
-#[derive(Default)]
-struct Places(std::collections::HashMap<String, (u64, u64)>);
-
-impl Places {
-    // The place of the field, or of the nearest field above it.
-    fn find(&self, field: &str) -> Option<(u64, u64)> {
-        let mut path = field.trim_end_matches('.');
-        loop {
-            if let Some(place) = self.0.get(path) {
-                return Some(*place);
-            }
-            path = &path[..path.rfind(['.', '['])?];
-        }
-    }
-}
-
-/// A YAML node that still knows where its parts stand.
-enum Node {
-    Scalar(Value),
-    List(Vec<Spanned<Node>>),
-    Mapping(Vec<(Spanned<String>, Spanned<Node>)>),
-}
-
-impl Node {
-    fn place(self, path: String, places: &mut Places) -> Value {
-        match self {
-            Node::Scalar(value) => value,
-            Node::List(items) => {
-                let read = |(index, item): (usize, Spanned<Node>)| {
-                    let path = format!("{path}[{index}]");
-                    places.0.insert(path.clone(), (item.referenced.line(), item.referenced.column()));
-                    item.value.place(path, places)
-                };
-                Value::Array(items.into_iter().enumerate().map(read).collect())
-            }
-            Node::Mapping(entries) => {
-                let mut fields = Map::new();
-                for (key, value) in entries {
-                    let dot = if path.is_empty() { "" } else { "." };
-                    let inner = format!("{path}{dot}{}", key.value);
-                    places.0.insert(inner.clone(), (key.referenced.line(), key.referenced.column()));
-                    fields.insert(key.value, value.value.place(inner, places));
-                }
-                Value::Object(fields)
-            }
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
-    }
-}
-
-struct NodeVisitor;
-
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a YAML value")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Scalar(Value::Bool(value)))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
-        Ok(Node::Scalar(value.into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
-        Ok(Node::Scalar(value.into()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        Ok(Node::Scalar(Number::from_f64(value).map_or(Value::Null, Value::Number)))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
-        Ok(Node::Scalar(value.into()))
-    }
-
-    fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Scalar(Value::Null))
-    }
-
-    fn visit_none<E>(self) -> Result<Node, E> {
-        Ok(Node::Scalar(Value::Null))
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
-        Node::deserialize(deserializer)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Node::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
-        let mut mapping = Vec::new();
-        while let Some(entry) = entries.next_entry()? {
-            mapping.push(entry);
-        }
-        Ok(Node::Mapping(mapping))
-    }
 }

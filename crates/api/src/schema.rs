@@ -136,8 +136,11 @@ fn numbers(fields: &mut Map<String, Value>) {
 
 // At most one of the named fields, structurally: none of them, or exactly one.
 fn one_of(fields: &mut Map<String, Value>) {
-    let groups: Vec<Value> =
-        ["x-sluice-one-of", "x-sluice-one-of-2"].iter().filter_map(|key| fields.remove(*key)).map(at_most_one).collect();
+    let groups: Vec<Value> = ["x-sluice-one-of", "x-sluice-one-of-2"]
+        .iter()
+        .filter_map(|key| fields.remove(*key))
+        .map(at_most_one)
+        .collect();
     match groups.len() {
         0 => {}
         1 => {
@@ -195,11 +198,25 @@ fn check_node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Finding
         Value::Array(items) => {
             let inner = schema.get("items").unwrap_or(&Value::Null);
             for (index, item) in items.iter().enumerate() {
-                check_node(inner, item, &format!("{path}[{index}]"), found);
+                check_inner(inner, item, &format!("{path}[{index}]"), found);
             }
         }
         _ => {}
     }
+}
+
+// An item of a list or an entry of a map: a null in it is no absent field. The API server drops a null header match, which
+// then matches everything; Istio's webhook refuses it (V-26), and so does this.
+fn check_inner(schema: &Value, value: &Value, path: &str, found: &mut Vec<Finding>) {
+    if value.is_null() {
+        let wanted = with_article(schema.get("type").and_then(Value::as_str).unwrap_or("object"));
+        found.push(Finding {
+            path: path.to_owned(),
+            message: format!("expected {wanted}, got null"),
+            is_unknown_field: false,
+        });
+    }
+    check_node(schema, value, path, found);
 }
 
 fn check_fields(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut Vec<Finding>) {
@@ -208,9 +225,10 @@ fn check_fields(schema: &Value, fields: &Map<String, Value>, path: &str, found: 
     for (key, value) in fields {
         let inner = format!("{path}.{key}");
         match (properties.and_then(|properties| properties.get(key)), extra) {
-            (Some(schema), _) | (None, Some(schema)) => check_node(schema, value, &inner, found),
+            (Some(schema), _) => check_node(schema, value, &inner, found),
+            (None, Some(schema)) => check_inner(schema, value, &inner, found),
             (None, None) => {
-                let near = properties.and_then(|properties| nearest(key, properties.keys()));
+                let near = properties.and_then(|properties| nearest(key, properties.keys().map(String::as_str)));
                 let hint = near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
                 found.push(Finding { path: inner, message: format!("unknown field{hint}"), is_unknown_field: true });
             }
@@ -232,11 +250,7 @@ fn check_scalar(schema: &Value, value: &Value, wrong: &mut impl FnMut(String)) {
         wrong(format!("{} is none of {}", describe(value), allowed.join(", ")));
     }
     if let Some(number) = value.as_f64() {
-        let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
-        if bound("minimum").is_some_and(|least| number < least) || bound("maximum").is_some_and(|most| number > most) {
-            let (least, most) = (bound("minimum").unwrap_or(f64::MIN), bound("maximum").unwrap_or(f64::MAX));
-            wrong(format!("{number} is not within {least} to {most}"));
-        }
+        check_bounds(schema, number, wrong);
     }
     if let (Some(text), true) = (value.as_str(), is_duration(schema))
         && words::duration::parse(text).is_none_or(|duration| duration.as_millis() < 1)
@@ -247,6 +261,22 @@ fn check_scalar(schema: &Value, value: &Value, wrong: &mut impl FnMut(String)) {
         && text.chars().count() as u64 > most
     {
         wrong(format!("{} characters are more than {most}", text.chars().count()));
+    }
+}
+
+fn check_bounds(schema: &Value, number: f64, wrong: &mut impl FnMut(String)) {
+    let implied = match schema.get("format").and_then(Value::as_str) {
+        Some("int32") => (Some(f64::from(i32::MIN)), Some(f64::from(i32::MAX))),
+        _ => (None, None),
+    };
+    let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
+    match (bound("minimum").or(implied.0), bound("maximum").or(implied.1)) {
+        (Some(least), Some(most)) if number < least || number > most => {
+            wrong(format!("{number} is not within {least} to {most}"));
+        }
+        (Some(least), None) if number < least => wrong(format!("{number} is less than {least}")),
+        (None, Some(most)) if number > most => wrong(format!("{number} is more than {most}")),
+        _ => {}
     }
 }
 
@@ -299,7 +329,7 @@ fn describe(value: &Value) -> String {
 }
 
 // The known field that differs least, when that is little: a slip of the finger, not another word.
-fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+pub(crate) fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.map(|name| (distance(&key.to_ascii_lowercase(), &name.to_ascii_lowercase()), name));
     scored.filter(|(distance, _)| *distance <= 1 + key.len() / 5).min().map(|(_, name)| name)
 }
@@ -356,7 +386,7 @@ fn canonicalize_node(schema: &Value, value: &mut Value) {
     }
 }
 
-fn camel(snake: &str) -> String {
+pub(crate) fn camel(snake: &str) -> String {
     let mut words = snake.split('_');
     let first = words.next().unwrap_or_default().to_owned();
     words.fold(first, |mut out, word| {

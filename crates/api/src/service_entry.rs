@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{lenient, WorkloadEntrySpec, WorkloadSelector};
+use crate::{WorkloadEntrySpec, WorkloadSelector, lenient};
 
 /// The spec of a ServiceEntry.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

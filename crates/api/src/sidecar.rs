@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{http_route::PortSelector, lenient, ConnectionPool, ServerTls, WorkloadSelector};
+use crate::{ConnectionPool, ServerTls, WorkloadSelector, http_route::PortSelector, lenient};
 
 /// The spec of a Sidecar.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

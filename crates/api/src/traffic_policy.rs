@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{lenient, load_balancer::LoadBalancer, Duration, LooseDuration};
+use crate::{Duration, LooseDuration, lenient, load_balancer::LoadBalancer};
 
 /// How to talk to a host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -184,7 +184,12 @@ pub struct OutlierDetection {
     #[schemars(extend("x-sluice-nullable" = true))]
     pub consecutive_gateway_errors: Option<u32>,
     /// 5xx in a row, 5 when absent, 0 off.
-    #[serde(default, deserialize_with = "lenient::u32", skip_serializing_if = "Option::is_none", rename = "consecutive5xxErrors")]
+    #[serde(
+        default,
+        deserialize_with = "lenient::u32",
+        skip_serializing_if = "Option::is_none",
+        rename = "consecutive5xxErrors"
+    )]
     #[schemars(extend("x-sluice-nullable" = true))]
     pub consecutive5xx_errors: Option<u32>,
     /// Between sweeps, 10 s.

@@ -5,12 +5,13 @@
 
 use words::{Diagnostic, Origin, host};
 
-use crate::Object;
+use crate::{LooseDuration, Object};
 
 mod destination_rule;
 mod gateway;
 mod service_entry;
 mod virtual_service;
+mod workload;
 
 /// Longest regular expression accepted, in bytes (V-07).
 pub const REGEX_BYTES_MAX: usize = 1024;
@@ -23,6 +24,8 @@ pub fn object(object: &Object) -> Vec<Diagnostic> {
         Object::DestinationRule(dr) => destination_rule::check(&dr.spec, &mut findings),
         Object::Gateway(gateway) => gateway::check(&gateway.spec, &mut findings),
         Object::ServiceEntry(entry) => service_entry::check(&entry.spec, &mut findings),
+        Object::WorkloadEntry(entry) => workload::check_entry("spec", &entry.spec, &mut findings),
+        Object::WorkloadGroup(group) => workload::check_group(&group.spec, &mut findings),
         _ => {}
     }
     findings.found
@@ -47,7 +50,8 @@ impl Findings {
 
     pub(crate) fn regex(&mut self, field: &str, regex: &str) {
         if regex.is_empty() || regex.len() > REGEX_BYTES_MAX {
-            return self.error(field, format!("a regex must have 1 to {REGEX_BYTES_MAX} bytes, this one has {}", regex.len()));
+            return self
+                .error(field, format!("a regex must have 1 to {REGEX_BYTES_MAX} bytes, this one has {}", regex.len()));
         }
         if let Err(error) = regex::Regex::new(regex) {
             let reason = error.to_string();
@@ -60,6 +64,50 @@ impl Findings {
     pub(crate) fn port(&mut self, field: &str, number: u32) {
         if !(1..=65535).contains(&number) {
             self.error(field, format!("port {number} is not within 1 to 65535"));
+        }
+    }
+
+    /// A duration that may be 0 (X05).
+    pub(crate) fn loose_duration(&mut self, field: &str, duration: Option<&LooseDuration>) {
+        if let Some(LooseDuration(text)) = duration.filter(|duration| duration.get().is_none()) {
+            self.error(field, format!("{text:?} is not a duration, such as \"0s\" or \"30m\""));
+        }
+    }
+
+    /// Gateways by name: `mesh`, `name`, `namespace/name`, or a host of old (V-24).
+    pub(crate) fn gateways(&mut self, path: &str, gateways: &[String]) {
+        for (index, gateway) in gateways.iter().enumerate() {
+            let reason = match gateway.split_once('/') {
+                Some((namespace, name)) => bad_label(namespace).or_else(|| bad_label(name)),
+                None if gateway.starts_with('*') => Some("it has a wildcard"),
+                None => bad_host(gateway),
+            };
+            if let Some(reason) = reason {
+                self.error(format!("{path}[{index}]"), format!("{gateway:?} is not a gateway's name: {reason}"));
+            }
+        }
+    }
+
+    /// Namespaces that see an object: `.`, `*` alone, or names; `~`, nobody, is for ServiceEntry alone (V-10).
+    pub(crate) fn export_to(&mut self, namespaces: &[String], nobody_allowed: bool) {
+        for (index, namespace) in namespaces.iter().enumerate() {
+            let field = format!("spec.exportTo[{index}]");
+            if namespaces[..index].contains(namespace) {
+                self.error(&field, format!("{namespace:?} is there twice"));
+            }
+            match namespace.as_str() {
+                "." => {}
+                "*" if namespaces.len() == 1 => {}
+                "~" if nobody_allowed && namespaces.len() == 1 => {}
+                "*" | "~" => {
+                    self.error(field, format!("{namespace:?} must stand alone, and \"~\" only in a ServiceEntry"))
+                }
+                name => {
+                    if let Some(reason) = bad_label(name) {
+                        self.error(field, format!("{name:?} is not a namespace: {reason}"));
+                    }
+                }
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use words::Labels;
 
-use crate::{http_route::Destination, lenient, HttpRoute};
+use crate::{HttpRoute, http_route::Destination, lenient};
 
 /// The spec of a VirtualService.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

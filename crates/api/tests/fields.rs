@@ -2,6 +2,8 @@
 //!
 //! In: `tests/fields/<Kind>.txt`, one `path type` a line, and the CRDs that `crd` makes. Never looks at descriptions.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use serde_json::Value;
 
 const KINDS: [(&str, &str); 7] = [
@@ -77,7 +79,8 @@ fn schemas_are_structural() {
         match value {
             Value::Object(fields) => {
                 for (name, inner) in fields {
-                    let refused = name.starts_with("x-sluice") || ["$ref", "$defs", "definitions", "const"].contains(&name.as_str());
+                    let refused = name.starts_with("x-sluice")
+                        || ["$ref", "$defs", "definitions", "const"].contains(&name.as_str());
                     if refused || (name == "type" && inner.is_array()) {
                         wrong.push(format!("{path}.{name}"));
                     }

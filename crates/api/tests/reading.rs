@@ -1,5 +1,7 @@
 //! What `parse_yaml` says about good and bad files: as strict as `kubectl apply`, with field, line and column.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use api::{Kind, Object, ParseError, Parsed, parse_yaml};
 
 fn one(text: &str) -> Result<Parsed, ParseError> {
@@ -26,7 +28,8 @@ spec:
 
 #[test]
 fn an_unknown_field_names_path_line_column_and_the_nearest_field() {
-    let (line, column, field, message) = refused(&format!("{RULE}  - rout:\n    - destination:\n        host: reviews\n"));
+    let (line, column, field, message) =
+        refused(&format!("{RULE}  - rout:\n    - destination:\n        host: reviews\n"));
     assert_eq!((line, column, field.as_str()), (8, 5, "spec.http[0].rout"));
     assert!(message.contains("unknown field") && message.contains("\"route\""), "{message}");
 }
@@ -115,7 +118,8 @@ fn proto_names_are_read_as_json_names() {
 
 #[test]
 fn at_most_one_form_of_a_string_match() {
-    let text = format!("{RULE}  - match: [{{uri: {{exact: /a, prefix: /b}}}}]\n    route: [{{destination: {{host: r}}}}]\n");
+    let text =
+        format!("{RULE}  - match: [{{uri: {{exact: /a, prefix: /b}}}}]\n    route: [{{destination: {{host: r}}}}]\n");
     let (_, _, field, message) = refused(&text);
     assert_eq!(field, "spec.http[0].match[0].uri");
     assert!(message.contains("exact") && message.contains("prefix"), "{message}");
@@ -126,7 +130,11 @@ fn at_most_one_form_of_a_string_match() {
 
 #[test]
 fn yaml_1_1_booleans_are_booleans_unless_quoted() {
-    let text = |value: &str| format!("{RULE}  - match: [{{headers: {{x: {{exact: {value}}}}}}}]\n    route: [{{destination: {{host: r}}}}]\n");
+    let text = |value: &str| {
+        format!(
+            "{RULE}  - match: [{{headers: {{x: {{exact: {value}}}}}}}]\n    route: [{{destination: {{host: r}}}}]\n"
+        )
+    };
     for value in ["yes", "On", "true", "12"] {
         let (_, _, field, message) = refused(&text(value));
         assert_eq!(field, "spec.http[0].match[0].headers.x.exact", "{message}");
@@ -146,13 +154,16 @@ fn unknown_fields_of_kubernetes_kinds_are_let_through() {
 
 #[test]
 fn a_top_level_key_that_is_none_is_refused() {
-    let (line, _, field, _) = refused("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspecc: {}\n");
+    let (line, _, field, _) =
+        refused("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspecc: {}\n");
     assert_eq!((line, field.as_str()), (4, "specc"));
 }
 
 #[test]
 fn a_key_twice_is_refused() {
-    let (line, ..) = refused("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec:\n  host: a\n  host: b\n");
+    let (line, ..) = refused(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec:\n  host: a\n  host: b\n",
+    );
     assert_eq!(line, 6);
 }
 
@@ -180,4 +191,102 @@ fn an_alias_bomb_is_refused() {
         text.push_str(&format!("a{depth}: &a{depth} [{aliases}]\n"));
     }
     assert!(one(&text).is_err());
+}
+
+#[test]
+fn a_null_item_is_not_an_absent_one() {
+    let route = "    route: [{destination: {host: r}}]\n";
+    for (text, wanted) in [
+        ("  - match: [{headers: {x: null}}]\n", "spec.http[0].match[0].headers.x"),
+        ("  - match: [null]\n", "spec.http[0].match[0]"),
+    ] {
+        let (line, _, field, message) = refused(&format!("{RULE}{text}{route}"));
+        assert_eq!((line, field.as_str()), (8, wanted));
+        assert!(message.contains("null"), "{message}");
+    }
+    assert!(one(&format!("{RULE}  - match: null\n    timeout: ~\n{route}")).is_ok());
+}
+
+#[test]
+fn an_unknown_field_of_metadata_is_refused() {
+    let (line, _, field, message) = refused(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata:\n  name: a\n  lables: {}\nspec: {host: a}\n",
+    );
+    assert_eq!((line, field.as_str()), (5, "metadata.lables"));
+    assert!(message.contains("\"labels\""), "{message}");
+}
+
+#[test]
+fn an_integer_stays_within_its_type() {
+    let text = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\nspec:\n  host: a\n  \
+                trafficPolicy: {connectionPool: {tcp: {maxConnections: 3000000000}}}\n";
+    let (line, _, field, message) = refused(text);
+    assert_eq!((line, field.as_str()), (6, "spec.trafficPolicy.connectionPool.tcp.maxConnections"));
+    assert!(message.contains("3000000000"), "{message}");
+}
+
+#[test]
+fn octal_and_hexadecimal_are_numbers_as_in_kubectl() {
+    let text = format!(
+        "{RULE}  - match: [{{port: 0120}}, {{port: 0x50}}, {{port: 80.0}}]\n    route: [{{destination: {{host: r}}}}]\n"
+    );
+    let Some(Object::VirtualService(service)) = one(&text).unwrap().object else { panic!("not a VirtualService") };
+    let ports: Vec<_> = service.spec.http[0].r#match.iter().map(|block| block.port).collect();
+    assert_eq!(ports, [Some(80); 3]);
+}
+
+/// What kube-apiserver answers to the same specs with the rules in `crds/`.
+#[test]
+fn rules_across_fields_are_those_of_the_schema() {
+    for (kind, spec, field) in [
+        (
+            "Gateway",
+            "{servers: [{port: {number: 443, name: h, protocol: HTTPS}, hosts: [a.com], tls: {mode: SIMPLE, \
+                     credentialName: a, credentialNames: [b]}}]}",
+            "spec.servers[0].tls",
+        ),
+        ("ServiceEntry", "{hosts: [a.com], resolution: DNS, addresses: [10.0.0.0/8]}", "spec.addresses[0]"),
+        ("ServiceEntry", "{hosts: [a.com], endpoints: [{address: 1.1.1.1}]}", "spec.endpoints"),
+        (
+            "ServiceEntry",
+            "{hosts: [a.com], resolution: STATIC, workloadSelector: {labels: {a: b}}, endpoints: [{address: \
+                          1.1.1.1}]}",
+            "spec.endpoints",
+        ),
+        (
+            "ServiceEntry",
+            "{hosts: [a.com], resolution: STATIC, endpoints: [{address: 1.1.1.1, ports: {http: 70000}}]}",
+            "spec.endpoints[0].ports.http",
+        ),
+        (
+            "ServiceEntry",
+            "{hosts: [a.com], resolution: STATIC, endpoints: [{address: 'unix:///a/'}]}",
+            "spec.endpoints[0].address",
+        ),
+        ("WorkloadEntry", "{labels: {a: b}}", "spec.address"),
+        (
+            "DestinationRule",
+            "{host: a, workloadSelector: {matchLabels: {a: 'x*'}}}",
+            "spec.workloadSelector.matchLabels.a",
+        ),
+        (
+            "DestinationRule",
+            "{host: a, trafficPolicy: {connectionPool: {tcp: {idleTimeout: soon}}}}",
+            "spec.trafficPolicy.connectionPool.tcp.idleTimeout",
+        ),
+        (
+            "VirtualService",
+            "{hosts: [a], gateways: ['x/y/z'], http: [{route: [{destination: {host: a}}]}]}",
+            "spec.gateways[0]",
+        ),
+        (
+            "VirtualService",
+            "{hosts: [a], exportTo: ['*', x], http: [{route: [{destination: {host: a}}]}]}",
+            "spec.exportTo[0]",
+        ),
+        ("VirtualService", "{hosts: [a], tcp: [{match: [{port: 1}]}]}", "spec.tcp[0].route"),
+    ] {
+        let text = format!("apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: a}}\nspec: {spec}\n");
+        assert_eq!(refused(&text).2, field, "{kind} {spec}");
+    }
 }

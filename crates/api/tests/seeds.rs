@@ -1,5 +1,7 @@
 //! The tutorials' objects and the common slips, read as a directory source reads them.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::path::Path;
 
 use api::{Object, parse_yaml};
@@ -70,7 +72,11 @@ fn unknown_field_names_its_place_and_its_neighbour() {
 fn wrong_type_names_its_place() {
     let text = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n  hosts: [a]\n  \
                 http:\n  - timeout: 5\n    route: [{destination: {host: a}}]\n";
-    assert!(only_error(text).contains("f.yaml:7:5) spec.http[0].timeout: expected a string, got 5"), "{}", only_error(text));
+    assert!(
+        only_error(text).contains("f.yaml:7:5) spec.http[0].timeout: expected a string, got 5"),
+        "{}",
+        only_error(text)
+    );
 }
 
 #[test]
@@ -96,7 +102,11 @@ fn a_bad_document_hides_no_neighbour() {
 fn a_bad_regex_is_refused_by_name() {
     let text = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n  hosts: [a]\n  http:\n  \
                 - match: [{uri: {regex: \"(\"}}]\n    route: [{destination: {host: a}}]\n";
-    assert!(only_error(text).contains("spec.http[0].match[0].uri.regex: the regex \"(\" does not compile"), "{}", only_error(text));
+    assert!(
+        only_error(text).contains("spec.http[0].match[0].uri.regex: the regex \"(\" does not compile"),
+        "{}",
+        only_error(text)
+    );
 }
 
 #[test]

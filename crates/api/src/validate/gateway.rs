@@ -3,7 +3,7 @@
 use words::Protocol;
 
 use super::Findings;
-use crate::{GatewaySpec, Server};
+use crate::{GatewaySpec, Server, ServerTls};
 
 pub(super) fn check(spec: &GatewaySpec, found: &mut Findings) {
     if spec.servers.is_empty() {
@@ -34,6 +34,9 @@ fn check_server(path: &str, server: &Server, found: &mut Findings) {
             found.error(&field, format!("{name:?}: a wildcard must be a whole label"));
         }
     }
+    if let Some(tls) = &server.tls {
+        check_tls(&format!("{path}.tls"), tls, found);
+    }
     let Some(port) = &server.port else { return found.error(format!("{path}.port"), "a server without port") };
     found.port(&format!("{path}.port.number"), port.number);
     match Protocol::parse(&port.protocol) {
@@ -45,5 +48,25 @@ fn check_server(path: &str, server: &Server, found: &mut Findings) {
     }
     if port.name.is_empty() {
         found.error(format!("{path}.port.name"), "a port without name");
+    }
+}
+
+// V-66, and the CRD's CEL rules.
+fn check_tls(path: &str, tls: &ServerTls, found: &mut Findings) {
+    let sources = [
+        ("credentialName", tls.credential_name.is_some()),
+        ("credentialNames", !tls.credential_names.is_empty()),
+        ("tlsCertificates", !tls.tls_certificates.is_empty()),
+    ];
+    let set: Vec<&str> = sources.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name).collect();
+    if set.len() > 1 {
+        found.error(path, format!("only one of {} may be set", set.join(", ")));
+    }
+    for (name, count) in
+        [("credentialNames", tls.credential_names.len()), ("tlsCertificates", tls.tls_certificates.len())]
+    {
+        if count > 2 {
+            found.error(format!("{path}.{name}"), format!("{count} are more than 2"));
+        }
     }
 }

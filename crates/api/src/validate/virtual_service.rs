@@ -3,11 +3,11 @@
 use words::host;
 
 use super::Findings;
-use crate::virtual_service::RouteDestination;
+use crate::virtual_service::{RouteDestination, TcpRoute, TlsRoute};
 use crate::{HttpMatchRequest, HttpRoute, HttpRouteDestination, StringMatch, VirtualServiceSpec};
 
 pub(super) fn check(spec: &VirtualServiceSpec, found: &mut Findings) {
-    let VirtualServiceSpec { hosts, gateways, http, tls, tcp, export_to: _ } = spec;
+    let VirtualServiceSpec { hosts, gateways, http, tls, tcp, export_to } = spec;
     if http.is_empty() && tls.is_empty() && tcp.is_empty() {
         found.error("spec", "one of http, tls or tcp is required");
     }
@@ -25,19 +25,56 @@ pub(super) fn check(spec: &VirtualServiceSpec, found: &mut Findings) {
             found.error(&field, format!("{name:?} overlaps another host of the same VirtualService"));
         }
     }
+    found.gateways("spec.gateways", gateways);
+    found.export_to(export_to, false);
     for (index, rule) in http.iter().enumerate() {
         check_rule(&format!("spec.http[{index}]"), rule, hosts.is_empty(), found);
     }
+    check_opaque(tls, tcp, found);
+}
+
+// V-39, V-40.
+fn check_opaque(tls: &[TlsRoute], tcp: &[TcpRoute], found: &mut Findings) {
     for (index, rule) in tls.iter().enumerate() {
-        check_split(&format!("spec.tls[{index}].route"), rule.route.iter().map(opaque), found);
+        let path = format!("spec.tls[{index}]");
+        if rule.r#match.is_empty() {
+            found.error(format!("{path}.match"), "a TLS rule without match");
+        }
+        for (index, block) in rule.r#match.iter().enumerate() {
+            let path = format!("{path}.match[{index}]");
+            if block.sni_hosts.is_empty() {
+                found.error(format!("{path}.sniHosts"), "a TLS match without sniHosts");
+            }
+            check_place(&path, block.port, &block.gateways, found);
+        }
+        check_routes(&path, &rule.route, found);
     }
     for (index, rule) in tcp.iter().enumerate() {
-        check_split(&format!("spec.tcp[{index}].route"), rule.route.iter().map(opaque), found);
+        let path = format!("spec.tcp[{index}]");
+        for (index, block) in rule.r#match.iter().enumerate() {
+            check_place(&format!("{path}.match[{index}]"), block.port, &block.gateways, found);
+        }
+        check_routes(&path, &rule.route, found);
     }
 }
 
+fn check_place(path: &str, port: Option<u32>, gateways: &[String], found: &mut Findings) {
+    if let Some(port) = port {
+        found.port(&format!("{path}.port"), port);
+    }
+    found.gateways(&format!("{path}.gateways"), gateways);
+}
+
+fn check_routes(path: &str, routes: &[RouteDestination], found: &mut Findings) {
+    if routes.is_empty() {
+        found.error(format!("{path}.route"), "a rule without route");
+    }
+    check_split(&format!("{path}.route"), routes.iter().map(opaque), found);
+}
+
 fn check_rule(path: &str, rule: &HttpRoute, is_delegate: bool, found: &mut Findings) {
-    let actions = [!rule.route.is_empty(), rule.redirect.is_some(), rule.direct_response.is_some(), rule.delegate.is_some()];
+    let actions =
+        [!rule.route.is_empty(), rule.redirect.is_some(), rule.direct_response.is_some(), rule.delegate.is_some()];
     match actions.iter().filter(|set| **set).count() {
         0 => found.error(path, "one of route, redirect, directResponse or delegate is required"),
         1 => {}
@@ -57,7 +94,11 @@ fn check_rule(path: &str, rule: &HttpRoute, is_delegate: bool, found: &mut Findi
     }
     if rule.mirror_percent.is_some() {
         let field = format!("{path}.mirrorPercent");
-        found.deprecated(field, "mirror_percent is deprecated and holds only whole numbers", "write mirrorPercentage: {value: …}");
+        found.deprecated(
+            field,
+            "mirror_percent is deprecated and holds only whole numbers",
+            "write mirrorPercentage: {value: …}",
+        );
     }
     if rule.mirror_percent.is_some_and(|percent| percent > 100) {
         found.error(format!("{path}.mirrorPercent"), "more than 100 percent");
@@ -65,11 +106,13 @@ fn check_rule(path: &str, rule: &HttpRoute, is_delegate: bool, found: &mut Findi
 }
 
 fn check_match(path: &str, block: &HttpMatchRequest, found: &mut Findings) {
-    let scalars = [("uri", &block.uri), ("scheme", &block.scheme), ("method", &block.method), ("authority", &block.authority)];
+    let scalars =
+        [("uri", &block.uri), ("scheme", &block.scheme), ("method", &block.method), ("authority", &block.authority)];
     for (name, value) in scalars.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
         check_string(&format!("{path}.{name}"), value, *name == "uri", found);
     }
-    let maps = [("headers", &block.headers), ("withoutHeaders", &block.without_headers), ("queryParams", &block.query_params)];
+    let maps =
+        [("headers", &block.headers), ("withoutHeaders", &block.without_headers), ("queryParams", &block.query_params)];
     for (name, map) in maps {
         for (key, value) in map {
             // A literal `*` in withoutHeaders means presence and is no regex (TR42).
@@ -81,9 +124,7 @@ fn check_match(path: &str, block: &HttpMatchRequest, found: &mut Findings) {
             }
         }
     }
-    if let Some(port) = block.port {
-        found.port(&format!("{path}.port"), port);
-    }
+    check_place(path, block.port, &block.gateways, found);
 }
 
 fn check_string(path: &str, value: &StringMatch, empty_prefix_allowed: bool, found: &mut Findings) {
