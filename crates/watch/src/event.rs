@@ -1,0 +1,40 @@
+//! What a source says: changes of objects, findings about what it could not read, and how it is.
+
+use api::{Change, Kind, ObjectKey};
+use words::Diagnostic;
+
+/// One thing that a source says.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Objects changed; to be applied as one. Never empty, and never a change that changes nothing.
+    Batch(Vec<Change>),
+    /// Everything there is to say about `scope` now; replaces what was said of it before. Empty: all is well again.
+    Diagnostics {
+        /// About what.
+        scope: Scope,
+        /// The findings.
+        list: Vec<Diagnostic>,
+    },
+    /// The batches so far hold a complete world. Said once.
+    Synced,
+    /// The source is reachable, or not; said when it changes. While it is not, the last state stays valid.
+    SourceState {
+        /// Changes arrive.
+        connected: bool,
+        /// Why they do not; empty when they do.
+        message: String,
+    },
+}
+
+/// What a list of findings is about, so that a later list can replace it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// The source as a whole.
+    Source,
+    /// One file, as the user would name it.
+    File(String),
+    /// Every object of a kind.
+    Kind(Kind),
+    /// One object.
+    Object(ObjectKey),
+}

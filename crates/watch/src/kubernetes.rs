@@ -1,0 +1,124 @@
+//! A Kubernetes API server as a source: one watch per kind, each on its own, one stream of events out.
+//!
+//! In: a client. Out: [`Event`]s, a change as soon as its line has arrived. It never writes to the server.
+//!
+//! Kinds do not wait for each other, with one exception: [`Event::Synced`] comes when every kind has been listed once,
+//! so that nothing is compiled from services without their endpoints. A kind that the server does not know counts as
+//! listed; one that we may not read does not, except nodes, which only give locality: a mesh without its services would
+//! be worse than one that keeps what it has.
+
+mod backoff;
+mod connect;
+mod failure;
+mod follow;
+mod replica;
+mod request;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::Kind;
+use kube::Client;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use self::follow::{Follower, Health};
+use crate::event::Event;
+
+pub use self::backoff::PAUSE_MAX;
+pub use self::connect::{Access, AccessError, connect};
+pub use self::follow::{FORBIDDEN_KIND, MISSING_KIND, RETRY};
+pub use self::request::{LINE_BYTES_MAX, PAGE_BYTES_MAX, PAGE_OBJECTS};
+
+/// What is read from the API server.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The kinds; every kind except Secret by default.
+    pub kinds: BTreeSet<Kind>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { kinds: Kind::ALL.iter().copied().filter(|kind| *kind != Kind::Secret).collect() }
+    }
+}
+
+impl Options {
+    /// Secrets too: for gateways that serve TLS with them.
+    pub fn with_secrets(mut self) -> Self {
+        self.kinds.insert(Kind::Secret);
+        self
+    }
+}
+
+/// Follows every kind until the receiver is dropped.
+pub async fn run(client: Client, options: Options, events: mpsc::Sender<Event>) {
+    let (sender, mut healths) = mpsc::channel(Kind::ALL.len() * 2);
+    let mut kinds = JoinSet::new();
+    for kind in &options.kinds {
+        kinds.spawn(Follower::new(client.clone(), *kind, events.clone(), sender.clone()).run());
+    }
+    drop(sender);
+    let mut overview = Overview::new(&options.kinds);
+    while let Some((kind, health)) = healths.recv().await {
+        for event in overview.note(kind, health) {
+            if events.send(event).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// How the kinds are, together.
+struct Overview {
+    waiting: BTreeSet<Kind>,
+    is_synced: bool,
+    down: BTreeMap<Kind, String>,
+    said: Option<(bool, String)>,
+}
+
+impl Overview {
+    fn new(kinds: &BTreeSet<Kind>) -> Self {
+        Self { waiting: kinds.clone(), is_synced: false, down: BTreeMap::new(), said: None }
+    }
+
+    fn note(&mut self, kind: Kind, health: Health) -> Vec<Event> {
+        let counts = match &health {
+            Health::Live | Health::Missing => true,
+            Health::Forbidden(_) => kind == Kind::Node,
+            Health::Down(_) => false,
+        };
+        match health {
+            Health::Live | Health::Missing => _ = self.down.remove(&kind),
+            Health::Forbidden(_) if counts => _ = self.down.remove(&kind),
+            Health::Forbidden(message) => _ = self.down.insert(kind, format!("{kind} may not be read: {message}")),
+            Health::Down(message) => _ = self.down.insert(kind, message),
+        }
+        let mut events: Vec<Event> = self.state().into_iter().collect();
+        if counts {
+            self.waiting.remove(&kind);
+        }
+        if self.waiting.is_empty() && !self.is_synced {
+            self.is_synced = true;
+            events.push(Event::Synced);
+        }
+        events
+    }
+
+    // Said when it changes between connected and not, or when the reason does; not once for each kind.
+    fn state(&mut self) -> Option<Event> {
+        let connected = self.down.is_empty();
+        let message = self.down.values().next().cloned().unwrap_or_default();
+        let is_old = self.said.as_ref().is_some_and(|(was, said)| {
+            *was == connected && (connected || self.down.values().any(|message| message == said))
+        });
+        if is_old {
+            return None;
+        }
+        self.said = Some((connected, message.clone()));
+        Some(Event::SourceState { connected, message })
+    }
+}
