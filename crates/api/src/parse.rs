@@ -149,18 +149,26 @@ fn read_document(text: &str, file: &str, lines_before: u64) -> Vec<Result<Parsed
     if value.is_null() {
         return Vec::new();
     }
-    let is_list = value.get("kind").and_then(Value::as_str) == Some("List");
-    let items = match value {
-        Value::Object(mut list) if is_list => match list.remove("items") {
-            Some(Value::Array(items)) => {
-                items.into_iter().enumerate().map(|(index, item)| (format!("items[{index}]."), item)).collect()
-            }
-            _ => Vec::new(),
-        },
-        value => vec![(String::new(), value)],
-    };
     let locate = |prefix: &str, field: &str| at(document.place(&format!("{prefix}{field}")));
-    items.into_iter().flat_map(|(prefix, item)| read_object(item, &|field| locate(&prefix, field))).collect()
+    items(value).into_iter().flat_map(|(prefix, item)| read_object(item, &|field| locate(&prefix, field))).collect()
+}
+
+// The objects of a document, each with its path's beginning: itself, or the items of `kind: List` or of a typed list such
+// as VirtualServiceList, whose items may leave out what the list says.
+fn items(mut value: Value) -> Vec<(String, Value)> {
+    let kind = value.get("kind").and_then(Value::as_str).and_then(|kind| kind.strip_suffix("List")).map(str::to_owned);
+    let (Some(kind), Some(Value::Array(items))) = (kind, value.get_mut("items").map(Value::take)) else {
+        return vec![(String::new(), value)];
+    };
+    let api_version = value.get("apiVersion").cloned().unwrap_or_default();
+    let complete = |(index, mut item): (usize, Value)| {
+        if let (Some(fields), false) = (item.as_object_mut(), kind.is_empty()) {
+            fields.entry("kind").or_insert_with(|| json!(kind));
+            fields.entry("apiVersion").or_insert_with(|| api_version.clone());
+        }
+        (format!("items[{index}]."), item)
+    };
+    items.into_iter().enumerate().map(complete).collect()
 }
 
 fn read_object(mut value: Value, locate: &dyn Fn(&str) -> Location) -> Vec<Result<Parsed, ParseError>> {

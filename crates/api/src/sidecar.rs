@@ -20,7 +20,7 @@ pub struct SidecarSpec {
     pub egress: Vec<EgressListener>,
     /// Bounds on inbound traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inbound_connection_pool: Option<ConnectionPool>,
+    pub inbound_connection_pool: Option<Box<ConnectionPool>>,
     /// Unknown destinations; present but empty means REGISTRY_ONLY (TR26).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,

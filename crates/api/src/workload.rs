@@ -104,10 +104,10 @@ pub struct WorkloadGroupSpec {
     /// Their spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-sluice-required" = true))]
-    pub template: Option<WorkloadTemplate>,
+    pub template: Option<Box<WorkloadTemplate>>,
     /// How health is found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub probe: Option<Probe>,
+    pub probe: Option<Box<Probe>>,
 }
 
 /// Labels and annotations of entries.

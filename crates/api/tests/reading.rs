@@ -290,3 +290,17 @@ fn rules_across_fields_are_those_of_the_schema() {
         assert_eq!(refused(&text).2, field, "{kind} {spec}");
     }
 }
+
+#[test]
+fn items_of_a_typed_list_take_its_kind() {
+    let text = "apiVersion: networking.istio.io/v1\nkind: DestinationRuleList\nitems:\n- metadata: {name: a}\n  spec: {host: a}\n";
+    assert_eq!(one(text).unwrap().object.unwrap().key().to_string(), "DestinationRule default/a");
+    assert!(parse_yaml("apiVersion: v1\nkind: List\nitems: []\n", "a.yaml").is_empty());
+}
+
+#[test]
+fn a_required_field_is_missed_where_it_should_stand() {
+    let (line, _, field, message) = refused(&format!("{RULE}  - route:\n    - weight: 1\n"));
+    assert_eq!((line, field.as_str()), (9, "spec.http[0].route[0].destination"));
+    assert!(message.contains("required"), "{message}");
+}
