@@ -1,20 +1,234 @@
-//! Gateways.
-use crate::piece::Piece;
-use crate::shared::{ListenerSet, TableSet, Units};
-use crate::sidecar_routes::Seen;
+//! Gateways: one listener per port for all Gateways that select the proxies, and a table with their hosts (GW01 to GW11, TR60).
+//!
+//! In: what a class of gateway proxies sees. Out: listeners and tables. VirtualServices for one host are merged, oldest first,
+//! catch-alls last (X33, TR13).
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use config::{Listener, Name, RouteSource, VirtualHost};
+use words::Fingerprint;
+
+use crate::intent::{Asker, Routing};
+use crate::listener::{self, Side};
+use crate::memo::Unit;
+use crate::piece::{Piece, refresh};
+use crate::route::{self, Facts, Place};
+use crate::selection;
+use crate::server::{Gateway, Server};
+use crate::service::Target;
+use crate::shared::{ListenerSet, TableSet, Units};
+use crate::sidecar_routes::{Seen, facts, listener_set, table_unit};
+
+/// What a class of gateways had.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     listeners: Option<Piece<ListenerSet>>,
     tables: Option<Piece<TableSet>>,
 }
+
+/// A listener with the servers that share it.
+struct Port<'a> {
+    address: SocketAddr,
+    /// `http.<port>[.<bind>]` (X52).
+    table: Name,
+    /// Oldest Gateway first.
+    servers: Vec<(&'a Gateway, &'a Server)>,
+}
+
 impl Slots {
-    pub(crate) fn refresh(&mut self, _seen: Seen<'_>, _units: &mut Units) -> (Piece<ListenerSet>, Piece<TableSet>) {
-        let l = crate::piece::refresh(&mut self.listeners, Default::default(), |_| {
-            (ListenerSet::default(), Default::default())
+    /// Listeners and tables.
+    pub(crate) fn refresh(&mut self, seen: Seen<'_>, units: &mut Units) -> (Piece<ListenerSet>, Piece<TableSet>) {
+        let Seen { base, class, visible, round, .. } = seen;
+        let targets = targets(seen);
+        let place = Fingerprint::of(&(base.prints.gateways, &targets, class.print(), base.prints.mesh));
+        let selected = selected(seen);
+        let listeners = refresh(&mut self.listeners, place, |_| {
+            let made = ports(seen, &selected, &targets).into_iter().map(|port| listener(&port, seen)).collect();
+            listener_set(made, Vec::new(), round, units)
         });
-        let t =
-            crate::piece::refresh(&mut self.tables, Default::default(), |_| (TableSet::default(), Default::default()));
-        (l, t)
+        let inputs = Fingerprint::of(&(place, base.routings.print, visible.print));
+        let tables = refresh(&mut self.tables, inputs, |_| {
+            let mut tables = TableSet::new();
+            let mut prints = Vec::new();
+            for port in ports(seen, &selected, &targets) {
+                let hosts = hosts(&port, seen, units);
+                let unit = table_unit(&port.table, hosts, round, units);
+                prints.push(unit.print);
+                tables.insert(port.table, unit.value);
+            }
+            let print = Fingerprint::of(&prints);
+            (tables, print)
+        });
+        (listeners, tables)
     }
+}
+
+/// The Gateways that select these proxies, oldest first.
+fn selected(seen: Seen<'_>) -> Vec<&Arc<Gateway>> {
+    let all = seen.world.gateways();
+    let mut selected: Vec<_> =
+        all.filter(|gateway| words::labels_select(&gateway.selector, &seen.class.labels)).collect();
+    selected.sort_by(|a, b| a.age.cmp(&b.age));
+    selected
+}
+
+/// Service ports that lead to these proxies, and where they lead (GW03).
+fn targets(seen: Seen<'_>) -> BTreeMap<u16, u16> {
+    let Seen { world, base, class, .. } = seen;
+    let mut services: Vec<_> = base
+        .registry
+        .value
+        .iter()
+        .map(|known| &known.service)
+        .filter(|service| service.namespace == class.namespace && service.gateway_ports && !service.is_alias())
+        .filter(|service| !service.selector.is_empty() && words::labels_select(&service.selector, &class.labels))
+        .collect();
+    services.sort_by(|a, b| a.age.cmp(&b.age));
+    let mut targets = BTreeMap::new();
+    for service in services {
+        for port in &service.ports {
+            let number = match &port.target {
+                Target::Number(number) => Some(*number),
+                // By name: the pods' slices say the number.
+                Target::Name(_) => world
+                    .joined(&service.origin)
+                    .and_then(|(joined, _)| joined.endpoints.iter().find_map(|endpoint| endpoint.port(port))),
+            };
+            if let Some(number) = number {
+                targets.entry(port.number).or_insert(number);
+            }
+        }
+    }
+    targets
+}
+
+fn ports<'a>(seen: Seen<'_>, selected: &[&'a Arc<Gateway>], targets: &BTreeMap<u16, u16>) -> Vec<Port<'a>> {
+    let mut by_place: BTreeMap<(IpAddr, u16), Port<'a>> = BTreeMap::new();
+    for gateway in selected {
+        for server in &gateway.servers {
+            let number = targets.get(&server.port).copied().unwrap_or(server.port);
+            let default = seen.class.bind_ip.unwrap_or_else(|| listener::any_address(seen.class.v6));
+            let ip = server.bind.unwrap_or(default);
+            let table = match server.bind {
+                Some(bind) => format!("http.{number}.{bind}"),
+                None => format!("http.{number}"),
+            };
+            let port = by_place.entry((ip, number)).or_insert_with(|| Port {
+                address: SocketAddr::new(ip, number),
+                table: table.into(),
+                servers: Vec::new(),
+            });
+            port.servers.push((gateway, server));
+        }
+    }
+    by_place.into_values().collect()
+}
+
+fn listener(port: &Port<'_>, seen: Seen<'_>) -> Listener {
+    let mesh = seen.world.mesh();
+    let origin = port.servers.first().map(|(gateway, _)| gateway.origin.clone());
+    let mut made = listener::captured(port.address, origin);
+    made.bind_to_port = true;
+    let routes = RouteSource::Rds(port.table.clone());
+    let http = listener::http(Side::Gateway, format!("outbound_{}", made.name), routes, mesh);
+    made.chains.push(listener::chain(made.name.clone(), http));
+    made
+}
+
+/// A VirtualService on a host of a port, through one of the Gateways.
+struct Attached<'a> {
+    routing: &'a Arc<Routing>,
+    gateway: &'a str,
+    /// The port as the Gateway writes it: rules compare with it (TR60).
+    port: u16,
+}
+
+/// The virtual hosts of a port, by host.
+fn hosts(port: &Port<'_>, seen: Seen<'_>, units: &mut Units) -> Vec<Unit<VirtualHost>> {
+    let Seen { base, class, round, .. } = seen;
+    let mut by_host: BTreeMap<&str, Vec<Attached<'_>>> = BTreeMap::new();
+    for (gateway, server) in &port.servers {
+        for routing in selection::ordered(&base.routings.value, &gateway.name, &class.namespace) {
+            let namespace = &routing.origin.namespace;
+            let pairs = routing.hosts.iter().flat_map(|host| server.hosts.iter().map(move |taken| (host, taken)));
+            let attached: BTreeSet<&str> = pairs.filter_map(|(host, taken)| taken.attach(namespace, host)).collect();
+            for host in attached {
+                let list = by_host.entry(host).or_default();
+                if !list.iter().any(|known| known.routing.origin == routing.origin && known.port == server.port) {
+                    list.push(Attached { routing, gateway: &gateway.name, port: server.port });
+                }
+            }
+        }
+    }
+    let mut made = Vec::new();
+    for (host, mut attached) in by_host {
+        // The same order as for one Gateway: stable, by visibility and age (X23).
+        attached.sort_by_key(|one| position(&base.routings.value, one.routing, &class.namespace));
+        made.extend(merged(host, &attached, seen, units));
+    }
+    if made.is_empty() {
+        made.push(blackhole(port, round, units));
+    }
+    made
+}
+
+fn position(sorted: &[Arc<Routing>], routing: &Arc<Routing>, namespace: &str) -> (Option<u8>, Option<usize>) {
+    let index = sorted.binary_search_by(|other| other.age.cmp(&routing.age)).ok();
+    (selection::group(routing, namespace), index)
+}
+
+/// One host's routes; `None` when no rule is left for these proxies.
+fn merged(host: &str, attached: &[Attached<'_>], seen: Seen<'_>, units: &mut Units) -> Option<Unit<VirtualHost>> {
+    let Seen { class, visible, round, .. } = seen;
+    let askers: Vec<(&Attached<'_>, Asker<'_>)> = attached
+        .iter()
+        .map(|one| {
+            let gateways = vec![one.gateway];
+            (one, Asker { namespace: &class.namespace, labels: &class.labels, gateways, port: one.port })
+        })
+        .filter(|(one, asker)| route::applies(one.routing, asker))
+        .collect();
+    let port = askers.first().map(|(_, asker)| asker.port)?;
+    let mut known = Facts::default();
+    for (one, _) in &askers {
+        known.extend(facts(one.routing, &visible.value));
+    }
+    let mut sorted: Vec<_> = known.iter().collect();
+    sorted.sort_by(|a, b| a.0.cmp(b.0));
+    let parts: Vec<_> = askers.iter().map(|(one, asker)| (one.routing.print, asker)).collect();
+    let inputs = Fingerprint::of(&("gateway", host, parts, sorted));
+    Some(units.hosts.get(round, inputs, || {
+        let mut routes = Vec::new();
+        let mut last = None;
+        for (one, asker) in &askers {
+            let place = Place { asker, facts: &known, port: asker.port };
+            for route in route::emit(one.routing, place) {
+                match route.matches.is_catch_all() {
+                    false => routes.push(route),
+                    // The oldest catch-all wins; the others would never be reached (TR13).
+                    true => last = last.or(Some(route)),
+                }
+            }
+        }
+        routes.extend(last);
+        VirtualHost {
+            name: format!("{host}:{port}").into(),
+            domains: vec![host.to_owned()],
+            routes,
+            include_attempt_count: true,
+        }
+    }))
+}
+
+/// A port without VirtualServices answers 404 to everything (GW10).
+fn blackhole(port: &Port<'_>, round: u64, units: &mut Units) -> Unit<VirtualHost> {
+    let number = port.servers.first().map_or(port.address.port(), |(_, server)| server.port);
+    units.hosts.get(round, Fingerprint::of(&("blackhole", number)), || VirtualHost {
+        name: format!("blackhole:{number}").into(),
+        domains: vec!["*".into()],
+        routes: Vec::new(),
+        include_attempt_count: false,
+    })
 }

@@ -18,10 +18,7 @@ pub(crate) fn resolve(name: &str, namespace: &str) -> String {
 }
 
 /// The old dotted form `name.namespace` or `name.namespace.svc.cluster.local`.
-pub(crate) fn legacy(name: &str) -> Option<(&str, &str)> {
-    if name.contains('/') {
-        return None;
-    }
+fn legacy(name: &str) -> Option<(&str, &str)> {
     let (name, rest) = name.split_once('.')?;
     Some((name, rest.split('.').next().unwrap_or(rest)))
 }

@@ -16,6 +16,9 @@ use crate::visibility::Export;
 /// Who sees a Service (X21).
 const EXPORT_TO: &str = "networking.istio.io/exportTo";
 
+/// Gateways keep their port numbers whatever this Service says (GW03).
+const NO_PORT_TRANSLATION: &str = "experimental.istio.io/disable-gateway-port-translation";
+
 /// Lowers a Service.
 pub(crate) fn service(meta: &Meta, service: &kubernetes::Service, mesh: &MeshConfig) -> Known {
     let spec = &service.spec;
@@ -41,6 +44,7 @@ pub(crate) fn service(meta: &Meta, service: &kubernetes::Service, mesh: &MeshCon
         export: Export::parse(&export, &mesh.default_service_export_to, &meta.namespace),
         selector: spec.selector.clone(),
         inline: Vec::new(),
+        gateway_ports: meta.labels.get(NO_PORT_TRANSLATION).is_none_or(|value| value != "true"),
         local_only: spec.internal_traffic_policy.as_deref() == Some("Local"),
     };
     let print = Fingerprint::of(&made);

@@ -14,8 +14,6 @@ pub(crate) const VALUE_IGNORED: &str = "SLU0102";
 pub(crate) const LISTENER_CONFLICT: &str = "SLU0103";
 /// A host that an older object of the same scope has.
 pub(crate) const HOST_TAKEN: &str = "SLU0104";
-/// A spelling that is understood but should not be written any more.
-pub(crate) const DEPRECATED: &str = "IST0002";
 /// Something referred to is not there.
 pub(crate) const NOT_FOUND: &str = "IST0101";
 /// Two VirtualServices for one mesh host.
@@ -65,12 +63,6 @@ impl Notes {
     /// A rule that is not served.
     pub(crate) fn left_out(&mut self, reason: LeftOut) {
         self.add(RULE_LEFT_OUT, Severity::Error, reason.field, format!("{}; the rule is left out", reason.message));
-    }
-
-    /// A spelling to be replaced.
-    pub(crate) fn deprecated(&mut self, field: impl Into<String>, write_instead: &str) {
-        let found = Diagnostic::warning(DEPRECATED, self.origin.clone(), field, "is a deprecated spelling");
-        self.found.push(found.with_fix(format!("write {write_instead}")));
     }
 }
 

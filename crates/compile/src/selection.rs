@@ -27,7 +27,7 @@ pub(crate) fn ordered<'a>(
 }
 
 /// 0 for private ones, 1 for those exported to the namespace, 2 for public ones.
-fn group(routing: &Routing, namespace: &str) -> Option<u8> {
+pub(crate) fn group(routing: &Routing, namespace: &str) -> Option<u8> {
     match &routing.export {
         Export::Public => Some(2),
         export if !export.includes(namespace) => None,

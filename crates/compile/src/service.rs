@@ -45,6 +45,8 @@ pub(crate) struct Service {
     pub(crate) inline: Vec<InlineEndpoint>,
     /// Only endpoints on the client's node (DR80).
     pub(crate) local_only: bool,
+    /// Gateways that it selects listen on its target ports (GW03).
+    pub(crate) gateway_ports: bool,
 }
 
 /// The order in which objects count: oldest first, then name, then namespace (X30).

@@ -78,6 +78,7 @@ pub(crate) fn lower(origin: Origin, meta: &Meta, spec: &ServiceEntrySpec, mesh: 
             selector: workload_selector.as_ref().map(|selector| selector.labels.clone()).unwrap_or_default(),
             inline: inline.clone(),
             local_only: false,
+            gateway_ports: false,
         };
         let print = Fingerprint::of(&service);
         services.push(Known { service: Arc::new(service), print });

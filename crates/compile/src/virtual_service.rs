@@ -32,11 +32,6 @@ pub(crate) fn lower(origin: Origin, age: Age, spec: &VirtualServiceSpec, mesh: &
         .map(|written| Arc::<str>::from(host::resolve_short(written, &namespace, &mesh.domain)))
         .filter(|host| !host.is_empty() && seen.insert(host.clone()))
         .collect();
-    for (index, name) in gateways.iter().enumerate() {
-        if let Some((name, namespace)) = gateway_name::legacy(name) {
-            notes.deprecated(format!("spec.gateways[{index}]"), &format!("{namespace}/{name}"));
-        }
-    }
     let gateways = match gateways.is_empty() {
         true => BTreeSet::from([MESH.to_owned()]),
         false => gateways.iter().map(|name| gateway_name::resolve(name, &namespace)).collect(),
