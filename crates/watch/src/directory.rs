@@ -25,8 +25,8 @@ use tokio::time::Instant;
 
 use self::bell::Bell;
 use self::tree::{Look, Tree};
-use crate::event::{Event, Scope};
 use crate::SourceError;
+use crate::event::{Event, Scope};
 
 pub use self::files::{DUPLICATE_OBJECT, UNREADABLE_FILE};
 pub use self::scan::{DEPTH_MAX, DIRECTORIES_MAX, FILES_MAX};

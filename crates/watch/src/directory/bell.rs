@@ -24,8 +24,11 @@ const SILENT_EMPTY: Duration = Duration::from_secs(10);
 /// Watches of one tree.
 pub(crate) struct Bell {
     inotify: AsyncFd<Inotify>,
-    directories: HashMap<WatchDescriptor, PathBuf>,
-    open: HashMap<PathBuf, Instant>,
+    /// By descriptor, which stays a directory's own when it is renamed.
+    paths: HashMap<WatchDescriptor, PathBuf>,
+    descriptors: HashMap<PathBuf, WatchDescriptor>,
+    /// Files that a writer has open, since when it has been silent.
+    open: HashMap<(WatchDescriptor, String), Instant>,
 }
 
 impl Bell {
@@ -34,7 +37,7 @@ impl Bell {
         // dropped.
         #[expect(deprecated)]
         let inotify = AsyncFd::with_interest(Inotify::init()?, Interest::READABLE)?;
-        Ok(Self { inotify, directories: HashMap::new(), open: HashMap::new() })
+        Ok(Self { inotify, paths: HashMap::new(), descriptors: HashMap::new(), open: HashMap::new() })
     }
 
     /// Watches a directory; does nothing for one that is watched.
@@ -49,8 +52,20 @@ impl Bell {
             | WatchMask::ATTRIB
             | WatchMask::ONLYDIR;
         let descriptor = self.inotify.get_ref().watches().add(path, mask)?;
-        self.directories.insert(descriptor, path.to_owned());
+        if self.descriptors.insert(path.to_owned(), descriptor.clone()).as_ref() != Some(&descriptor) {
+            self.forget_path(&descriptor);
+            self.paths.insert(descriptor, path.to_owned());
+        }
         Ok(())
+    }
+
+    // The directory had another path until now, or has none any more.
+    fn forget_path(&mut self, descriptor: &WatchDescriptor) {
+        if let Some(path) = self.paths.remove(descriptor)
+            && self.descriptors.get(&path) == Some(descriptor)
+        {
+            self.descriptors.remove(&path);
+        }
     }
 
     /// Waits for events and reads them; true when they call for a look.
@@ -78,37 +93,42 @@ impl Bell {
 
     fn note(&mut self, descriptor: WatchDescriptor, mask: EventMask, name: Option<&str>) -> bool {
         if mask.contains(EventMask::IGNORED) {
-            self.directories.remove(&descriptor);
+            self.forget_path(&descriptor);
             return true;
         }
-        let (Some(name), Some(directory)) = (name, self.directories.get(&descriptor)) else { return true };
+        let (Some(name), Some(directory)) = (name, self.paths.get(&descriptor)) else { return true };
         if mask.contains(EventMask::ISDIR) || !scan::counts(name) {
             // `..data` is how a mounted ConfigMap flips. Other hidden names and `name~` are an editor's own; the name
             // of a link to a directory may be any.
             return name.starts_with("..") || !(name.starts_with('.') || name.ends_with('~'));
         }
-        let path = directory.join(name);
-        let is_new_file = mask.contains(EventMask::CREATE) && !path.is_symlink();
+        let is_new_file = mask.contains(EventMask::CREATE) && !directory.join(name).is_symlink();
+        let file = (descriptor, name.to_owned());
         if mask.contains(EventMask::MODIFY) || is_new_file {
             if self.open.len() < OPEN_MAX {
-                self.open.insert(path, Instant::now());
+                self.open.insert(file, Instant::now());
             }
             return false;
         }
         if mask.intersects(EventMask::CLOSE_WRITE | EventMask::MOVED_TO | EventMask::MOVED_FROM | EventMask::DELETE) {
-            self.open.remove(&path);
+            self.open.remove(&file);
         }
         true
     }
 
     /// True while a writer has the file open and is not silent. Of a file it has truncated, nothing is known yet.
     pub(crate) fn is_open(&mut self, path: &Path, size: u64) -> bool {
-        let Some(since) = self.open.get(path) else { return false };
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+            return false;
+        };
+        let Some(descriptor) = self.descriptors.get(directory) else { return false };
+        let file = (descriptor.clone(), name.to_owned());
+        let Some(since) = self.open.get(&file) else { return false };
         let silent = if size == 0 { SILENT_EMPTY } else { SILENT };
         if since.elapsed() < silent {
             return true;
         }
-        self.open.remove(path);
+        self.open.remove(&file);
         false
     }
 

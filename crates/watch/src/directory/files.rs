@@ -7,6 +7,7 @@
 //! object that is refused, in a file that can be read, keeps its own last good version. The same object in two files
 //! counts from the first by name; so renaming a file, or moving an object, changes nothing.
 
+use std::cmp::Reverse;
 use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub(crate) struct Files {
     by_name: BTreeMap<String, File>,
     published: BTreeMap<ObjectKey, Arc<Object>>,
     said: BTreeMap<String, Vec<Diagnostic>>,
+    /// Counts calls of `settle`.
+    settled: u64,
 }
 
 #[derive(Default)]
@@ -32,8 +35,8 @@ struct File {
     content: Option<Fingerprint>,
     objects: Vec<Placed>,
     findings: Vec<Diagnostic>,
-    /// It is no longer there, but may come back at once: it yields to every other.
-    is_leaving: bool,
+    /// It is no longer there, but may come back at once: it yields to every other, the more the longer it has been gone.
+    left_at: Option<Reverse<u64>>,
 }
 
 #[derive(Clone)]
@@ -59,7 +62,7 @@ impl Files {
     /// The file has this content now.
     pub(crate) fn read(&mut self, name: &str, bytes: &[u8]) {
         let file = self.by_name.entry(name.to_owned()).or_default();
-        file.is_leaving = false;
+        file.left_at = None;
         let content = Fingerprint::of_bytes(bytes);
         if file.content.replace(content) == Some(content) {
             return;
@@ -79,7 +82,7 @@ impl Files {
     /// The file is there but cannot be read; what it said last stays.
     pub(crate) fn refuse(&mut self, name: &str, reason: String) {
         let file = self.by_name.entry(name.to_owned()).or_default();
-        file.is_leaving = false;
+        file.left_at = None;
         file.content = None;
         file.findings = vec![unreadable(reason, Location { file: name.to_owned(), line: 1, column: 0 })];
     }
@@ -87,14 +90,14 @@ impl Files {
     /// The file is not there, maybe only for a moment.
     pub(crate) fn leave(&mut self, name: &str) {
         if let Some(file) = self.by_name.get_mut(name) {
-            file.is_leaving = true;
+            file.left_at.get_or_insert(Reverse(self.settled));
         }
     }
 
     /// The file is there after all, as it was.
     pub(crate) fn stay(&mut self, name: &str) {
         if let Some(file) = self.by_name.get_mut(name) {
-            file.is_leaving = false;
+            file.left_at = None;
         }
     }
 
@@ -107,13 +110,18 @@ impl Files {
     pub(crate) fn settle(&mut self) -> Difference {
         let mut objects: BTreeMap<ObjectKey, Placed> = BTreeMap::new();
         let mut findings: BTreeMap<String, Vec<Diagnostic>> = BTreeMap::new();
-        let (leaving, staying): (Vec<_>, Vec<_>) = self.by_name.iter().partition(|(_, file)| file.is_leaving);
-        for (name, file) in staying.into_iter().chain(leaving) {
+        self.settled += 1;
+        let mut files: Vec<_> = self.by_name.iter().collect();
+        // Stable: by name among those that are there, which sort first.
+        files.sort_by_key(|(_, file)| file.left_at);
+        for (name, file) in files {
             let mut said = file.findings.clone();
             for placed in &file.objects {
                 match objects.entry(placed.object.key()) {
                     Slot::Vacant(slot) => _ = slot.insert(placed.clone()),
-                    Slot::Occupied(first) if !file.is_leaving => said.push(duplicate(placed, &first.get().location)),
+                    Slot::Occupied(first) if file.left_at.is_none() => {
+                        said.push(duplicate(placed, &first.get().location))
+                    }
                     Slot::Occupied(_) => {}
                 }
             }
@@ -214,5 +222,69 @@ fn unreadable(message: String, location: Location) -> Diagnostic {
         message,
         fix: None,
         location: Some(location),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(name: &str, host: &str) -> String {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: {name}}}\nspec: {{host: {host}}}\n"
+        )
+    }
+
+    fn told(files: &mut Files) -> Vec<String> {
+        let difference = files.settle();
+        let change = |change: &Change| match change {
+            Change::Upsert(object) => match &**object {
+                Object::DestinationRule(rule) => format!("+{} {}", object.key().name, rule.spec.host),
+                _ => unreachable!("a DestinationRule"),
+            },
+            Change::Delete(key) => format!("-{}", key.name),
+        };
+        let said = difference.findings.iter().map(|(name, list)| format!("!{name} {}", list.len()));
+        difference.changes.iter().map(change).chain(said).collect()
+    }
+
+    #[test]
+    fn of_files_that_left_the_latest_counts() {
+        let mut files = Files::default();
+        files.read("a", rule("x", "old").as_bytes());
+        assert_eq!(told(&mut files), ["+x old"]);
+        files.leave("a");
+        files.read("b", rule("x", "new").as_bytes());
+        assert_eq!(told(&mut files), ["+x new"]);
+        files.leave("b");
+        assert_eq!(told(&mut files), Vec::<String>::new());
+        files.remove("a");
+        files.remove("b");
+        assert_eq!(told(&mut files), ["-x"]);
+    }
+
+    #[test]
+    fn a_torn_file_read_for_the_first_time_gives_what_can_be_read() {
+        let mut files = Files::default();
+        files.read("a", (rule("x", "one") + "---\nkind: [\n").as_bytes());
+        assert_eq!(told(&mut files), ["+x one", "!a 1"]);
+    }
+
+    #[test]
+    fn the_same_object_twice_in_one_file_counts_once() {
+        let mut files = Files::default();
+        files.read("a", (rule("x", "one") + &rule("x", "two")).as_bytes());
+        assert_eq!(told(&mut files), ["+x one", "!a 1"]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_keeps_its_objects() {
+        let mut files = Files::default();
+        files.read("a", rule("x", "one").as_bytes());
+        told(&mut files);
+        files.refuse("a", "permission denied".into());
+        assert_eq!(told(&mut files), ["!a 1"]);
+        files.read("a", rule("x", "one").as_bytes());
+        assert_eq!(told(&mut files), ["!a 0"]);
     }
 }

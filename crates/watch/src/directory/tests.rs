@@ -227,23 +227,23 @@ async fn renaming_a_file_changes_nothing() {
     // The edit proves that the renamed file is followed, and the log that nothing was deleted meanwhile.
     fs::write(root.path().join("z.yaml"), rule("a", "two")).unwrap();
     follower.until(|world| world.is(&[("a", "two")])).await;
-    fs::write(root.path().join("y.yaml"), rule("y", "one")).unwrap();
-    follower.until(|world| world.hosts.contains_key("y")).await;
+    fs::write(root.path().join("y.yaml"), rule("last", "one")).unwrap();
+    follower.until(|world| world.hosts.contains_key("last")).await;
     assert!(!follower.log.contains(&"-a".to_owned()) && follower.findings.is_empty(), "{:?}", follower.log);
 }
 
 #[tokio::test]
 async fn an_editor_that_renames_over_never_deletes() {
-    let root = world(&[("a.yaml", rule("a", "0"))]);
+    let root = world(&[("a.yaml", rule("a", "h0"))]);
     let mut follower = Follower::start(root.path()).await;
     let path = root.path().join("a.yaml");
     for turn in 1..=20 {
         // As vim does it: the old file aside, a new one in its place; and swap files beside it.
         fs::write(root.path().join(".a.yaml.swp"), "swap").unwrap();
         fs::rename(&path, root.path().join("a.yaml~")).unwrap();
-        fs::write(&path, rule("a", &turn.to_string())).unwrap();
+        fs::write(&path, rule("a", &format!("h{turn}"))).unwrap();
         fs::remove_file(root.path().join("a.yaml~")).unwrap();
-        follower.until(|world| world.hosts.get("a") == Some(&turn.to_string())).await;
+        follower.until(|world| world.hosts.get("a") == Some(&format!("h{turn}"))).await;
     }
     assert!(!follower.log.contains(&"-a".to_owned()), "{:?}", follower.log);
 }

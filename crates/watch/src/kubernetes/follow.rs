@@ -282,7 +282,10 @@ impl Follower {
             if is_about_kind && (finding.is_some() || self.said_of_kind) {
                 self.said_of_kind = finding.is_some();
                 let list = finding.into_iter().collect();
-                self.events.send(Event::Diagnostics { scope: Scope::Kind(self.kind), list }).await.map_err(|_| Closed)?;
+                self.events
+                    .send(Event::Diagnostics { scope: Scope::Kind(self.kind), list })
+                    .await
+                    .map_err(|_| Closed)?;
             }
         }
         self.health.send((self.kind, health)).await.map_err(|_| Closed)

@@ -149,10 +149,8 @@ mod tests {
         wire::item(Kind::Gateway, &text)
     }
 
-    const GOOD: &str =
-        r#"{"selector": {"a": "b"}, "servers": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}]}"#;
-    const OTHER: &str =
-        r#"{"selector": {"a": "c"}, "servers": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}]}"#;
+    const GOOD: &str = r#"{"selector": {"a": "b"}, "servers": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}]}"#;
+    const OTHER: &str = r#"{"selector": {"a": "c"}, "servers": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}]}"#;
     const BAD: &str = r#"{"servers": 5}"#;
 
     fn told(difference: &Difference) -> Vec<String> {

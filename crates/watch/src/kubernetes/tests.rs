@@ -196,7 +196,11 @@ impl Follower {
                     let name = change.key().name.to_string();
                     let is_upsert = matches!(change, Change::Upsert(_));
                     self.log.push(format!("{}{name}", if is_upsert { '+' } else { '-' }));
-                    if is_upsert { self.objects.insert(name) } else { self.objects.remove(&name) };
+                    if is_upsert {
+                        self.objects.insert(name)
+                    } else {
+                        self.objects.remove(&name)
+                    };
                 }
             }
             Event::Diagnostics { scope, list } if list.is_empty() => _ = self.findings.remove(&scope),
@@ -352,9 +356,7 @@ async fn a_kind_that_is_not_installed_counts_as_empty_and_is_found_later() {
     fake.with(|server| server.refused.clear());
     fake.put(RULES, "a", rule("one"));
     follower
-        .until(|world| {
-            world.objects.contains("a") && !world.findings.contains_key(&Scope::Kind(Kind::DestinationRule))
-        })
+        .until(|world| world.objects.contains("a") && !world.findings.contains_key(&Scope::Kind(Kind::DestinationRule)))
         .await;
 }
 
