@@ -1,1 +1,31 @@
-//! config to Envoy protobuf and back, a feature's two directions side by side. Pure.
+//! `config` to Envoy's xDS v3 protobuf and back; a feature's two directions stand side by side.
+//!
+//! In: a value of `config`, or a resource's bytes from any control plane. Out: bytes that stock Envoy accepts, or the
+//! value, with notes about what was not understood and changes nothing, or a [`Rejected`] that names resource and path.
+//! Pure; knows no session and no version.
+
+mod access_log;
+mod cluster;
+mod common;
+mod encoder;
+mod endpoint;
+mod http;
+pub mod json;
+mod kind;
+mod listener;
+mod metadata;
+pub mod node;
+mod retry;
+mod route;
+mod route_match;
+mod tcp;
+
+pub use encoder::{Encoded, Encoder};
+pub use kind::{Decoded, Rejected, ResourceKind, decode};
+
+/// What the client can take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Options {
+    /// Virtual hosts as resources of their own (VHDS), named `<table>/<virtual host>`.
+    pub vhds: bool,
+}

@@ -1,0 +1,287 @@
+//! Clusters (Envoy `cluster.v3.Cluster`).
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use config::{Cluster, Discovery, Lb, TcpKeepalive, Thresholds, UpstreamProtocol};
+use envoy_types::pb::envoy::config::cluster::v3 as pb;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy};
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options as protocol;
+use envoy_types::pb::envoy::r#type::v3::Percent;
+use envoy_types::pb::google::protobuf as google;
+
+use crate::common::{At, Reason, ads, any, duration, read_any, read_duration, read_positive, socket_address, uint32};
+use crate::{endpoint, metadata};
+
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+/// Envoy's connect timeout for a cluster that says nothing.
+const ENVOY_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Envoy's bound where a threshold says nothing.
+const ENVOY_THRESHOLD: u32 = 1024;
+/// Envoy's bound on retries where a threshold says nothing.
+const ENVOY_RETRIES: u32 = 3;
+
+pub(crate) fn encode(cluster: &Cluster) -> pb::Cluster {
+    let Cluster {
+        name,
+        discovery,
+        lb,
+        connect_timeout,
+        protocol: _,
+        idle_timeout: _,
+        max_requests_per_connection: _,
+        tcp_keepalive,
+        thresholds,
+        source_address,
+        service,
+        origin,
+    } = cluster;
+    let mut out = pb::Cluster {
+        name: name.to_string(),
+        connect_timeout: Some(duration(*connect_timeout)),
+        lb_policy: encode_lb(*lb) as i32,
+        circuit_breakers: Some(encode_thresholds(thresholds)),
+        typed_extension_protocol_options: HashMap::from([(HTTP_OPTIONS.to_owned(), any(&encode_http(cluster)))]),
+        upstream_bind_config: source_address.map(encode_source),
+        upstream_connection_options: tcp_keepalive.as_ref().map(encode_keepalive),
+        // Istio: too few healthy hosts never makes unhealthy ones be used (DR53).
+        common_lb_config: Some(pb::cluster::CommonLbConfig {
+            healthy_panic_threshold: Some(Percent { value: 0.0 }),
+            ..Default::default()
+        }),
+        metadata: metadata::cluster(origin, service),
+        ..Default::default()
+    };
+    encode_discovery(discovery, &mut out);
+    out
+}
+
+fn encode_discovery(discovery: &Discovery, out: &mut pb::Cluster) {
+    #[allow(deprecated, reason = "Envoy 1.40 still reads it, and older ones know nothing else")]
+    let mut dns = |kind, endpoints| {
+        out.load_assignment = Some(endpoint::encode(endpoints));
+        out.respect_dns_ttl = true;
+        out.dns_lookup_family = pb::cluster::DnsLookupFamily::V4Preferred as i32;
+        kind
+    };
+    let kind = match discovery {
+        Discovery::Eds(name) => {
+            out.eds_cluster_config =
+                Some(pb::cluster::EdsClusterConfig { eds_config: Some(ads()), service_name: name.to_string() });
+            DiscoveryType::Eds
+        }
+        Discovery::Static(endpoints) => {
+            out.load_assignment = Some(endpoint::encode(endpoints));
+            DiscoveryType::Static
+        }
+        Discovery::StrictDns(endpoints) => dns(DiscoveryType::StrictDns, endpoints),
+        Discovery::LogicalDns(endpoints) => dns(DiscoveryType::LogicalDns, endpoints),
+        Discovery::OriginalDst => DiscoveryType::OriginalDst,
+    };
+    out.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind as i32));
+}
+
+fn encode_lb(lb: Lb) -> LbPolicy {
+    match lb {
+        Lb::LeastRequest => LbPolicy::LeastRequest,
+        Lb::RoundRobin => LbPolicy::RoundRobin,
+        Lb::Random => LbPolicy::Random,
+        Lb::ClusterProvided => LbPolicy::ClusterProvided,
+    }
+}
+
+fn encode_thresholds(thresholds: &Thresholds) -> pb::CircuitBreakers {
+    let Thresholds { max_connections, max_pending_requests, max_requests, max_retries } = *thresholds;
+    let one = pb::circuit_breakers::Thresholds {
+        max_connections: uint32(max_connections),
+        max_pending_requests: uint32(max_pending_requests),
+        max_requests: uint32(max_requests),
+        max_retries: uint32(max_retries),
+        track_remaining: true,
+        ..Default::default()
+    };
+    pb::CircuitBreakers { thresholds: vec![one], ..Default::default() }
+}
+
+fn encode_http(cluster: &Cluster) -> upstream::HttpProtocolOptions {
+    let explicit = |config| {
+        let config = protocol::ExplicitHttpConfig { protocol_config: Some(config) };
+        protocol::UpstreamProtocolOptions::ExplicitHttpConfig(config)
+    };
+    let spoken = match cluster.protocol {
+        UpstreamProtocol::Http1 => {
+            explicit(protocol::explicit_http_config::ProtocolConfig::HttpProtocolOptions(Default::default()))
+        }
+        UpstreamProtocol::Http2 => {
+            explicit(protocol::explicit_http_config::ProtocolConfig::Http2ProtocolOptions(Default::default()))
+        }
+        UpstreamProtocol::SameAsDownstream => {
+            let both = protocol::UseDownstreamHttpConfig {
+                http_protocol_options: Some(Default::default()),
+                http2_protocol_options: Some(Default::default()),
+                ..Default::default()
+            };
+            protocol::UpstreamProtocolOptions::UseDownstreamProtocolConfig(both)
+        }
+    };
+    let common = core::HttpProtocolOptions {
+        idle_timeout: cluster.idle_timeout.map(duration),
+        max_requests_per_connection: cluster.max_requests_per_connection.and_then(uint32),
+        ..Default::default()
+    };
+    upstream::HttpProtocolOptions {
+        common_http_protocol_options: Some(common),
+        upstream_protocol_options: Some(spoken),
+        ..Default::default()
+    }
+}
+
+fn encode_source(source: std::net::IpAddr) -> core::BindConfig {
+    core::BindConfig { source_address: Some(socket_address(SocketAddr::new(source, 0))), ..Default::default() }
+}
+
+fn encode_keepalive(keepalive: &TcpKeepalive) -> pb::UpstreamConnectionOptions {
+    let TcpKeepalive { probes, time_seconds, interval_seconds } = *keepalive;
+    let options = core::TcpKeepalive {
+        keepalive_probes: probes.and_then(uint32),
+        keepalive_time: time_seconds.and_then(uint32),
+        keepalive_interval: interval_seconds.and_then(uint32),
+    };
+    pb::UpstreamConnectionOptions { tcp_keepalive: Some(options), ..Default::default() }
+}
+
+pub(crate) fn decode(cluster: &pb::Cluster, notes: &mut Vec<String>) -> Result<Cluster, Reason> {
+    note_unread(cluster, notes);
+    let http = match cluster.typed_extension_protocol_options.get(HTTP_OPTIONS) {
+        Some(options) => read_any::<upstream::HttpProtocolOptions>(options).transpose()?.unwrap_or_default(),
+        None => legacy_http(cluster),
+    };
+    let common = http.common_http_protocol_options.clone().unwrap_or_default();
+    let source = cluster.upstream_bind_config.as_ref().and_then(|bind| bind.source_address.as_ref());
+    let connect_timeout = match &cluster.connect_timeout {
+        Some(timeout) => read_duration(timeout).at("connect_timeout")?,
+        None => ENVOY_CONNECT_TIMEOUT,
+    };
+    let options = cluster.upstream_connection_options.as_ref();
+    Ok(Cluster {
+        name: cluster.name.as_str().into(),
+        discovery: decode_discovery(cluster)?,
+        lb: decode_lb(cluster)?,
+        connect_timeout,
+        protocol: decode_protocol(&http),
+        idle_timeout: read_positive(&common.idle_timeout).at("idle_timeout")?,
+        max_requests_per_connection: positive(&common.max_requests_per_connection),
+        tcp_keepalive: options.and_then(|options| options.tcp_keepalive.as_ref()).map(decode_keepalive),
+        thresholds: decode_thresholds(cluster.circuit_breakers.as_ref()),
+        source_address: source.and_then(|source| source.address.parse().ok()),
+        service: metadata::read_service(&cluster.metadata),
+        origin: metadata::read_origin(&cluster.metadata),
+    })
+}
+
+fn note_unread(cluster: &pb::Cluster, notes: &mut Vec<String>) {
+    let unread = [
+        ("transport_socket", cluster.transport_socket.is_some() || !cluster.transport_socket_matches.is_empty()),
+        ("outlier_detection", cluster.outlier_detection.is_some()),
+        ("health_checks", !cluster.health_checks.is_empty()),
+    ];
+    let unread = unread.iter().filter(|(_, set)| *set);
+    notes.extend(unread.map(|(field, _)| format!("cluster {:?}: {field} is not obeyed yet", cluster.name)));
+}
+
+#[allow(deprecated, reason = "older control planes still send the fields outside of the typed options")]
+fn legacy_http(cluster: &pb::Cluster) -> upstream::HttpProtocolOptions {
+    use protocol::explicit_http_config::ProtocolConfig;
+    let config = match cluster.http2_protocol_options.is_some() {
+        true => ProtocolConfig::Http2ProtocolOptions(Default::default()),
+        false => ProtocolConfig::HttpProtocolOptions(Default::default()),
+    };
+    let explicit = protocol::ExplicitHttpConfig { protocol_config: Some(config) };
+    let mut common = cluster.common_http_protocol_options.clone().unwrap_or_default();
+    common.max_requests_per_connection = common.max_requests_per_connection.or(cluster.max_requests_per_connection);
+    upstream::HttpProtocolOptions {
+        common_http_protocol_options: Some(common),
+        upstream_protocol_options: Some(protocol::UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
+        ..Default::default()
+    }
+}
+
+fn decode_discovery(cluster: &pb::Cluster) -> Result<Discovery, Reason> {
+    let kind = match &cluster.cluster_discovery_type {
+        None => DiscoveryType::Static,
+        Some(ClusterDiscoveryType::Type(kind)) => {
+            DiscoveryType::try_from(*kind).map_err(|_| format!("discovery type {kind} is not known"))?
+        }
+        Some(ClusterDiscoveryType::ClusterType(custom)) => return Err(format!("cluster type {:?} is not known", custom.name)),
+    };
+    let given = || {
+        let mut given = cluster.load_assignment.as_ref().map(endpoint::decode).transpose().at("load_assignment")?;
+        if let Some(endpoints) = given.as_mut().filter(|endpoints| endpoints.cluster.is_empty()) {
+            endpoints.cluster = cluster.name.as_str().into();
+        }
+        let empty = config::Endpoints { cluster: cluster.name.as_str().into(), localities: Vec::new() };
+        Ok::<_, Reason>(given.unwrap_or(empty))
+    };
+    Ok(match kind {
+        DiscoveryType::Eds => {
+            let service = cluster.eds_cluster_config.as_ref().map(|eds| eds.service_name.as_str()).unwrap_or_default();
+            Discovery::Eds(if service.is_empty() { cluster.name.as_str() } else { service }.into())
+        }
+        DiscoveryType::Static => Discovery::Static(given()?),
+        DiscoveryType::StrictDns => Discovery::StrictDns(given()?),
+        DiscoveryType::LogicalDns => Discovery::LogicalDns(given()?),
+        DiscoveryType::OriginalDst => Discovery::OriginalDst,
+    })
+}
+
+fn decode_lb(cluster: &pb::Cluster) -> Result<Lb, Reason> {
+    match LbPolicy::try_from(cluster.lb_policy) {
+        Ok(LbPolicy::RoundRobin) => Ok(Lb::RoundRobin),
+        Ok(LbPolicy::LeastRequest) => Ok(Lb::LeastRequest),
+        Ok(LbPolicy::Random) => Ok(Lb::Random),
+        Ok(LbPolicy::ClusterProvided) => Ok(Lb::ClusterProvided),
+        Ok(other) => Err(format!("lb_policy: {} is not obeyed here yet", other.as_str_name())),
+        Err(_) => Err(format!("lb_policy: {} is not known", cluster.lb_policy)),
+    }
+}
+
+fn decode_protocol(http: &upstream::HttpProtocolOptions) -> UpstreamProtocol {
+    use protocol::UpstreamProtocolOptions as Options;
+    use protocol::explicit_http_config::ProtocolConfig;
+    match &http.upstream_protocol_options {
+        Some(Options::UseDownstreamProtocolConfig(_)) => UpstreamProtocol::SameAsDownstream,
+        Some(Options::ExplicitHttpConfig(explicit)) => match explicit.protocol_config {
+            Some(ProtocolConfig::Http2ProtocolOptions(_)) => UpstreamProtocol::Http2,
+            _ => UpstreamProtocol::Http1,
+        },
+        _ => UpstreamProtocol::Http1,
+    }
+}
+
+fn positive(value: &Option<google::UInt32Value>) -> Option<u32> {
+    value.as_ref().map(|value| value.value).filter(|value| *value > 0)
+}
+
+fn decode_keepalive(keepalive: &core::TcpKeepalive) -> TcpKeepalive {
+    let value = |value: &Option<google::UInt32Value>| value.as_ref().map(|value| value.value);
+    TcpKeepalive {
+        probes: value(&keepalive.keepalive_probes),
+        time_seconds: value(&keepalive.keepalive_time),
+        interval_seconds: value(&keepalive.keepalive_interval),
+    }
+}
+
+fn decode_thresholds(breakers: Option<&pb::CircuitBreakers>) -> Thresholds {
+    // Priority DEFAULT (0) is the one that requests have.
+    let one = breakers.and_then(|breakers| breakers.thresholds.iter().find(|one| one.priority == 0));
+    let value = |value: Option<&google::UInt32Value>, default| value.map_or(default, |value| value.value);
+    Thresholds {
+        max_connections: value(one.and_then(|one| one.max_connections.as_ref()), ENVOY_THRESHOLD),
+        max_pending_requests: value(one.and_then(|one| one.max_pending_requests.as_ref()), ENVOY_THRESHOLD),
+        max_requests: value(one.and_then(|one| one.max_requests.as_ref()), ENVOY_THRESHOLD),
+        max_retries: value(one.and_then(|one| one.max_retries.as_ref()), ENVOY_RETRIES),
+    }
+}

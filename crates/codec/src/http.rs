@@ -1,0 +1,134 @@
+//! The HTTP connection manager (Envoy `http_connection_manager.v3`).
+
+use std::sync::Arc;
+
+use config::{HttpCodec, HttpManager, RouteSource, ServerHeader};
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as hcm;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter;
+
+use crate::common::{At, Reason, ads, any, boolean, duration, is_true, read_duration};
+use crate::{access_log, route};
+
+const ROUTER: &str = "envoy.filters.http.router";
+/// Filters of istiod's that change no routing here: statistics, metadata exchange and features that are off by default.
+const HARMLESS: &[&str] = &[
+    ROUTER,
+    "envoy.filters.http.grpc_stats",
+    "istio.metadata_exchange",
+    "istio.stats",
+    "istio.alpn",
+    "envoy.filters.http.alpn",
+    "envoy.filters.http.cors",
+    "envoy.filters.http.grpc_web",
+];
+
+pub(crate) fn encode(http: &HttpManager) -> pb::HttpConnectionManager {
+    let HttpManager {
+        stat_prefix,
+        routes,
+        codec,
+        use_remote_address,
+        xff_trusted_hops,
+        server_header,
+        websocket,
+        normalize_path,
+        generate_request_id,
+        stream_idle_timeout,
+        access_log,
+    } = http;
+    let (server_name, transformation) = encode_server(server_header);
+    let upgrade = || hcm::UpgradeConfig { upgrade_type: "websocket".into(), ..Default::default() };
+    pb::HttpConnectionManager {
+        codec_type: encode_codec(*codec) as i32,
+        stat_prefix: stat_prefix.clone(),
+        route_specifier: Some(encode_routes(routes)),
+        http_filters: vec![router()],
+        use_remote_address: boolean(*use_remote_address),
+        xff_num_trusted_hops: *xff_trusted_hops,
+        server_name,
+        server_header_transformation: transformation as i32,
+        upgrade_configs: websocket.then(upgrade).into_iter().collect(),
+        normalize_path: boolean(*normalize_path),
+        generate_request_id: boolean(*generate_request_id),
+        stream_idle_timeout: Some(duration(stream_idle_timeout.unwrap_or_default())),
+        access_log: access_log::encode(access_log),
+        ..Default::default()
+    }
+}
+
+fn router() -> pb::HttpFilter {
+    pb::HttpFilter {
+        name: ROUTER.into(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(any(&Router::default()))),
+        ..Default::default()
+    }
+}
+
+fn encode_routes(routes: &RouteSource) -> hcm::RouteSpecifier {
+    match routes {
+        RouteSource::Rds(name) => {
+            let rds = pb::Rds { config_source: Some(ads()), route_config_name: name.to_string() };
+            hcm::RouteSpecifier::Rds(rds)
+        }
+        RouteSource::Inline(table) => hcm::RouteSpecifier::RouteConfig(route::encode_inline(table)),
+    }
+}
+
+fn encode_codec(codec: HttpCodec) -> hcm::CodecType {
+    match codec {
+        HttpCodec::Auto => hcm::CodecType::Auto,
+        HttpCodec::Http1 => hcm::CodecType::Http1,
+        HttpCodec::Http2 => hcm::CodecType::Http2,
+    }
+}
+
+fn encode_server(header: &ServerHeader) -> (String, hcm::ServerHeaderTransformation) {
+    match header {
+        ServerHeader::Overwrite(name) => (name.clone(), hcm::ServerHeaderTransformation::Overwrite),
+        ServerHeader::PassThrough => (String::new(), hcm::ServerHeaderTransformation::PassThrough),
+    }
+}
+
+pub(crate) fn decode(http: &pb::HttpConnectionManager, notes: &mut Vec<String>) -> Result<HttpManager, Reason> {
+    let unread = http.http_filters.iter().filter(|filter| !HARMLESS.contains(&filter.name.as_str()));
+    notes.extend(unread.map(|filter| format!("http filter {:?} is not obeyed here", filter.name)));
+    let routes = match &http.route_specifier {
+        Some(hcm::RouteSpecifier::Rds(rds)) => RouteSource::Rds(rds.route_config_name.as_str().into()),
+        Some(hcm::RouteSpecifier::RouteConfig(table)) => {
+            RouteSource::Inline(Arc::new(route::decode_table(table, notes).at("route_config")?.0))
+        }
+        _ => return Err("no routes of a kind that is read".into()),
+    };
+    let idle = http.stream_idle_timeout.as_ref().map(read_duration).transpose().at("stream_idle_timeout")?;
+    Ok(HttpManager {
+        stat_prefix: http.stat_prefix.clone(),
+        routes,
+        codec: match hcm::CodecType::try_from(http.codec_type) {
+            Ok(hcm::CodecType::Http1) => HttpCodec::Http1,
+            Ok(hcm::CodecType::Http2) => HttpCodec::Http2,
+            Ok(hcm::CodecType::Auto) => HttpCodec::Auto,
+            _ => return Err("codec_type: only HTTP/1 and HTTP/2 are spoken here".into()),
+        },
+        use_remote_address: is_true(&http.use_remote_address, false),
+        xff_trusted_hops: http.xff_num_trusted_hops,
+        server_header: decode_server(http),
+        websocket: http.upgrade_configs.iter().any(|upgrade| {
+            upgrade.upgrade_type.eq_ignore_ascii_case("websocket") && is_true(&upgrade.enabled, true)
+        }),
+        normalize_path: is_true(&http.normalize_path, false),
+        generate_request_id: is_true(&http.generate_request_id, true),
+        // Envoy's default is 5 minutes; 0 is none.
+        stream_idle_timeout: Some(idle.unwrap_or(std::time::Duration::from_secs(300))).filter(|idle| !idle.is_zero()),
+        access_log: access_log::decode(&http.access_log, notes)?,
+    })
+}
+
+fn decode_server(http: &pb::HttpConnectionManager) -> ServerHeader {
+    match hcm::ServerHeaderTransformation::try_from(http.server_header_transformation) {
+        Ok(hcm::ServerHeaderTransformation::PassThrough) => ServerHeader::PassThrough,
+        _ if http.server_name.is_empty() => ServerHeader::Overwrite("envoy".into()),
+        _ => ServerHeader::Overwrite(http.server_name.clone()),
+    }
+}

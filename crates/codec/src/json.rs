@@ -1,0 +1,308 @@
+//! Values as the JSON that Envoy's `config_dump` shows, so that people and tools read what they know.
+//!
+//! In: a value of `config`. Out: the fields that we set, under Envoy's names; defaults are left out as there.
+
+use std::time::Duration;
+
+use config::{
+    Action, ChainMatch, Cluster, ClusterChoice, Discovery, Endpoint, EndpointAddress, Endpoints, Filter, FilterChain,
+    Forward, HeaderMatch, Health, HttpManager, Listener, PathMatch, QueryMatch, RetryPolicy, Route, RouteMatch,
+    RouteSource, RouteTable, TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost,
+};
+use serde_json::{Value, json};
+use words::Origin;
+
+use crate::ResourceKind;
+
+fn typed(kind: ResourceKind, mut value: Value) -> Value {
+    value["@type"] = json!(kind.type_url());
+    value
+}
+
+fn seconds(duration: Duration) -> Value {
+    json!(words::duration::seconds(duration))
+}
+
+fn set(value: &mut Value, key: &str, field: Option<Value>) {
+    if let Some(field) = field {
+        value[key] = field;
+    }
+}
+
+fn metadata(origin: &Option<Origin>) -> Option<Value> {
+    origin.as_ref().map(|origin| json!({"filter_metadata": {"istio": {"config": origin.config_path()}}}))
+}
+
+fn address(place: &EndpointAddress) -> Value {
+    match place {
+        EndpointAddress::Socket(socket) => {
+            json!({"socket_address": {"address": socket.ip().to_string(), "port_value": socket.port()}})
+        }
+        EndpointAddress::Dns(name, port) => json!({"socket_address": {"address": name, "port_value": port}}),
+        EndpointAddress::Pipe(path) => json!({"pipe": {"path": path}}),
+    }
+}
+
+/// A listener.
+pub fn listener(listener: &Listener) -> Value {
+    let mut out = json!({
+        "name": listener.name.as_ref(),
+        "address": address(&EndpointAddress::Socket(listener.address)),
+        "filter_chains": listener.chains.iter().map(chain).collect::<Vec<_>>(),
+        "traffic_direction": format!("{:?}", listener.direction).to_uppercase(),
+    });
+    let flags = [
+        ("original_dst", listener.filters.original_dst),
+        ("tls_inspector", listener.filters.tls_inspector),
+        ("http_inspector", listener.filters.http_inspector),
+    ];
+    let filters: Vec<Value> = flags
+        .iter()
+        .filter(|(_, on)| *on)
+        .map(|(name, _)| json!({"name": format!("envoy.filters.listener.{name}")}))
+        .collect();
+    set(&mut out, "listener_filters", (!filters.is_empty()).then(|| json!(filters)));
+    set(&mut out, "default_filter_chain", listener.default_chain.as_ref().map(chain));
+    set(&mut out, "bind_to_port", (!listener.bind_to_port).then(|| json!(false)));
+    set(&mut out, "use_original_dst", listener.use_original_dst.then(|| json!(true)));
+    set(&mut out, "metadata", metadata(&listener.origin));
+    typed(ResourceKind::Listener, out)
+}
+
+fn chain(chain: &FilterChain) -> Value {
+    let filter = match &chain.filter {
+        Filter::Http(http) => json!({
+            "name": "envoy.filters.network.http_connection_manager", "typed_config": manager(http)
+        }),
+        Filter::Tcp(tcp) => {
+            let mut config = json!({
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                "stat_prefix": tcp.stat_prefix,
+            });
+            choice(&tcp.cluster, &mut config);
+            set(&mut config, "idle_timeout", tcp.idle_timeout.map(seconds));
+            json!({"name": "envoy.filters.network.tcp_proxy", "typed_config": config})
+        }
+    };
+    let mut out = json!({"name": chain.name.as_ref(), "filters": [filter]});
+    set(&mut out, "filter_chain_match", (chain.matches != ChainMatch::default()).then(|| chain_match(&chain.matches)));
+    set(&mut out, "metadata", metadata(&chain.origin));
+    out
+}
+
+fn chain_match(matches: &ChainMatch) -> Value {
+    let mut out = json!({});
+    set(&mut out, "destination_port", matches.destination_port.map(|port| json!(port)));
+    let ranges: Vec<Value> = matches
+        .destination_ranges
+        .iter()
+        .map(|range| json!({"address_prefix": range.address.to_string(), "prefix_len": range.prefix_len}))
+        .collect();
+    set(&mut out, "prefix_ranges", (!ranges.is_empty()).then(|| json!(ranges)));
+    set(&mut out, "server_names", (!matches.server_names.is_empty()).then(|| json!(matches.server_names)));
+    let protocols = &matches.application_protocols;
+    set(&mut out, "application_protocols", (!protocols.is_empty()).then(|| json!(protocols)));
+    let transport = match matches.transport {
+        TransportMatch::Any => None,
+        TransportMatch::Plaintext => Some(json!("raw_buffer")),
+        TransportMatch::Tls => Some(json!("tls")),
+    };
+    set(&mut out, "transport_protocol", transport);
+    out
+}
+
+fn manager(http: &HttpManager) -> Value {
+    let mut out = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": http.stat_prefix,
+        "codec_type": format!("{:?}", http.codec).to_uppercase(),
+        "use_remote_address": http.use_remote_address,
+        "normalize_path": http.normalize_path,
+        "generate_request_id": http.generate_request_id,
+        "http_filters": [{"name": "envoy.filters.http.router"}],
+    });
+    match &http.routes {
+        RouteSource::Rds(name) => out["rds"] = json!({"config_source": {"ads": {}}, "route_config_name": name.as_ref()}),
+        RouteSource::Inline(table) => out["route_config"] = route_table(table),
+    }
+    let logs: Vec<Value> = http
+        .access_log
+        .iter()
+        .map(|log| json!({"name": "envoy.access_loggers.file", "typed_config": {"path": log.path}}))
+        .collect();
+    set(&mut out, "access_log", (!logs.is_empty()).then(|| json!(logs)));
+    set(&mut out, "upgrade_configs", http.websocket.then(|| json!([{"upgrade_type": "websocket"}])));
+    set(&mut out, "stream_idle_timeout", http.stream_idle_timeout.map(seconds));
+    out
+}
+
+/// A route table with its virtual hosts.
+pub fn route_table(table: &RouteTable) -> Value {
+    let hosts: Vec<Value> = table.virtual_hosts.iter().map(|host| virtual_host(host)).collect();
+    let out = json!({
+        "name": table.name.as_ref(), "virtual_hosts": hosts, "validate_clusters": false,
+        "ignore_port_in_host_matching": true
+    });
+    typed(ResourceKind::Route, out)
+}
+
+/// A virtual host.
+pub fn virtual_host(host: &VirtualHost) -> Value {
+    let routes: Vec<Value> = host.routes.iter().map(route).collect();
+    json!({
+        "name": host.name.as_ref(), "domains": host.domains, "routes": routes,
+        "include_request_attempt_count": host.include_attempt_count
+    })
+}
+
+fn route(route: &Route) -> Value {
+    let mut out = json!({"name": route.name, "match": route_match(&route.matches)});
+    match &route.action {
+        Action::Forward(action) => out["route"] = forward(action),
+        Action::Respond(action) => {
+            out["direct_response"] = json!({"status": action.status, "body": {"inline_string": action.body}});
+        }
+    }
+    set(&mut out, "metadata", metadata(&route.origin));
+    set(&mut out, "decorator", (!route.operation.is_empty()).then(|| json!({"operation": route.operation})));
+    out
+}
+
+fn route_match(matches: &RouteMatch) -> Value {
+    let mut out = match &matches.path {
+        PathMatch::Prefix(prefix) => json!({"prefix": prefix}),
+        PathMatch::Exact(path) => json!({"path": path}),
+        PathMatch::Regex(regex) => json!({"safe_regex": {"regex": regex}}),
+    };
+    out["case_sensitive"] = json!(!matches.ignore_case);
+    let header = |header: &HeaderMatch| {
+        let mut out = condition(&header.name, &header.value);
+        set(&mut out, "invert_match", header.invert.then(|| json!(true)));
+        set(&mut out, "treat_missing_header_as_empty", header.missing_is_empty.then(|| json!(true)));
+        out
+    };
+    let headers: Vec<Value> = matches.headers.iter().map(header).collect();
+    set(&mut out, "headers", (!headers.is_empty()).then(|| json!(headers)));
+    let query: Vec<Value> = matches.query.iter().map(|QueryMatch { name, value }| condition(name, value)).collect();
+    set(&mut out, "query_parameters", (!query.is_empty()).then(|| json!(query)));
+    out
+}
+
+fn condition(name: &str, value: &ValueMatch) -> Value {
+    let string = match value {
+        ValueMatch::Present => return json!({"name": name, "present_match": true}),
+        ValueMatch::Exact(text) => json!({"exact": text}),
+        ValueMatch::Prefix(text) => json!({"prefix": text}),
+        ValueMatch::Suffix(text) => json!({"suffix": text}),
+        ValueMatch::Contains(text) => json!({"contains": text}),
+        ValueMatch::Regex(regex) => json!({"safe_regex": {"regex": regex}}),
+    };
+    json!({"name": name, "string_match": string})
+}
+
+fn forward(forward: &Forward) -> Value {
+    let mut out = json!({"timeout": seconds(forward.timeout.unwrap_or_default())});
+    choice(&forward.cluster, &mut out);
+    set(&mut out, "retry_policy", forward.retry.as_ref().map(retry));
+    out
+}
+
+fn choice(choice: &ClusterChoice, out: &mut Value) {
+    match choice {
+        ClusterChoice::One(name) => out["cluster"] = json!(name.as_ref()),
+        ClusterChoice::Weighted(many) => {
+            let clusters: Vec<Value> =
+                many.iter().map(|one| json!({"name": one.cluster.as_ref(), "weight": one.weight})).collect();
+            out["weighted_clusters"] = json!({"clusters": clusters});
+        }
+    }
+}
+
+fn retry(policy: &RetryPolicy) -> Value {
+    let mut out = json!({
+        "retry_on": policy.retry_on.to_list(), "num_retries": policy.num_retries,
+        "host_selection_retry_max_attempts": policy.host_selection_attempts.to_string()
+    });
+    let codes = &policy.retriable_status_codes;
+    set(&mut out, "retriable_status_codes", (!codes.is_empty()).then(|| json!(codes)));
+    set(&mut out, "per_try_timeout", policy.per_try_timeout.map(seconds));
+    let previous = json!([{"name": "envoy.retry_host_predicates.previous_hosts"}]);
+    set(&mut out, "retry_host_predicate", policy.avoid_previous_hosts.then_some(previous));
+    set(&mut out, "retry_back_off", policy.backoff_base.map(|base| json!({"base_interval": seconds(base)})));
+    out
+}
+
+/// A cluster.
+pub fn cluster(cluster: &Cluster) -> Value {
+    let mut out = json!({
+        "name": cluster.name.as_ref(),
+        "lb_policy": match cluster.lb {
+            config::Lb::LeastRequest => "LEAST_REQUEST",
+            config::Lb::RoundRobin => "ROUND_ROBIN",
+            config::Lb::Random => "RANDOM",
+            config::Lb::ClusterProvided => "CLUSTER_PROVIDED",
+        },
+        "connect_timeout": seconds(cluster.connect_timeout),
+        "circuit_breakers": {"thresholds": [{
+            "max_connections": cluster.thresholds.max_connections,
+            "max_pending_requests": cluster.thresholds.max_pending_requests,
+            "max_requests": cluster.thresholds.max_requests,
+            "max_retries": cluster.thresholds.max_retries,
+        }]},
+    });
+    let (kind, assignment) = match &cluster.discovery {
+        Discovery::Eds(service) => {
+            out["eds_cluster_config"] = json!({"eds_config": {"ads": {}}, "service_name": service.as_ref()});
+            ("EDS", None)
+        }
+        Discovery::Static(endpoints) => ("STATIC", Some(endpoints)),
+        Discovery::StrictDns(endpoints) => ("STRICT_DNS", Some(endpoints)),
+        Discovery::LogicalDns(endpoints) => ("LOGICAL_DNS", Some(endpoints)),
+        Discovery::OriginalDst => ("ORIGINAL_DST", None),
+    };
+    out["type"] = json!(kind);
+    set(&mut out, "load_assignment", assignment.map(endpoints));
+    if cluster.protocol == UpstreamProtocol::Http2 {
+        out["http2_protocol_options"] = json!({});
+    }
+    let mut istio = json!({});
+    set(&mut istio, "config", cluster.origin.as_ref().map(|origin| json!(origin.config_path())));
+    if let Some(service) = &cluster.service {
+        istio["services"] = json!([{"host": service.host, "name": service.name, "namespace": service.namespace}]);
+        set(&mut istio, "subset", (!service.subset.is_empty()).then(|| json!(service.subset)));
+    }
+    set(&mut out, "metadata", (istio != json!({})).then(|| json!({"filter_metadata": {"istio": istio}})));
+    typed(ResourceKind::Cluster, out)
+}
+
+/// The endpoints of a cluster.
+pub fn endpoints(endpoints: &Endpoints) -> Value {
+    let group = |group: &config::LocalityEndpoints| {
+        let config::Locality { region, zone, subzone } = &group.locality;
+        let mut out = json!({
+            "locality": {"region": region, "zone": zone, "sub_zone": subzone},
+            "lb_endpoints": group.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+        });
+        set(&mut out, "priority", (group.priority > 0).then(|| json!(group.priority)));
+        set(&mut out, "load_balancing_weight", group.weight.map(|weight| json!(weight)));
+        out
+    };
+    let groups: Vec<Value> = endpoints.localities.iter().map(group).collect();
+    typed(ResourceKind::Endpoints, json!({"cluster_name": endpoints.cluster.as_ref(), "endpoints": groups}))
+}
+
+fn endpoint(endpoint: &Endpoint) -> Value {
+    let health = match endpoint.health {
+        Health::Healthy => "HEALTHY",
+        Health::Unhealthy => "UNHEALTHY",
+        Health::Draining => "DRAINING",
+    };
+    let mut out = json!({
+        "endpoint": {"address": address(&endpoint.address)}, "health_status": health,
+        "load_balancing_weight": endpoint.weight
+    });
+    if let Some(workload) = &endpoint.workload {
+        out["metadata"] = json!({"filter_metadata": {"istio": {"workload": workload.name}}});
+    }
+    out
+}
