@@ -17,7 +17,8 @@ kube_is_running() {
 }
 
 # kube_start FOLDER NAME COMMAND…: writes the line before it becomes the command, so that no moment exists at which
-# a killed caller leaves a process that the file does not name. Returns when the line is there.
+# a killed caller leaves a process that the file does not name. Returns when the line is there. The process keeps none
+# of the caller's files open: it would hold the caller's locks after the caller's death.
 kube_start() {
   local folder=$1 name=$2
   shift 2
@@ -25,6 +26,10 @@ kube_start() {
   (cd "$folder" && exec setsid bash -c '
     name=$1; shift
     echo "$name $$ $(sed "s/.*) //" /proc/$$/stat | cut -d" " -f20)" >>pids
+    for fd in /proc/$$/fd/*; do
+      fd=${fd##*/}
+      [ "$fd" -le 2 ] || eval "exec $fd>&-"
+    done
     exec "$@"' kube_start "$name" "$@" </dev/null >"logs/$name.log" 2>&1) &
   local pid=$!
   disown "$pid" # it outlives this script, and bash need not report its end
