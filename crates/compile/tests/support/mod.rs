@@ -1,6 +1,6 @@
 //! A world from YAML as users write it, and questions about what is compiled.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::sync::Arc;
 
@@ -61,6 +61,12 @@ pub fn objects(yaml: &str) -> Vec<Arc<Object>> {
 
 pub fn world(yaml: &str) -> World {
     world_with(MeshConfig::default(), yaml)
+}
+
+/// Applies an object that an API server has, without the strict reader's checks.
+pub fn apply_stored(world: &mut World, object: Value) {
+    let object = Object::from_json(object).unwrap().unwrap();
+    world.apply(Change::Upsert(Arc::new(object)));
 }
 
 pub fn world_with(mesh: MeshConfig, yaml: &str) -> World {
