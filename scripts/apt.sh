@@ -11,15 +11,22 @@ version_at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = 
 
 apt_offers() {
   apt_usable || return 1
-  apt_candidate=$(apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: *\([0-9]*:\)\{0,1\}\([0-9][0-9.]*\).*/\2/p')
+  # A fresh machine has no package lists and so no candidate.
+  [ -n "$(apt_candidate_of "$1")" ] || apt-get -qq update >&2 || return 1
+  apt_candidate=$(apt_candidate_of "$1")
   [ -n "$apt_candidate" ] && version_at_least "$apt_candidate" "$2"
+}
+
+# The upstream version, without Debian's epoch (2:) and revision (-1); empty when there is none.
+apt_candidate_of() {
+  apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: *\([0-9]*:\)\{0,1\}\([0-9][0-9.]*\).*/\2/p'
 }
 
 apt_install() {
   apt_usable || return 1
   echo "installing $* (apt-get)" >&2
   apt_get_install "$@" && return
-  # A fresh machine has no package lists, an old one has stale ones.
+  # An old machine has stale package lists.
   apt-get -qq update >&2 && apt_get_install "$@"
 }
 
