@@ -94,12 +94,13 @@ pub enum PathMatch {
 pub struct HeaderMatch {
     /// Lower case, or a pseudo header.
     pub name: String,
-    /// What its value must be. Several values of one header are joined with `,` first.
+    /// What its value must be. Of several values of one header each is looked at on its own, and one is enough
+    /// (measured with Envoy 1.40).
     pub value: ValueMatch,
     /// True: the request must *not* match (VS17).
     pub invert: bool,
-    /// True: an absent header counts as an empty value (VS17); otherwise absent fails [`HeaderMatch::value`],
-    /// and an inverted match on an absent header holds.
+    /// True: an absent header counts as an empty value (VS17). Otherwise a condition on an absent header's value fails,
+    /// inverted or not, and only [`ValueMatch::Present`] can be inverted to absence (measured with Envoy 1.40).
     pub missing_is_empty: bool,
 }
 

@@ -1,74 +1,89 @@
 //! Which virtual host: exact domain, then the longest `*suffix`, then the longest `prefix*`, then `*` (Envoy
-//! `route.v3.VirtualHost.domains`), compared without case, first with the port as sent, then without.
+//! `route.v3.VirtualHost.domains`).
+//!
+//! Compared without case, and without the port that the client sent (Envoy `ignore_port_in_host_matching`, X14); only a
+//! domain that has a port itself is compared with the port, first. Envoy would never match such a domain; ours differs
+//! on purpose, because a person who writes a port means it. `a.com.` is not `a.com`, as in Envoy.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use config::RouteTable;
 use rustc_hash::FxHashMap;
 
+type Numbers = FxHashMap<Box<[u8]>, u32>;
+
 /// Virtual host numbers by domain.
 #[derive(Debug, Default)]
 pub(crate) struct Domains {
-    exact: FxHashMap<Box<str>, u32>,
-    suffixes: Vec<(usize, FxHashMap<Box<str>, u32>)>,
-    prefixes: Vec<(usize, FxHashMap<Box<str>, u32>)>,
+    exact: Numbers,
+    // Domains with a port, apart, so that most tables are asked once.
+    with_port: Numbers,
+    // By length, longest first.
+    suffixes: Vec<(usize, Numbers)>,
+    prefixes: Vec<(usize, Numbers)>,
     any: Option<u32>,
-}
-
-type ByLength = std::collections::BTreeMap<usize, FxHashMap<Box<str>, u32>>;
-
-fn longest_first(by_length: ByLength) -> Vec<(usize, FxHashMap<Box<str>, u32>)> {
-    by_length.into_iter().rev().collect()
 }
 
 impl Domains {
     pub(crate) fn new(table: &RouteTable) -> Self {
-        let (mut suffixes, mut prefixes) = (ByLength::new(), ByLength::new());
         let mut domains = Self::default();
+        let (mut suffixes, mut prefixes) = (BTreeMap::<_, Numbers>::new(), BTreeMap::<_, Numbers>::new());
         for (number, host) in (0..).zip(&table.virtual_hosts) {
             for domain in &host.domains {
                 let domain = domain.to_ascii_lowercase();
-                if domain == "*" {
+                let (numbers, text) = if domain == "*" {
                     domains.any.get_or_insert(number);
+                    continue;
                 } else if let Some(suffix) = domain.strip_prefix('*') {
-                    suffixes.entry(suffix.len()).or_default().entry(suffix.into()).or_insert(number);
+                    (suffixes.entry(suffix.len()).or_default(), suffix)
                 } else if let Some(prefix) = domain.strip_suffix('*') {
-                    prefixes.entry(prefix.len()).or_default().entry(prefix.into()).or_insert(number);
+                    (prefixes.entry(prefix.len()).or_default(), prefix)
+                } else if bare(&domain).len() < domain.len() {
+                    (&mut domains.with_port, domain.as_str())
                 } else {
-                    domains.exact.entry(domain.into()).or_insert(number);
-                }
+                    (&mut domains.exact, domain.as_str())
+                };
+                // A domain that stands twice belongs to the first; `config::check` refuses such tables.
+                numbers.entry(text.as_bytes().into()).or_insert(number);
             }
         }
-        (domains.suffixes, domains.prefixes) = (longest_first(suffixes), longest_first(prefixes));
+        domains.suffixes = suffixes.into_iter().rev().collect();
+        domains.prefixes = prefixes.into_iter().rev().collect();
         domains
     }
 
-    /// The virtual host of an authority.
+    /// The virtual host of an authority. Copies the authority only when it has an upper-case letter.
     pub(crate) fn find(&self, authority: &str) -> Option<u32> {
         let authority = match authority.bytes().any(|byte| byte.is_ascii_uppercase()) {
             true => Cow::Owned(authority.to_ascii_lowercase()),
             false => Cow::Borrowed(authority),
         };
-        let bare = words::host::without_port(&authority);
-        self.named(&authority)
-            .or_else(|| (bare.len() < authority.len()).then(|| self.named(bare)).flatten())
-            .or(self.any)
+        let bare = bare(&authority);
+        let as_sent = (bare.len() < authority.len() && !self.with_port.is_empty())
+            .then(|| self.with_port.get(authority.as_bytes()))
+            .flatten();
+        as_sent.copied().or_else(|| self.named(bare.as_bytes())).or(self.any)
     }
 
-    fn named(&self, host: &str) -> Option<u32> {
-        if let Some(number) = self.exact.get(host) {
-            return Some(*number);
-        }
-        let bytes = host.len();
-        let suffix = self.suffixes.iter().find_map(|(length, table)| {
-            // The `*` stands for at least one character.
-            (*length < bytes).then(|| host.get(bytes - length..)).flatten().and_then(|end| table.get(end))
-        });
-        let prefix = || {
-            self.prefixes.iter().find_map(|(length, table)| {
-                (*length < bytes).then(|| host.get(..*length)).flatten().and_then(|start| table.get(start))
-            })
+    fn named(&self, host: &[u8]) -> Option<u32> {
+        // The `*` stands for at least one character: `.foo.com` is not of `*.foo.com`.
+        let longest = |tables: &[(usize, Numbers)], part: fn(&[u8], usize) -> &[u8]| {
+            let mut fitting = tables.iter().filter(|(length, _)| *length < host.len());
+            fitting.find_map(|(length, numbers)| numbers.get(part(host, *length)).copied())
         };
-        suffix.or_else(prefix).copied()
+        self.exact
+            .get(host)
+            .copied()
+            .or_else(|| longest(&self.suffixes, |host, length| &host[host.len() - length..]))
+            .or_else(|| longest(&self.prefixes, |host, length| &host[..length]))
+    }
+}
+
+// Without the port. As Envoy, whatever follows the colon; but a bare IPv6 address stays whole.
+fn bare(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, after)) if !after.ends_with(']') && (!host.contains(':') || host.ends_with(']')) => host,
+        _ => authority,
     }
 }

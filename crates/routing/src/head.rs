@@ -26,8 +26,8 @@ impl<'a> Head<'a> {
 
     /// The query without its `?`; empty when there is none.
     pub fn query(&self) -> &'a str {
-        let Some(start) = self.path.find('?') else { return "" };
-        let query = &self.path[start + 1..];
+        let end = self.path_only().len();
+        let Some(query) = self.path[end..].strip_prefix('?') else { return "" };
         &query[..query.find('#').unwrap_or(query.len())]
     }
 

@@ -9,7 +9,9 @@ mod explain;
 mod head;
 mod matcher;
 mod paths;
+mod prefix_tree;
 mod router;
+mod value;
 
 pub use explain::{Step, explain};
 pub use head::Head;

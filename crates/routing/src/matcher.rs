@@ -1,12 +1,13 @@
 //! One rule's conditions, compiled once: regexes built, header names parsed.
+//!
+//! There is one evaluation of them, [`Matcher::failing`]; the decision asks whether anything failed, `explain` what.
 
-use std::borrow::Cow;
-
-use config::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch};
+use config::{HeaderMatch, PathMatch, QueryMatch, RouteMatch};
 use http::HeaderName;
-use regex::Regex;
+use regex::bytes::Regex;
 
 use crate::Head;
+use crate::value::{Value, whole};
 
 /// The first condition of a rule that a request does not meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,78 +20,63 @@ pub enum Miss {
     Query(String),
 }
 
+/// The first condition that fails, by its place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failing {
+    Path,
+    Header(usize),
+    Query(usize),
+}
+
 /// A rule's conditions.
 #[derive(Debug)]
 pub(crate) struct Matcher {
     pub(crate) path: Path,
-    headers: Vec<Header>,
-    query: Vec<(String, Value)>,
+    headers: Box<[Header]>,
+    query: Box<[(Box<str>, Value)]>,
 }
 
 /// A condition on the path.
 #[derive(Debug)]
 pub(crate) enum Path {
-    Exact(String),
-    ExactIgnoringCase(String),
-    Prefix(String),
-    PrefixIgnoringCase(String),
-    Regex(Regex),
+    Exact(Box<str>),
+    ExactIgnoringCase(Box<str>),
+    Prefix(Box<str>),
+    PrefixIgnoringCase(Box<str>),
+    // The regex and its text.
+    Regex(Regex, Box<str>),
 }
 
 #[derive(Debug)]
 struct Header {
-    name: Name,
+    name: Box<str>,
+    source: Source,
     value: Value,
     invert: bool,
     missing_is_empty: bool,
 }
 
+/// Where a header's value stands.
 #[derive(Debug)]
-enum Name {
+enum Source {
     Method,
     Scheme,
     Authority,
     Path,
     Field(HeaderName),
     // A name that no header can have: never present.
-    Impossible(String),
+    Nowhere,
 }
 
-#[derive(Debug)]
-enum Value {
-    Present,
-    Exact(String),
-    Prefix(String),
-    Suffix(String),
-    Contains(String),
-    Regex(Regex),
-}
-
-// Istio and Envoy match regexes against the whole value (TR41).
-fn whole(regex: &str) -> Result<Regex, String> {
-    Regex::new(&format!("^(?:{regex})$")).map_err(|error| format!("the regex {regex:?} does not compile: {error}"))
-}
-
-impl Value {
-    fn new(value: &ValueMatch) -> Result<Self, String> {
-        Ok(match value {
-            ValueMatch::Present => Self::Present,
-            ValueMatch::Exact(text) => Self::Exact(text.clone()),
-            ValueMatch::Prefix(text) => Self::Prefix(text.clone()),
-            ValueMatch::Suffix(text) => Self::Suffix(text.clone()),
-            ValueMatch::Contains(text) => Self::Contains(text.clone()),
-            ValueMatch::Regex(regex) => Self::Regex(whole(regex)?),
-        })
-    }
-
-    fn holds(&self, value: &str) -> bool {
-        match self {
-            Self::Present => true,
-            Self::Exact(text) => value == text,
-            Self::Prefix(text) => value.starts_with(text.as_str()),
-            Self::Suffix(text) => value.ends_with(text.as_str()),
-            Self::Contains(text) => value.contains(text.as_str()),
-            Self::Regex(regex) => regex.is_match(value),
+impl Source {
+    fn new(name: &str) -> Self {
+        match name {
+            ":method" => Self::Method,
+            ":scheme" => Self::Scheme,
+            // Measured with Envoy 1.40: a condition on `host` is one on the authority, whatever the protocol version.
+            ":authority" | "host" => Self::Authority,
+            ":path" => Self::Path,
+            field => field.parse().map_or(Self::Nowhere, Self::Field),
         }
     }
 }
@@ -98,77 +84,67 @@ impl Value {
 impl Header {
     fn new(header: &HeaderMatch) -> Result<Self, String> {
         let HeaderMatch { name, value, invert, missing_is_empty } = header;
-        let name = match name.as_str() {
-            ":method" => Name::Method,
-            ":scheme" => Name::Scheme,
-            ":authority" => Name::Authority,
-            ":path" => Name::Path,
-            field => field.parse().map_or_else(|_| Name::Impossible(field.to_owned()), Name::Field),
-        };
-        Ok(Self { name, value: Value::new(value)?, invert: *invert, missing_is_empty: *missing_is_empty })
+        Ok(Self {
+            name: name.as_str().into(),
+            source: Source::new(name),
+            value: Value::new(value)?,
+            invert: *invert,
+            missing_is_empty: *missing_is_empty,
+        })
     }
 
     fn holds(&self, head: &Head<'_>) -> bool {
-        let value = match self.value_in(head) {
-            None if self.missing_is_empty => Some(Cow::Borrowed("")),
-            value => value,
+        let any = match &self.source {
+            Source::Method => self.any_of(Some(head.method)),
+            Source::Scheme => self.any_of(Some(head.scheme)),
+            Source::Authority => self.any_of((!head.authority.is_empty()).then_some(head.authority)),
+            Source::Path => self.any_of(Some(head.path)),
+            Source::Field(name) => self.any_of(head.headers.get_all(name)),
+            Source::Nowhere => self.any_of(None::<&str>),
         };
-        // Envoy: an absent header fails the condition, so an inverted condition on it holds.
-        value.is_some_and(|value| self.value.holds(&value)) != self.invert
+        any.unwrap_or(match (&self.value, self.missing_is_empty) {
+            (value, true) => value.holds(b""),
+            (Value::Present, false) => false,
+            // Envoy `HeaderMatcher.treat_missing_header_as_empty`: a condition on the value of an absent header fails,
+            // inverted or not. Only presence can be inverted to absence.
+            (_, false) => self.invert,
+        }) != self.invert
     }
 
-    fn value_in<'a>(&self, head: &Head<'a>) -> Option<Cow<'a, str>> {
-        match &self.name {
-            Name::Method => Some(Cow::Borrowed(head.method)),
-            Name::Scheme => Some(Cow::Borrowed(head.scheme)),
-            Name::Authority => Some(Cow::Borrowed(head.authority)),
-            Name::Path => Some(Cow::Borrowed(head.path)),
-            // `host` is the authority, whatever the protocol version.
-            Name::Field(name) if *name == http::header::HOST => Some(Cow::Borrowed(head.authority)),
-            Name::Field(name) => joined(head, name),
-            Name::Impossible(_) => None,
-        }
+    // Whether any of the values meets the condition; `None` when there is no value.
+    //
+    // Measured with Envoy 1.40: each value is looked at on its own, and an inverted condition holds when none meets it.
+    // Older ones joined the values with a comma first, which let a second value hide the first from a policy.
+    fn any_of<T: AsRef<[u8]>>(&self, values: impl IntoIterator<Item = T>) -> Option<bool> {
+        let mut values = values.into_iter().peekable();
+        values.peek()?;
+        Some(values.any(|value| self.value.holds(value.as_ref())))
     }
-
-    fn name(&self) -> String {
-        match &self.name {
-            Name::Method => ":method".into(),
-            Name::Scheme => ":scheme".into(),
-            Name::Authority => ":authority".into(),
-            Name::Path => ":path".into(),
-            Name::Field(name) => name.to_string(),
-            Name::Impossible(name) => name.clone(),
-        }
-    }
-}
-
-// Several values of one header count as one, joined with a comma (Envoy's header matching).
-fn joined<'a>(head: &Head<'a>, name: &HeaderName) -> Option<Cow<'a, str>> {
-    let mut values = head.headers.get_all(name).iter();
-    let first = String::from_utf8_lossy(values.next()?.as_bytes());
-    Some(values.fold(first, |all, value| Cow::Owned(format!("{all},{}", String::from_utf8_lossy(value.as_bytes())))))
 }
 
 impl Path {
     fn new(path: &PathMatch, ignore_case: bool) -> Result<Self, String> {
+        let boxed = |text: &String| text.as_str().into();
         Ok(match (path, ignore_case) {
-            (PathMatch::Exact(text), false) => Self::Exact(text.clone()),
-            (PathMatch::Exact(text), true) => Self::ExactIgnoringCase(text.clone()),
-            (PathMatch::Prefix(text), false) => Self::Prefix(text.clone()),
-            (PathMatch::Prefix(text), true) => Self::PrefixIgnoringCase(text.clone()),
-            (PathMatch::Regex(regex), _) => Self::Regex(whole(regex)?),
+            (PathMatch::Exact(text), false) => Self::Exact(boxed(text)),
+            (PathMatch::Exact(text), true) => Self::ExactIgnoringCase(boxed(text)),
+            (PathMatch::Prefix(text), false) => Self::Prefix(boxed(text)),
+            (PathMatch::Prefix(text), true) => Self::PrefixIgnoringCase(boxed(text)),
+            // VS19: never a regex.
+            (PathMatch::Regex(regex), _) => Self::Regex(whole(regex)?, boxed(regex)),
         })
     }
 
     fn holds(&self, path: &str) -> bool {
         match self {
-            Self::Exact(text) => path == text,
+            Self::Exact(text) => *path == **text,
             Self::ExactIgnoringCase(text) => path.eq_ignore_ascii_case(text),
-            Self::Prefix(text) => path.starts_with(text.as_str()),
+            // A byte prefix: `/api` is one of `/apix` (TR40).
+            Self::Prefix(text) => path.starts_with(&**text),
             Self::PrefixIgnoringCase(text) => {
                 path.as_bytes().get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text.as_bytes()))
             }
-            Self::Regex(regex) => regex.is_match(path),
+            Self::Regex(regex, _) => regex.is_match(path.as_bytes()),
         }
     }
 }
@@ -176,7 +152,7 @@ impl Path {
 impl Matcher {
     pub(crate) fn new(matches: &RouteMatch) -> Result<Self, String> {
         let RouteMatch { path, ignore_case, headers, query } = matches;
-        let parameter = |QueryMatch { name, value }: &QueryMatch| Ok((name.clone(), Value::new(value)?));
+        let parameter = |QueryMatch { name, value }: &QueryMatch| Ok((name.as_str().into(), Value::new(value)?));
         Ok(Self {
             path: Path::new(path, *ignore_case)?,
             headers: headers.iter().map(Header::new).collect::<Result<_, String>>()?,
@@ -184,33 +160,27 @@ impl Matcher {
         })
     }
 
-    /// True when nothing but the path is asked.
-    pub(crate) fn is_path_only(&self) -> bool {
-        self.headers.is_empty() && self.query.is_empty()
-    }
-
-    /// True when all conditions hold.
-    pub(crate) fn holds(&self, head: &Head<'_>, path: &str) -> bool {
-        self.path.holds(path) && self.rest_holds(head)
-    }
-
-    /// True when the conditions besides the path hold.
-    pub(crate) fn rest_holds(&self, head: &Head<'_>) -> bool {
-        self.headers.iter().all(|header| header.holds(head))
-            && self.query.iter().all(|(name, value)| head.query_parameter(name).is_some_and(|got| value.holds(got)))
-    }
-
-    /// The first condition that does not hold.
-    pub(crate) fn miss(&self, head: &Head<'_>, path: &str) -> Option<Miss> {
-        if !self.path.holds(path) {
-            return Some(Miss::Path);
+    /// The first condition that does not hold; `path_known` when the path is known to hold.
+    pub(crate) fn failing(&self, head: &Head<'_>, path: &str, path_known: bool) -> Option<Failing> {
+        if !path_known && !self.path.holds(path) {
+            return Some(Failing::Path);
         }
-        let header = self.headers.iter().find(|header| !header.holds(head)).map(|header| Miss::Header(header.name()));
-        let query = || {
-            let fails =
-                |(name, value): &&(String, Value)| !head.query_parameter(name).is_some_and(|got| value.holds(got));
-            self.query.iter().find(fails).map(|(name, _)| Miss::Query(name.clone()))
+        if let Some(place) = self.headers.iter().position(|header| !header.holds(head)) {
+            return Some(Failing::Header(place));
+        }
+        // Envoy compares the first occurrence, as sent; an absent parameter never holds.
+        let holds = |(name, value): &(Box<str>, Value)| {
+            head.query_parameter(name).is_some_and(|sent| value.holds(sent.as_bytes()))
         };
-        header.or_else(query)
+        self.query.iter().position(|parameter| !holds(parameter)).map(Failing::Query)
+    }
+
+    /// The same for people.
+    pub(crate) fn miss(&self, head: &Head<'_>, path: &str) -> Option<Miss> {
+        self.failing(head, path, false).map(|failing| match failing {
+            Failing::Path => Miss::Path,
+            Failing::Header(place) => Miss::Header(self.headers[place].name.to_string()),
+            Failing::Query(place) => Miss::Query(self.query[place].0.to_string()),
+        })
     }
 }

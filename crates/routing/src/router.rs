@@ -7,7 +7,7 @@ use config::{Action, ClusterChoice, Forward, Name, Respond, Route, RouteTable, V
 use crate::Head;
 use crate::domain::Domains;
 use crate::matcher::Matcher;
-use crate::paths::Paths;
+use crate::paths::{Candidate, Paths};
 
 /// Why a table cannot be obeyed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,8 @@ struct Host {
 enum Split {
     None,
     One(u32),
-    Many(Vec<(u32, u32)>),
+    // The sum of all weights up to and with this one, and its cluster.
+    Many(Box<[(u64, u32)]>),
 }
 
 /// A cluster as a decision names it.
@@ -96,7 +97,7 @@ impl Router {
     /// Indexes a table. `slot` gives each cluster name the caller's number for it.
     ///
     /// # Errors
-    /// The first rule whose regex does not compile.
+    /// The first rule whose regex does not compile or whose weights add up to nothing.
     pub fn new(table: Arc<RouteTable>, slot: &mut dyn FnMut(&Name) -> u32) -> Result<Self, BuildError> {
         let hosts = table.virtual_hosts.iter().map(|host| Host::new(host, slot)).collect::<Result<_, _>>()?;
         Ok(Self { domains: Domains::new(&table), hosts, table })
@@ -112,21 +113,17 @@ impl Router {
         let Some(number) = self.host_number(head) else { return Decision::NoHost };
         let (host, index) = (&self.table.virtual_hosts[number], &self.hosts[number]);
         let path = head.path_only();
-        let accepts = |rule: u32, path_known: bool| {
-            let matcher = &index.matchers[rule as usize];
-            match path_known {
-                true => matcher.is_path_only() || matcher.rest_holds(head),
-                false => matcher.holds(head, path),
-            }
+        let accepts = |candidate: Candidate| {
+            index.matchers[candidate.rule as usize].failing(head, path, candidate.path_known).is_none()
         };
         let Some(rule) = index.paths.first(path, accepts) else { return Decision::NoRoute { host } };
         let route = &host.routes[rule as usize];
         match &route.action {
             Action::Respond(respond) => Decision::Respond { host, route, respond },
-            Action::Forward(forward) => {
-                let cluster = index.splits[rule as usize].draw(&forward.cluster, draw);
-                Decision::Forward { host, route, forward, cluster }
-            }
+            Action::Forward(forward) => match index.splits[rule as usize].draw(&forward.cluster, draw) {
+                Some(cluster) => Decision::Forward { host, route, forward, cluster },
+                None => Decision::NoRoute { host },
+            },
         }
     }
 
@@ -142,44 +139,48 @@ impl Router {
 impl Host {
     fn new(host: &VirtualHost, slot: &mut dyn FnMut(&Name) -> u32) -> Result<Self, BuildError> {
         let mut matchers = Vec::with_capacity(host.routes.len());
+        let mut splits = Vec::with_capacity(host.routes.len());
         for (rule, route) in host.routes.iter().enumerate() {
             let failed = |reason| BuildError { host: host.name.clone(), rule, reason };
             matchers.push(Matcher::new(&route.matches).map_err(failed)?);
+            splits.push(Split::new(&route.action, slot).map_err(failed)?);
         }
-        let splits = host.routes.iter().map(|route| Split::new(&route.action, slot)).collect();
         Ok(Self { paths: Paths::new(&matchers), matchers, splits })
     }
 }
 
 impl Split {
-    fn new(action: &Action, slot: &mut dyn FnMut(&Name) -> u32) -> Self {
-        let Action::Forward(forward) = action else { return Self::None };
-        match &forward.cluster {
+    fn new(action: &Action, slot: &mut dyn FnMut(&Name) -> u32) -> Result<Self, String> {
+        let Action::Forward(forward) = action else { return Ok(Self::None) };
+        Ok(match &forward.cluster {
             ClusterChoice::One(name) => Self::One(slot(name)),
             ClusterChoice::Weighted(many) => {
-                let mut sum = 0_u32;
+                let mut sum = 0;
                 let mut add = |weight: u32| {
-                    sum = sum.saturating_add(weight);
+                    sum += u64::from(weight);
                     sum
                 };
-                Self::Many(many.iter().map(|one| (add(one.weight), slot(&one.cluster))).collect())
+                let sums = many.iter().map(|one| (add(one.weight), slot(&one.cluster))).collect();
+                if sum == 0 {
+                    return Err("the weights of its clusters add up to 0".into());
+                }
+                Self::Many(sums)
             }
-        }
+        })
     }
 
-    fn draw<'a>(&self, choice: &'a ClusterChoice, draw: impl FnOnce() -> u32) -> Target<'a> {
+    fn draw<'a>(&self, choice: &'a ClusterChoice, draw: impl FnOnce() -> u32) -> Option<Target<'a>> {
         match (self, choice) {
+            (Self::One(slot), ClusterChoice::One(name)) => Some(Target { name, slot: *slot }),
             (Self::Many(sums), ClusterChoice::Weighted(many)) => {
-                let total = sums.last().map_or(1, |(sum, _)| *sum).max(1);
+                let (total, _) = sums.last()?;
                 // The draw scaled to the sum: no modulo bias worth speaking of, and no division.
-                let point = ((u64::from(draw()) * u64::from(total)) >> 32) as u32;
-                let index = sums.partition_point(|(sum, _)| *sum <= point).min(many.len() - 1);
-                Target { name: &many[index].cluster, slot: sums[index].1 }
+                let point = ((u128::from(draw()) * u128::from(*total)) >> 32) as u64;
+                let place = sums.partition_point(|(sum, _)| *sum <= point);
+                Some(Target { name: &many.get(place)?.cluster, slot: sums.get(place)?.1 })
             }
-            (Self::One(slot), ClusterChoice::One(name)) => Target { name, slot: *slot },
-            // A split is made from its own choice, so the shapes agree; the first cluster is an honest answer anyway.
-            (_, ClusterChoice::One(name)) => Target { name, slot: u32::MAX },
-            (_, ClusterChoice::Weighted(many)) => Target { name: &many[0].cluster, slot: u32::MAX },
+            // A split is made from the rule's own choice, so the shapes agree.
+            _ => None,
         }
     }
 }
