@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use config::{Endpoint, EndpointAddress, Endpoints, Health, Locality, Workload};
+use rustc_hash::FxHashSet;
+
+use crate::view::View;
 
 /// One endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,16 +28,14 @@ pub struct Host {
 #[derive(Debug, Default)]
 pub struct HostSet {
     hosts: Vec<Arc<Host>>,
-    /// Indexes of the hosts that may be picked.
-    pub(crate) usable: Vec<u32>,
-    pub(crate) equal_weights: bool,
-    pub(crate) total_weight: u64,
+    // Which of them may be picked as far as the control plane knows.
+    view: View,
 }
 
 impl HostSet {
     /// The hosts of an EDS resource. An address that stands there twice counts once.
     pub fn new(endpoints: &Endpoints) -> Self {
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = FxHashSet::default();
         let mut hosts = Vec::new();
         for group in &endpoints.localities {
             for endpoint in &group.endpoints {
@@ -48,16 +49,18 @@ impl HostSet {
 
     /// A set of hosts that are known already, such as addresses that a resolver found.
     pub fn of(hosts: Vec<Arc<Host>>) -> Self {
-        let usable = usable(&hosts);
-        let weights = || usable.iter().map(|index| hosts[*index as usize].weight);
-        let first = weights().next().unwrap_or(1);
-        let (equal_weights, total_weight) = (weights().all(|weight| weight == first), weights().map(u64::from).sum());
-        Self { usable, equal_weights, total_weight, hosts }
+        // Istio sets the panic threshold to 0 (DR53): a host that is not healthy is not used, even when none is.
+        let view = View::new(&hosts, |host| host.health == Health::Healthy);
+        Self { hosts, view }
     }
 
     /// Every host, usable or not.
     pub fn hosts(&self) -> &[Arc<Host>] {
         &self.hosts
+    }
+
+    pub(crate) fn view(&self) -> &View {
+        &self.view
     }
 }
 
@@ -71,12 +74,4 @@ fn host(endpoint: &Endpoint, priority: u32, locality: &Locality) -> Host {
         locality: locality.clone(),
         workload: workload.clone(),
     }
-}
-
-// The healthy hosts of the best priority that has any. Istio sets the panic threshold to 0 (DR53): without a healthy
-// host there is no host, and the answer is 503 UH.
-fn usable(hosts: &[Arc<Host>]) -> Vec<u32> {
-    let healthy = || (0_u32..).zip(hosts).filter(|(_, host)| host.health == Health::Healthy);
-    let Some(best) = healthy().map(|(_, host)| host.priority).min() else { return Vec::new() };
-    healthy().filter(|(_, host)| host.priority == best).map(|(index, _)| index).collect()
 }

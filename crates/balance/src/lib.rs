@@ -9,7 +9,9 @@ mod balancer;
 mod hosts;
 pub mod limits;
 pub mod retry;
+mod turns;
+mod view;
 
-pub use balancer::{Ask, Balancer, HostId};
+pub use balancer::{Active, Ask, Balancer, Counters, HostId};
 pub use hosts::{Host, HostSet};
 pub use limits::Limits;

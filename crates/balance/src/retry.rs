@@ -14,6 +14,10 @@ pub enum Outcome {
         /// No byte of the request had been written.
         before_request: bool,
     },
+    /// One of our own bounds refused the try (flag UO). More tries would only make it worse: never retried.
+    Overflow,
+    /// Response headers came with `x-envoy-ratelimited`; only its own token retries those, whatever the status.
+    RateLimited,
     /// Response headers came.
     Status {
         /// Status code.
@@ -23,27 +27,26 @@ pub enum Outcome {
     },
 }
 
-/// True when the policy asks for another try after this outcome. The caller counts the tries.
+/// True when another try shall be made after `tries_so_far` of them, the first included, of which the last ended so.
+/// What the caller knows besides (a retry bound, a body that cannot be sent again, the route's timeout) may forbid it.
+pub fn should_retry(policy: &RetryPolicy, outcome: Outcome, tries_so_far: u32) -> bool {
+    tries_so_far <= policy.num_retries && wants_retry(policy, outcome)
+}
+
+/// True when the policy asks for another try after this outcome, were there no bound on tries.
 pub fn wants_retry(policy: &RetryPolicy, outcome: Outcome) -> bool {
     let on = policy.retry_on;
+    // Without an answer the client would get a 503, so both tokens for those ask for a retry (Envoy counts every reset
+    // as a 5xx and as a gateway error).
+    let no_answer = || on.intersects(RetryOn::SERVER_ERROR.union(RetryOn::GATEWAY_ERROR).union(RetryOn::RESET));
+    let unsent = || on.contains(RetryOn::RESET_BEFORE_REQUEST);
     match outcome {
-        // Envoy: `5xx` includes no answer at all; `gateway-error` does not include a failed connection.
-        Outcome::ConnectFailure => on.intersects(
-            RetryOn::CONNECT_FAILURE
-                .union(RetryOn::SERVER_ERROR)
-                .union(RetryOn::RESET)
-                .union(RetryOn::RESET_BEFORE_REQUEST),
-        ),
-        Outcome::RefusedStream => on.intersects(
-            RetryOn::REFUSED_STREAM
-                .union(RetryOn::SERVER_ERROR)
-                .union(RetryOn::RESET)
-                .union(RetryOn::RESET_BEFORE_REQUEST),
-        ),
-        Outcome::Reset { before_request } => {
-            on.intersects(RetryOn::RESET.union(RetryOn::SERVER_ERROR))
-                || before_request && on.contains(RetryOn::RESET_BEFORE_REQUEST)
-        }
+        Outcome::ConnectFailure => on.contains(RetryOn::CONNECT_FAILURE) || unsent() || no_answer(),
+        // The request's head was sent, so `reset-before-request` does not cover it.
+        Outcome::RefusedStream => on.contains(RetryOn::REFUSED_STREAM) || no_answer(),
+        Outcome::Reset { before_request } => before_request && unsent() || no_answer(),
+        Outcome::Overflow => false,
+        Outcome::RateLimited => on.contains(RetryOn::ENVOY_RATELIMITED),
         Outcome::Status { code, grpc_status } => status(policy, code) || grpc_status.is_some_and(|code| grpc(on, code)),
     }
 }
@@ -115,5 +118,42 @@ mod tests {
         assert!(wants_retry(&policy("reset-before-request", &[]), before));
         assert!(!wants_retry(&policy("reset-before-request", &[]), Outcome::Reset { before_request: false }));
         assert!(!wants_retry(&policy("connect-failure", &[]), before));
+    }
+
+    #[test]
+    fn no_answer_is_a_5xx_and_a_gateway_error() {
+        let outcomes = [
+            Outcome::ConnectFailure,
+            Outcome::RefusedStream,
+            Outcome::Reset { before_request: false },
+            Outcome::Reset { before_request: true },
+        ];
+        // Which of them each token retries.
+        for (token, wanted) in [
+            ("5xx", [true; 4]),
+            ("gateway-error", [true; 4]),
+            ("reset", [true; 4]),
+            ("connect-failure", [true, false, false, false]),
+            ("refused-stream", [false, true, false, false]),
+            ("reset-before-request", [true, false, false, true]),
+            ("retriable-4xx", [false; 4]),
+            ("unavailable", [false; 4]),
+        ] {
+            assert_eq!(outcomes.map(|outcome| wants_retry(&policy(token, &[]), outcome)), wanted, "{token}");
+        }
+    }
+
+    #[test]
+    fn what_we_refused_ourselves_is_never_retried() {
+        let all = policy("5xx,gateway-error,reset,connect-failure,refused-stream,retriable-4xx", &[503]);
+        assert!(!wants_retry(&all, Outcome::Overflow) && !wants_retry(&all, Outcome::RateLimited));
+        assert!(wants_retry(&policy("envoy-ratelimited", &[]), Outcome::RateLimited));
+    }
+
+    #[test]
+    fn two_retries_are_three_tries() {
+        let policy = policy("5xx", &[]);
+        let after: Vec<_> = (1..=4).map(|tries| should_retry(&policy, code(500), tries)).collect();
+        assert_eq!(after, [true, true, false, false]);
     }
 }
