@@ -38,7 +38,7 @@ fn counts(balancer: &mut Balancer, picks: u32, seed: u64) -> BTreeMap<u32, u32> 
     let mut draw = draws(seed);
     let mut counts = BTreeMap::new();
     for _ in 0..picks {
-        *counts.entry(balancer.pick(&Ask::default(), &mut draw).unwrap().0).or_default() += 1;
+        *counts.entry(balancer.pick(&Ask::default(), &mut draw).expect("a host is usable").0).or_default() += 1;
     }
     counts
 }

@@ -28,7 +28,7 @@ fn host(name: &str, domains: &[&str], routes: Vec<Route>) -> Arc<VirtualHost> {
 }
 
 fn router(hosts: Vec<Arc<VirtualHost>>) -> Router {
-    Router::new(Arc::new(RouteTable { name: "t".into(), virtual_hosts: hosts }), &mut |_| 7).unwrap()
+    Router::new(Arc::new(RouteTable { name: "t".into(), virtual_hosts: hosts }), &mut |_| 7).expect("the table is good")
 }
 
 fn head<'a>(authority: &'a str, path: &'a str, headers: &'a HeaderMap) -> Head<'a> {
@@ -319,5 +319,32 @@ proptest! {
         let walked = walked.last().filter(|step| step.miss.is_none()).map(|step| step.route.name.clone());
         let decided = chosen(&router, "h", &path, &headers);
         prop_assert_eq!(walked.unwrap_or("no route".into()), decided);
+    }
+
+    #[test]
+    fn the_domain_index_is_the_rule(
+        domains in proptest::collection::btree_set("(\\*|a|b|\\*\\.|a\\.)?[ab]{1,2}(\\.[ab]|:1|\\.\\*)?|\\*", 1..12),
+        authority in "[abAB]{1,2}(\\.[abA]{1,2}){0,2}(:[12])?",
+    ) {
+        let rules = || vec![route("r", RouteMatch::any())];
+        let hosts = domains.iter().map(|domain| host(domain, &[domain], rules())).collect();
+        let lower = authority.to_ascii_lowercase();
+        let bare = lower.split(':').next().unwrap_or_default();
+        // What a domain is worth for this authority; `None`: it is not of it.
+        let worth = |domain: &str| {
+            let (bytes, longer) = (domain.len(), bare.len() >= domain.len());
+            match (domain.strip_prefix('*'), domain.strip_suffix('*')) {
+                (Some(""), _) => Some((0, 0)),
+                (Some(suffix), _) => (longer && bare.ends_with(suffix)).then_some((2, bytes)),
+                (_, Some(prefix)) => (longer && bare.starts_with(prefix)).then_some((1, bytes)),
+                _ => (domain == bare || domain == lower).then_some((3, bytes)),
+            }
+        };
+        let wanted = domains.iter().filter(|domain| worth(domain).is_some()).max_by_key(|domain| worth(domain));
+        let decided = match router(hosts).decide(&head(&authority, "/", &HeaderMap::new()), || 0) {
+            Decision::Forward { host, .. } => Some(host.name.to_string()),
+            _ => None,
+        };
+        prop_assert_eq!(wanted, decided.as_ref());
     }
 }
