@@ -1,1 +1,17 @@
-//! The control plane: one loop over events; compile, check, encode, publish.
+//! `sluiced`, the control plane: one loop over one closed enum of events. World in, a target per proxy out.
+//!
+//! In: changes from a source, what happens on xDS streams, questions over HTTP. Out: targets for streams, answers. The
+//! loop owns all state; nothing else writes it, and nothing calls back into it.
+
+pub mod args;
+mod ask;
+mod control;
+mod debug;
+mod event;
+mod http;
+mod layers;
+mod metrics;
+mod proxies;
+pub mod run;
+
+pub use run::run;

@@ -1,0 +1,76 @@
+//! Answers to questions, from the loop's own state.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use words::Severity;
+use xds::TypeUrl;
+
+use crate::control::Control;
+use crate::debug;
+use crate::event::{About, Answer};
+use crate::proxies::{self, Proxy};
+
+impl Control {
+    pub(crate) fn answer(&self, about: &About, now: Instant) -> Answer {
+        match about {
+            About::Ready if self.is_synced() => Answer { status: 200, body: json!("ready\n") },
+            About::Ready => Answer { status: 503, body: json!("not ready: the source has not given a whole world yet\n") },
+            About::Syncz => Answer { status: 200, body: self.syncz(now) },
+            About::World => Answer { status: 200, body: self.world_dump() },
+            About::Diagnostics => Answer { status: 200, body: json!(self.all_diagnostics()) },
+            About::ConfigDump(name) => match proxies::find(&self.proxies, name) {
+                Some(proxy) => Answer { status: 200, body: debug::config_dump(&proxy.compiled, &proxy.layers) },
+                None => {
+                    let known: Vec<&str> = self.proxies.values().map(|proxy| proxy.name.as_str()).collect();
+                    let text = format!("no proxy {name:?} is connected; connected are: {}\n", known.join(", "));
+                    Answer { status: 404, body: json!(text) }
+                }
+            },
+        }
+    }
+
+    fn syncz(&self, now: Instant) -> Value {
+        self.proxies.values().map(|proxy| syncz_of(proxy, &self.identity, now)).collect()
+    }
+
+    fn world_dump(&self) -> Value {
+        let objects: Vec<Value> = self.objects.values().map(|object| json!(object.as_ref())).collect();
+        let found = self.all_diagnostics();
+        let errors = found.iter().filter(|found| found.severity == Severity::Error).count();
+        json!({"synced": self.is_synced(), "objects": objects, "errors": errors, "diagnostics": found})
+    }
+}
+
+fn syncz_of(proxy: &Proxy, identity: &str, now: Instant) -> Value {
+    let status = proxy.status.read();
+    let resources = TypeUrl::ALL.into_iter().zip(&status).filter(|(_, status)| status.subscribed);
+    let resources = resources.map(|(kind, status)| {
+        let ago = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at).as_secs());
+        let one = json!({
+            "synced": status.is_synced(), "held": status.held,
+            "sent": status.sent_nonce, "sent_seconds_ago": ago(status.sent_at),
+            "acked": status.acked_nonce, "acked_seconds_ago": ago(status.acked_at),
+            "latency_microseconds": status.latency_us, "last_error": status.last_error,
+        });
+        (kind.short().to_owned(), one)
+    });
+    let resources: serde_json::Map<String, Value> = resources.collect();
+    // Istio's own field names, beside the map: Kiali and older tools read them.
+    let nonce = |kind: TypeUrl, sent: bool| {
+        let status = &status[kind.index()];
+        if sent { status.sent_nonce.clone() } else { status.acked_nonce.clone() }
+    };
+    json!({
+        "proxy": proxy.name, "node": proxy.node_id, "cluster_id": proxy.scope.cluster_id,
+        "proxy_type": format!("{:?}", proxy.scope.role).to_lowercase(), "proxy_version": proxy.version,
+        "istio_version": proxy.version, "control_plane": identity,
+        "protocol": format!("{:?}", proxy.mode).to_lowercase(),
+        "connected_seconds": now.saturating_duration_since(proxy.connected_at).as_secs(),
+        "cluster_sent": nonce(TypeUrl::Cluster, true), "cluster_acked": nonce(TypeUrl::Cluster, false),
+        "listener_sent": nonce(TypeUrl::Listener, true), "listener_acked": nonce(TypeUrl::Listener, false),
+        "route_sent": nonce(TypeUrl::Route, true), "route_acked": nonce(TypeUrl::Route, false),
+        "endpoint_sent": nonce(TypeUrl::Endpoints, true), "endpoint_acked": nonce(TypeUrl::Endpoints, false),
+        "resources": resources,
+    })
+}

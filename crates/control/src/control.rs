@@ -1,0 +1,264 @@
+//! The loop's state and what each event does to it. No IO: what must happen outside is a value sent to a channel.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use api::{Change, Kind, Object, ObjectKey};
+use codec::Options;
+use compile::{Compiler, Dirty, MeshConfig, Scope, World};
+use words::{Diagnostic, Severity};
+use xds::Target;
+use xds::grpc::{StreamEvent, StreamId, Wish};
+
+use crate::layers::Layers;
+use crate::metrics::{Metrics, OfSeverity, OfType};
+use crate::proxies::{Proxies, Proxy};
+
+/// Everything the control plane knows.
+pub(crate) struct Control {
+    world: World,
+    compiler: Compiler,
+    layers: Layers,
+    pub(crate) proxies: Proxies,
+    /// Objects as they were given, for `/debug/world`.
+    pub(crate) objects: BTreeMap<ObjectKey, Arc<Object>>,
+    /// What sources could not read, and what files say.
+    findings: BTreeMap<watch::event::Scope, Vec<Diagnostic>>,
+    /// What the objects say when they are put together; made anew when somebody looks.
+    synced: bool,
+    /// Since when a change waits to be published.
+    dirty_since: Option<Instant>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// The name of this replica.
+    pub(crate) identity: String,
+    said: Vec<Diagnostic>,
+}
+
+impl Control {
+    pub(crate) fn new(mesh: MeshConfig, metrics: Arc<Metrics>, identity: String) -> Self {
+        Self {
+            world: World::new(mesh),
+            compiler: Compiler::default(),
+            layers: Layers::default(),
+            proxies: Proxies::new(),
+            objects: BTreeMap::new(),
+            findings: BTreeMap::new(),
+            synced: false,
+            dirty_since: None,
+            metrics,
+            identity,
+            said: Vec::new(),
+        }
+    }
+
+    /// True once the source has given a whole world. Nothing is published before.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    /// True when a change waits to be published.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.synced && self.dirty_since.is_some()
+    }
+
+    pub(crate) fn on_source(&mut self, event: watch::Event, now: Instant) {
+        match event {
+            watch::Event::Batch(changes) => changes.into_iter().for_each(|change| self.apply(change, now)),
+            watch::Event::Diagnostics { scope, list } => {
+                list.iter().filter(|found| found.severity > Severity::Info).for_each(log);
+                if list.is_empty() && self.findings.remove(&scope).is_some() {
+                    tracing::info!("{scope:?} is well again");
+                } else if !list.is_empty() {
+                    self.findings.insert(scope, list);
+                }
+            }
+            watch::Event::Synced => {
+                tracing::info!(objects = self.objects.len(), "the world is complete");
+                self.synced = true;
+                self.dirty_since.get_or_insert(now);
+            }
+            watch::Event::SourceState { connected, message } => {
+                self.metrics.source_connected.set(connected.into());
+                match connected {
+                    true => tracing::info!("the source is connected"),
+                    false => tracing::warn!("the source is not reachable, the last state stays: {message}"),
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, change: Change, now: Instant) {
+        self.metrics.changes.inc();
+        match &change {
+            Change::Upsert(object) => {
+                self.objects.insert(object.key(), object.clone());
+            }
+            Change::Delete(key) => {
+                self.objects.remove(key);
+            }
+        }
+        if self.world.apply(change) != Dirty::None {
+            self.dirty_since.get_or_insert(now);
+        }
+    }
+
+    pub(crate) fn on_stream(&mut self, event: StreamEvent, now: Instant) {
+        match event {
+            StreamEvent::Connected { id, node, mode, wish, status } => self.connect(id, &node, mode, wish, status, now),
+            StreamEvent::Disconnected { id } => {
+                if let Some(proxy) = self.proxies.remove(&id) {
+                    self.metrics.connected.dec();
+                    tracing::info!(proxy = proxy.name, "disconnected");
+                }
+            }
+            StreamEvent::Sent { id, kind, bytes } => {
+                self.metrics.pushes.get_or_create(&OfType::new(kind)).inc();
+                self.metrics.push_bytes.get_or_create(&OfType::new(kind)).inc_by(bytes as u64);
+                if let Some(proxy) = self.proxies.get_mut(&id) {
+                    proxy.unanswered += 1;
+                }
+            }
+            StreamEvent::Acked { id, kind: _, latency_us: _ } => self.answered(id, now),
+            StreamEvent::Nacked { id, kind, error } => {
+                self.metrics.rejects.inc();
+                if let Some(proxy) = self.proxies.get(&id) {
+                    tracing::error!(proxy = proxy.name, kind = kind.short(), "refused, it keeps what it had: {error}");
+                }
+                self.answered(id, now);
+            }
+        }
+    }
+
+    fn answered(&mut self, id: StreamId, now: Instant) {
+        let Some(proxy) = self.proxies.get_mut(&id) else { return };
+        proxy.unanswered = proxy.unanswered.saturating_sub(1);
+        if proxy.unanswered == 0
+            && let Some(since) = proxy.waiting_since.take()
+        {
+            self.metrics.convergence_seconds.observe(now.saturating_duration_since(since).as_secs_f64());
+        }
+    }
+
+    fn connect(
+        &mut self,
+        id: StreamId,
+        node: &envoy_types::pb::envoy::config::core::v3::Node,
+        mode: xds::Mode,
+        wish: tokio::sync::watch::Sender<Wish>,
+        status: xds::StreamStatus,
+        now: Instant,
+    ) {
+        let metadata = codec::node::metadata(node);
+        let scope = match Scope::parse(&node.id, &metadata) {
+            Ok(scope) => scope,
+            Err(error) => {
+                self.metrics.refused.inc();
+                tracing::warn!(node = node.id, "refused: {error}");
+                wish.send_replace(Wish::Refuse(error.to_string().into()));
+                return;
+            }
+        };
+        let name = format!("{}.{}", scope.name, scope.namespace);
+        tracing::info!(proxy = name, mode = ?mode, "connected");
+        let version = metadata["ISTIO_VERSION"].as_str().unwrap_or_default().to_owned();
+        // Virtual hosts on their own exist only in the incremental variant.
+        let options = Options { vhds: scope.vhds && mode == xds::Mode::Delta };
+        let proxy = Proxy {
+            node_id: node.id.clone(),
+            name,
+            version,
+            scope,
+            mode,
+            options,
+            wish,
+            status,
+            connected_at: now,
+            compiled: Vec::new(),
+            layers: Vec::new(),
+            waiting_since: None,
+            unanswered: 0,
+        };
+        self.metrics.connected.inc();
+        self.proxies.insert(id, proxy);
+        if self.synced {
+            self.publish_to(id, now);
+        }
+    }
+
+    /// Compiles the world for every connected proxy and tells those for which something changed.
+    pub(crate) fn publish(&mut self, now: Instant) {
+        let Some(since) = self.dirty_since.take() else { return };
+        let ids: Vec<StreamId> = self.proxies.keys().copied().collect();
+        for id in ids {
+            self.publish_to(id, since);
+        }
+        self.layers.sweep();
+        self.say_what_is_new();
+        self.metrics.compile_seconds.observe(now.elapsed().as_secs_f64());
+    }
+
+    fn publish_to(&mut self, id: StreamId, since: Instant) {
+        let Some(proxy) = self.proxies.get_mut(&id) else { return };
+        let compiled = self.compiler.compile(&self.world, &proxy.scope).layers;
+        let mut layers = Vec::with_capacity(compiled.len());
+        for (index, layer) in compiled.iter().enumerate() {
+            match self.layers.publish(layer, &compiled[..index], proxy.options) {
+                Ok(layer) => layers.push(layer),
+                Err(problems) => {
+                    self.metrics.unpublished.inc();
+                    for problem in problems.iter() {
+                        tracing::error!(proxy = proxy.name, "not published, the last good configuration stays: {problem}");
+                    }
+                    return;
+                }
+            }
+        }
+        let same = layers.len() == proxy.layers.len() && layers.iter().zip(&proxy.layers).all(|(a, b)| Arc::ptr_eq(a, b));
+        proxy.compiled = compiled;
+        if same {
+            return;
+        }
+        proxy.layers.clone_from(&layers);
+        proxy.waiting_since.get_or_insert(since);
+        // The stream may have ended a moment ago; its Disconnected is on the way.
+        proxy.wish.send_replace(Wish::Hold(Target { layers }));
+    }
+
+    /// Every finding: what sources could not read, what objects say when put together, what only one proxy shows.
+    pub(crate) fn all_diagnostics(&self) -> Vec<Diagnostic> {
+        let mut all: Vec<Diagnostic> = self.findings.values().flatten().cloned().collect();
+        if self.synced {
+            all.extend(self.compiler.diagnostics(&self.world));
+            for layer in self.proxies.values().flat_map(|proxy| &proxy.compiled) {
+                all.extend(layer.diagnostics.iter().cloned());
+            }
+        }
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    // Each finding is logged when it appears, once.
+    fn say_what_is_new(&mut self) {
+        let now = self.compiler.diagnostics(&self.world);
+        now.iter().filter(|found| found.severity > Severity::Info && !self.said.contains(found)).for_each(log);
+        self.said = now;
+        for severity in [Severity::Info, Severity::Warning, Severity::Error] {
+            let count = self.said.iter().filter(|found| found.severity == severity).count();
+            let label = OfSeverity { severity: severity.to_string().to_lowercase() };
+            self.metrics.diagnostics.get_or_create(&label).set(count as i64);
+        }
+        let count = |kinds: &[Kind]| self.objects.keys().filter(|key| kinds.contains(&key.kind)).count() as i64;
+        self.metrics.services.set(count(&[Kind::Service, Kind::ServiceEntry]));
+        self.metrics.virtual_services.set(count(&[Kind::VirtualService]));
+    }
+}
+
+fn log(found: &Diagnostic) {
+    match found.severity {
+        Severity::Error => tracing::error!("{found}"),
+        Severity::Warning => tracing::warn!("{found}"),
+        Severity::Info => tracing::info!("{found}"),
+    }
+}
