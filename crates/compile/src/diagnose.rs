@@ -10,8 +10,8 @@ use words::{Diagnostic, Severity, host};
 use crate::destination_rule::Rule;
 use crate::intent::{Destination, MESH, Routing, RuleAction};
 use crate::notes::{CONFLICTING_MESH_HOSTS, HOST_NOT_IN_GATEWAY, HOST_TAKEN, NOT_FOUND, Notes, UNKNOWN_RULE_HOST};
+use crate::registry::{Registry, Visible};
 use crate::server::Gateway;
-use crate::service::{Registry, Visible};
 use crate::visibility::Export;
 use crate::world::World;
 

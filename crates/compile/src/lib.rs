@@ -26,6 +26,7 @@ mod outbound;
 mod passthrough;
 mod piece;
 mod policy;
+mod registry;
 mod retry;
 mod route;
 mod route_table;

@@ -1,6 +1,7 @@
 //! Pieces that listeners are made of: names, HTTP managers and TCP proxies with Istio's defaults (X51, DP07).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use config::{
     ChainMatch, ClusterChoice, Direction, Filter, FilterChain, HttpCodec, HttpManager, Listener, ListenerFilters, Name,
@@ -12,6 +13,9 @@ use crate::mesh::MeshConfig;
 
 /// Chains that a detected or HTTP port sends plaintext HTTP into (X43).
 const HTTP_PROTOCOLS: [&str; 2] = ["http/1.1", "h2c"];
+
+/// Never, said with the longest duration that is accepted: on the wire an absent timeout means an hour.
+const NEVER: Duration = Duration::from_secs(words::duration::HOURS_MAX * 3600);
 
 /// Every address of a family.
 pub(crate) fn any_address(v6: bool) -> IpAddr {
@@ -62,10 +66,15 @@ pub(crate) fn sniffing() -> ListenerFilters {
 
 /// A TCP proxy to one cluster.
 pub(crate) fn tcp(cluster: Name, mesh: &MeshConfig) -> Filter {
+    tcp_for(cluster, None, mesh)
+}
+
+/// The same with a bound on silence, as `tcp.idleTimeout` says it: 0 is never (DR34).
+pub(crate) fn tcp_for(cluster: Name, idle: Option<Duration>, mesh: &MeshConfig) -> Filter {
     Filter::Tcp(TcpProxy {
         stat_prefix: cluster.to_string(),
         cluster: ClusterChoice::One(cluster),
-        idle_timeout: None,
+        idle_timeout: idle.map(|idle| if idle.is_zero() { NEVER } else { idle }),
         access_log: mesh.access_logs(),
     })
 }

@@ -6,15 +6,19 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::{ChainMatch, Cidr, FilterChain, Listener, Name, RouteSource};
 use words::{Diagnostic, Origin, Protocol};
 
+use crate::class::Class;
+use crate::destination_rule::{Lookup, Rules};
 use crate::listener::{self, Side};
 use crate::mesh::{MeshConfig, OutboundTrafficPolicy};
 use crate::notes::LISTENER_CONFLICT;
 use crate::passthrough;
-use crate::service::{Port, Resolution, Seen, Service, Visible};
+use crate::registry::{Seen, Visible};
+use crate::service::{Port, Resolution, Service};
 use crate::{cluster, endpoints};
 
 /// What decides about outbound listeners.
@@ -23,8 +27,10 @@ pub(crate) struct Inputs<'a> {
     pub(crate) visible: &'a Visible,
     /// Addresses of ready pods, for headless services by origin.
     pub(crate) pods: &'a BTreeMap<Origin, std::collections::BTreeSet<IpAddr>>,
-    /// The proxy has IPv6 addresses only.
-    pub(crate) v6: bool,
+    /// DestinationRules, for bounds on silence.
+    pub(crate) rules: &'a Rules,
+    /// Who obeys them.
+    pub(crate) class: &'a Class,
     /// What becomes of what is unknown.
     pub(crate) policy: OutboundTrafficPolicy,
     /// Mesh-wide settings.
@@ -37,9 +43,17 @@ struct Slot {
     /// The table of plaintext HTTP.
     table: Option<Name>,
     /// Where everything else goes.
-    tcp: Option<(Name, Origin)>,
+    tcp: Option<Target>,
     /// Where connections to a range of addresses go.
-    ranges: BTreeMap<Cidr, (Name, Origin)>,
+    ranges: BTreeMap<Cidr, Target>,
+}
+
+/// Where connections go.
+#[derive(Clone)]
+struct Target {
+    cluster: Name,
+    origin: Origin,
+    idle: Option<Duration>,
 }
 
 impl Inputs<'_> {
@@ -55,7 +69,7 @@ impl Inputs<'_> {
                 self.place(seen.service(), port, &mut slots, &mut conflicts);
             }
         }
-        let mut made = vec![passthrough::virtual_outbound(self.v6, self.policy, self.mesh)];
+        let mut made = vec![passthrough::virtual_outbound(self.class.v6, self.policy, self.mesh)];
         made.extend(slots.into_iter().map(|((ip, port), slot)| self.listener(SocketAddr::new(ip, port), slot)));
         (made, conflicts)
     }
@@ -67,14 +81,14 @@ impl Inputs<'_> {
         slots: &mut BTreeMap<(IpAddr, u16), Slot>,
         conflicts: &mut Vec<Diagnostic>,
     ) {
-        let everywhere = listener::any_address(self.v6);
+        let everywhere = listener::any_address(self.class.v6);
         let shared: Name = port.number.to_string().into();
         if port.protocol.is_http() {
             slots.entry((everywhere, port.number)).or_default().table.get_or_insert(shared);
             return;
         }
         let cluster = cluster::name(port.number, "", &service.host);
-        let target = (cluster, service.origin.clone());
+        let target = Target { cluster, origin: service.origin.clone(), idle: self.idle(service) };
         let addresses = self.addresses(service);
         if addresses.is_empty() && service.resolution != Resolution::Headless {
             let slot = slots.entry((everywhere, port.number)).or_default();
@@ -110,7 +124,7 @@ impl Inputs<'_> {
 
     fn listener(&self, address: SocketAddr, slot: Slot) -> Listener {
         let Slot { table, tcp, ranges } = slot;
-        let origin = tcp.as_ref().map(|(_, origin)| origin.clone()).filter(|_| table.is_none());
+        let origin = tcp.as_ref().map(|target| target.origin.clone()).filter(|_| table.is_none());
         let mut made = listener::captured(address, origin);
         if let Some(table) = table {
             made.filters = listener::sniffing();
@@ -119,32 +133,41 @@ impl Inputs<'_> {
             made.chains
                 .push(FilterChain { matches: listener::plaintext_http(), ..listener::chain(made.name.clone(), http) });
         }
-        for (range, (cluster, origin)) in ranges {
-            made.chains.push(FilterChain {
-                matches: ChainMatch { destination_ranges: vec![range], ..ChainMatch::default() },
-                origin: Some(origin),
-                ..listener::chain(cluster.clone(), listener::tcp(cluster, self.mesh))
-            });
+        let chain = |Target { cluster, origin, idle }: Target| FilterChain {
+            origin: Some(origin),
+            ..listener::chain(cluster.clone(), listener::tcp_for(cluster, idle, self.mesh))
+        };
+        for (range, target) in ranges {
+            let matches = ChainMatch { destination_ranges: vec![range], ..ChainMatch::default() };
+            made.chains.push(FilterChain { matches, ..chain(target) });
         }
         made.default_chain = Some(match tcp {
-            Some((cluster, origin)) => FilterChain {
-                origin: Some(origin),
-                ..listener::chain(cluster.clone(), listener::tcp(cluster, self.mesh))
-            },
+            Some(target) => chain(target),
             None => passthrough::unknown_chain("PassthroughFilterChain", self.policy, self.mesh),
         });
         made
     }
+
+    /// `tcp.idleTimeout` of the rule's own policy; ports and subsets do not count here (DR34).
+    fn idle(&self, service: &Service) -> Option<Duration> {
+        let rule = self.rules.lookup(Lookup {
+            client: &self.class.namespace,
+            labels: &self.class.labels,
+            host: &service.host,
+            namespace: &service.namespace,
+        })?;
+        rule.policy.as_ref()?.blocks.pool.as_ref()?.tcp_idle_timeout
+    }
 }
 
 /// The oldest service keeps an address and port (X44).
-fn set_tcp(slot: &mut Slot, target: (Name, Origin), port: u16, conflicts: &mut Vec<Diagnostic>) {
+fn set_tcp(slot: &mut Slot, target: Target, port: u16, conflicts: &mut Vec<Diagnostic>) {
     match &slot.tcp {
         None => slot.tcp = Some(target),
-        Some((_, holder)) if *holder == target.1 => {}
-        Some((_, holder)) => {
-            let message = format!("port {port} is carried for {holder}, which is older; TCP connections go there");
-            conflicts.push(Diagnostic::warning(LISTENER_CONFLICT, target.1, "spec.ports", message));
+        Some(holder) if holder.origin == target.origin => {}
+        Some(Target { origin, .. }) => {
+            let message = format!("port {port} is carried for {origin}, which is older; TCP connections go there");
+            conflicts.push(Diagnostic::warning(LISTENER_CONFLICT, target.origin, "spec.ports", message));
         }
     }
 }

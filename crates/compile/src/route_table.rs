@@ -10,8 +10,9 @@ use config::{Action, Name, PASSTHROUGH_CLUSTER, Respond, Route, RouteMatch, Virt
 use words::{Protocol, host};
 
 use crate::mesh::OutboundTrafficPolicy;
+use crate::registry::Visible;
 use crate::route;
-use crate::service::{Resolution, Visible};
+use crate::service::Resolution;
 use crate::virtual_host::{Frame, domains, with_port};
 
 /// The table of the explicit proxy (X52).
@@ -34,7 +35,7 @@ pub(crate) struct TableFrame {
 
 /// The frames of all tables that sidecars of a namespace have.
 pub(crate) fn frames(visible: &Visible, namespace: &str, domain: &str, explicit: bool) -> Vec<TableFrame> {
-    let mut by_table: BTreeMap<(bool, String), Vec<(Frame, Vec<String>)>> = BTreeMap::new();
+    let mut by_table: BTreeMap<(bool, String), Vec<Frame>> = BTreeMap::new();
     let mut every = Vec::new();
     for seen in &visible.services {
         let service = seen.service();
@@ -46,7 +47,7 @@ pub(crate) fn frames(visible: &Visible, namespace: &str, domain: &str, explicit:
             }
             if explicit {
                 let ported = with_port(&names, port.number);
-                every.push((Frame::new(service.host.clone(), port.number, ported.clone()), ported));
+                every.push(Frame::new(service.host.clone(), port.number, ported));
             }
             // A detected port has a table of its own, unless it shares the listener of all addresses.
             let table = match own && (!service.addresses.is_empty() || service.resolution == Resolution::Headless) {
@@ -54,13 +55,13 @@ pub(crate) fn frames(visible: &Visible, namespace: &str, domain: &str, explicit:
                 false => (false, port.number.to_string()),
             };
             let frame = Frame::new(service.host.clone(), port.number, names.clone());
-            by_table.entry(table).or_default().push((frame, names.clone()));
+            by_table.entry(table).or_default().push(frame);
         }
     }
     let mut made: Vec<TableFrame> = by_table
         .into_iter()
         .map(|((own, name), hosts)| {
-            let port = hosts.first().map(|(frame, _)| frame.port);
+            let port = hosts.first().map(|frame| frame.port);
             table(name.into(), port, hosts, !own && port == Some(80))
         })
         .collect();
@@ -71,20 +72,21 @@ pub(crate) fn frames(visible: &Visible, namespace: &str, domain: &str, explicit:
 }
 
 /// Gives every host its domains; a domain stands once. A complete host beats another service's short name.
-fn table(name: Name, port: Option<u16>, hosts: Vec<(Frame, Vec<String>)>, open: bool) -> TableFrame {
+fn table(name: Name, port: Option<u16>, hosts: Vec<Frame>, open: bool) -> TableFrame {
     let main: BTreeMap<String, usize> = hosts
         .iter()
         .enumerate()
-        .flat_map(|(index, (frame, _))| {
+        .flat_map(|(index, frame)| {
             [frame.host.to_string(), format!("{}:{}", frame.host, frame.port)].map(|domain| (domain, index))
         })
         .collect();
     let mut taken = BTreeSet::new();
     let mut made = Vec::with_capacity(hosts.len());
-    for (index, (frame, mut domains)) in hosts.into_iter().enumerate() {
+    for (index, frame) in hosts.into_iter().enumerate() {
+        let Frame { host, port, mut domains, .. } = frame;
         domains.retain(|domain| main.get(domain).is_none_or(|owner| *owner == index) && taken.insert(domain.clone()));
         if !domains.is_empty() {
-            made.push(Frame::new(frame.host, frame.port, domains));
+            made.push(Frame::new(host, port, domains));
         }
     }
     made.sort_by(|a, b| a.name.cmp(&b.name));

@@ -52,8 +52,10 @@ pub(crate) fn lower(origin: Origin, meta: &Meta, spec: &ServiceEntrySpec, mesh: 
             Resolution::OriginalDst
         }
     };
-    let ports: Vec<Port> = ports.iter().filter_map(port).collect();
-    let addresses: Vec<Cidr> = addresses.iter().filter_map(|address| Cidr::parse(address)).collect();
+    let by_name = matches!(resolution, Resolution::Dns | Resolution::DnsRoundRobin);
+    notes.not_obeyed(by_name && workload_selector.is_some(), || "spec.workloadSelector (with resolution DNS)".into());
+    let ports = lower_ports(ports, resolution, &mut notes);
+    let addresses = lower_addresses(addresses, &mut notes);
     let inline = lower_endpoints(endpoints, resolution, &mut notes);
     let export = Export::parse(export_to, &mesh.default_service_export_to, &meta.namespace);
     let mut services = Vec::with_capacity(hosts.len());
@@ -88,6 +90,37 @@ pub(crate) fn lower(origin: Origin, meta: &Meta, spec: &ServiceEntrySpec, mesh: 
     let prints: Vec<Fingerprint> = services.iter().map(|known| known.print).collect();
     let print = Fingerprint::of(&(prints, &selector, &diagnostics));
     Entry { services, selector, diagnostics, print }
+}
+
+fn lower_ports(ports: &[api::ServicePort], resolution: Resolution, notes: &mut Notes) -> Vec<Port> {
+    let mut lowered: Vec<Port> = Vec::with_capacity(ports.len());
+    for (index, written) in ports.iter().enumerate() {
+        let field = format!("spec.ports[{index}]");
+        let moved = written.target_port.is_some_and(|target| target != written.number);
+        notes.not_obeyed(resolution == Resolution::OriginalDst && moved, || {
+            format!("{field}.targetPort (with resolution NONE)")
+        });
+        match port(written) {
+            Some(port) if lowered.iter().all(|known| known.number != port.number) => lowered.push(port),
+            Some(port) => notes.ignored(field, format!("port {} stands twice; the first one counts", port.number)),
+            None => notes.ignored(field, format!("{} is not a port that is carried", written.number)),
+        }
+    }
+    lowered
+}
+
+fn lower_addresses(addresses: &[String], notes: &mut Notes) -> Vec<Cidr> {
+    let mut lowered = Vec::with_capacity(addresses.len());
+    for (index, written) in addresses.iter().enumerate() {
+        match Cidr::parse(written) {
+            Some(range) => lowered.push(range),
+            None => notes.ignored(
+                format!("spec.addresses[{index}]"),
+                format!("{written:?} is neither an IP address nor a range"),
+            ),
+        }
+    }
+    lowered
 }
 
 fn port(port: &api::ServicePort) -> Option<Port> {

@@ -15,8 +15,9 @@ use crate::compiler::{Base, Layer};
 use crate::destination_rule::Lookup;
 use crate::memo::{Memo, Unit};
 use crate::piece::{Piece, refresh};
+use crate::registry::Visible;
 use crate::scope::Role;
-use crate::service::{Service, Visible};
+use crate::service::Service;
 use crate::world::World;
 use crate::{endpoints, gateway, sidecar_routes};
 

@@ -15,10 +15,10 @@ use crate::intent::{Asker, MESH, Routing, RuleAction};
 use crate::memo::Unit;
 use crate::outbound;
 use crate::piece::{Piece, refresh};
+use crate::registry::Visible;
 use crate::route::{Fact, Facts};
 use crate::route_table::{self, TableFrame};
 use crate::selection::{self, MeshRoutings};
-use crate::service::Visible;
 use crate::shared::{ListenerSet, TableSet, Units};
 use crate::sidecar::Sidecar;
 use crate::virtual_host::{Frame, Inputs};
@@ -51,13 +51,22 @@ impl Slots {
             false => Default::default(),
         };
         let policy = class.policy(world);
-        let inputs = Fingerprint::of(&(visible.print, &pods, class.captured, class.v6, policy, base.prints.mesh));
+        // Labels decide which DestinationRule bounds the silence of TCP connections.
+        let rules = (base.rules.print, &class.labels);
+        let inputs =
+            Fingerprint::of(&(visible.print, &pods, class.captured, class.v6, policy, base.prints.mesh, rules));
         refresh(&mut self.listeners, inputs, |_| {
             if !class.captured {
                 return (ListenerSet::default(), Fingerprint::default());
             }
-            let inputs =
-                outbound::Inputs { visible: &visible.value, pods: &pods, v6: class.v6, policy, mesh: world.mesh() };
+            let inputs = outbound::Inputs {
+                visible: &visible.value,
+                pods: &pods,
+                rules: &base.rules.value,
+                class,
+                policy,
+                mesh: world.mesh(),
+            };
             let (made, diagnostics) = inputs.compute();
             listener_set(made, diagnostics, round, units)
         })

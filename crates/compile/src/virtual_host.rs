@@ -9,8 +9,9 @@ use config::{Name, VirtualHost};
 use words::{Fingerprint, host};
 
 use crate::intent::{Asker, Routing};
+use crate::registry::Seen;
 use crate::route::{self, Facts, Place};
-use crate::service::{Seen, Service};
+use crate::service::Service;
 
 /// The names of a service for clients of `namespace`, without ports. The complete host is the first.
 pub(crate) fn domains(seen: &Seen, namespace: &str, domain: &str) -> Vec<String> {

@@ -16,8 +16,9 @@ use crate::explicit;
 use crate::inbound::{self, InboundPort};
 use crate::piece::{Piece, refresh};
 use crate::policy::effective;
+use crate::registry::Registry;
 use crate::scope::Scope;
-use crate::service::{Known, Port, Registry};
+use crate::service::{Known, Port};
 use crate::world::World;
 
 /// What a workload had.

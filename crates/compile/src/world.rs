@@ -48,7 +48,7 @@ pub struct World {
     /// Endpoints of ServiceEntries with a selector.
     of_entries: Table<Joined>,
     /// The Services that have an endpoint at an address.
-    at: FxHashMap<IpAddr, BTreeSet<(Arc<str>, Arc<str>)>>,
+    at: FxHashMap<IpAddr, BTreeSet<table::Key>>,
 }
 
 /// What a change touched: a hint for scheduling. Whether anything is different for a proxy only `compile` says.

@@ -1,5 +1,7 @@
 //! DestinationRules: which one acts, and what becomes of it in clusters.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Gateways: listeners, hosts, merging.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use config::{Filter, RouteSource};

@@ -1,6 +1,8 @@
 //! Applying changes one at a time gives what the final world gives from nothing; compile is total; what did not change is the
 //! same `Arc`.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::collections::BTreeMap;

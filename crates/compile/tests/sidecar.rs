@@ -1,5 +1,7 @@
 //! Listeners, tables and visibility of sidecars.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::net::SocketAddr;
@@ -307,4 +309,95 @@ fn endpoints_know_their_workload() {
         ("reviews-v1", "reviews", "v1")
     );
     assert_eq!((workload.namespace.as_str(), workload.cluster_id.as_str()), ("default", "Kubernetes"));
+}
+
+#[test]
+fn dr34_tcp_idle_timeout_bounds_silence_and_zero_is_never() {
+    let yaml = service("db", 5, &[("tcp", 3306)], &["v1"]);
+    let idle = |written: &str| {
+        let rule = format!(
+            "---\n{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{name: r}}, spec: {{host: db, trafficPolicy: {{connectionPool: {{tcp: {{idleTimeout: {written}}}}}}}}}}}\n"
+        );
+        let snapshot = snapshot(&world(&(yaml.clone() + &rule)), &sidecar());
+        match &listener(&snapshot, "10.96.0.5_3306").default_chain.as_ref().unwrap().filter {
+            Filter::Tcp(tcp) => tcp.idle_timeout.unwrap(),
+            Filter::Http(_) => panic!("not TCP"),
+        }
+    };
+    assert_eq!(idle("5s"), std::time::Duration::from_secs(5));
+    assert!(idle("0s") > std::time::Duration::from_secs(3600 * 24 * 365));
+}
+
+#[test]
+fn tr29_tables_are_per_port() {
+    let yaml = reviews() + &service("web", 6, &[("http", 80)], &["v1"]);
+    let snapshot = snapshot(&world(&yaml), &sidecar());
+    assert!(has_host(&snapshot, "80", "web.default.svc.cluster.local:80"));
+    assert!(!has_host(&snapshot, "80", "reviews.default.svc.cluster.local:9080"));
+    assert!(!has_host(&snapshot, "9080", "web.default.svc.cluster.local:80"));
+}
+
+#[test]
+fn x31_the_own_namespaces_service_is_meant_else_the_oldest() {
+    let of = |ns: &str, created: u16, address: &str| {
+        entry(&format!("{{hosts: [a.com], ports: [{{number: 80, name: http, protocol: HTTP}}], resolution: STATIC, endpoints: [{{address: {address}}}]}}"))
+            .replace("name: e", &format!("name: e, namespace: {ns}, creationTimestamp: \"{created}-01-01T00:00:00Z\""))
+    };
+    let world = world(&(of("newer", 2025, "1.1.1.1") + &of("older", 2024, "2.2.2.2")));
+    let seen = |ns: &str| addresses(&snapshot(&world, &sidecar_in(ns, json!({}))).endpoints["outbound|80||a.com"]);
+    assert_eq!(seen("newer"), ["1.1.1.1:80"]);
+    assert_eq!(seen("default"), ["2.2.2.2:80"]);
+}
+
+#[test]
+fn dr80_local_services_stay_on_the_clients_node() {
+    let yaml = service("web", 6, &[("http", 80)], &["v1", "v2"])
+        .replace("\"clusterIP\"", "\"internalTrafficPolicy\": \"Local\", \"clusterIP\"")
+        .replacen("\"addresses\"", "\"nodeName\": \"n1\", \"addresses\"", 1);
+    let world = world(&yaml);
+    let seen = |node: &str| {
+        let scope = sidecar_in("default", json!({"NODE_NAME": node}));
+        addresses(&snapshot(&world, &scope).endpoints["outbound|80||web.default.svc.cluster.local"])
+    };
+    assert_eq!(seen("n1"), ["10.0.6.1:80"]);
+    assert_eq!(seen("n2"), Vec::<String>::new());
+}
+
+#[test]
+fn x44_the_older_tcp_service_keeps_a_shared_port_and_the_other_is_told() {
+    let of = |name: &str, host: &str| {
+        entry(&format!("{{hosts: [{host}], ports: [{{number: 5432, name: tcp, protocol: TCP}}], resolution: STATIC, endpoints: [{{address: 1.1.1.1}}]}}"))
+            .replace("name: e", &format!("name: {name}"))
+    };
+    let compiled = compile(&world(&(of("a", "a.com") + &of("b", "b.com"))), &sidecar());
+    let told: Vec<String> = compiled.layers[0].diagnostics.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "Warning [SLU0103] (ServiceEntry default/b) spec.ports: port 5432 is carried for ServiceEntry default/a, which is older; TCP connections go there"
+        ]
+    );
+}
+
+#[test]
+fn http_and_tcp_on_one_port_share_a_listener() {
+    let yaml = reviews()
+        + &entry("{hosts: [tcp.example.com], ports: [{number: 9080, name: tcp, protocol: TCP}], resolution: DNS}");
+    let snapshot = snapshot(&world(&yaml), &sidecar());
+    let shared = listener(&snapshot, "0.0.0.0_9080");
+    assert!(matches!(shared.chains[0].filter, Filter::Http(_)));
+    let rest = shared.default_chain.as_ref().unwrap();
+    assert!(
+        matches!(&rest.filter, Filter::Tcp(tcp) if tcp.cluster.names().any(|name| &**name == "outbound|9080||tcp.example.com"))
+    );
+}
+
+#[test]
+fn tcp_ranges_are_chains_of_the_shared_listener() {
+    let yaml = entry(
+        "{hosts: [net.example.com], addresses: [10.5.0.0/16], ports: [{number: 9, name: tcp, protocol: TCP}], resolution: NONE}",
+    );
+    let snapshot = snapshot(&world(&yaml), &sidecar());
+    let chain = &listener(&snapshot, "0.0.0.0_9").chains[0];
+    assert_eq!(chain.matches.destination_ranges, [config::Cidr::parse("10.5.0.0/16").unwrap()]);
 }

@@ -1,5 +1,7 @@
 //! Rules of VirtualServices, each as a user writes it and as a sidecar gets it.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::time::Duration;

@@ -9,8 +9,8 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::{
-    Action, Cluster, ClusterChoice, Discovery, Filter, FilterChain, Listener, PathMatch, Route, RouteSource, RouteTable,
-    Snapshot, ValueMatch, VirtualHost,
+    Action, Cluster, ClusterChoice, Discovery, Filter, FilterChain, Listener, PathMatch, Route, RouteSource,
+    RouteTable, Snapshot, ValueMatch, VirtualHost,
 };
 
 /// Longest regular expression accepted, in bytes (V-07).
@@ -67,7 +67,11 @@ pub fn check_table(table: &RouteTable, found: &mut Vec<Problem>) {
         for domain in &host.domains {
             if let Some(other) = domains.insert(domain, &host.name) {
                 let reason = format!("domain {domain:?} is also in virtual host {other:?}");
-                found.push(problem(format!("route table {:?}", table.name), format!("virtual host {:?}", host.name), reason));
+                found.push(problem(
+                    format!("route table {:?}", table.name),
+                    format!("virtual host {:?}", host.name),
+                    reason,
+                ));
             }
         }
         check_virtual_host(&table.name, host, found);

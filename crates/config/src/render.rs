@@ -186,10 +186,9 @@ fn retry(retry: &RetryPolicy) -> String {
         backoff_base,
     } = retry;
     // The mesh's default stands in nearly every line.
-    if retry_on.to_list() == DEFAULT_RETRY_ON && *num_retries == 2 && retriable_status_codes.is_empty() {
-        if per_try_timeout.is_none() && backoff_base.is_none() && *avoid_previous_hosts {
-            return "retry default".into();
-        }
+    let usual = retry_on.to_list() == DEFAULT_RETRY_ON && *num_retries == 2 && retriable_status_codes.is_empty();
+    if usual && per_try_timeout.is_none() && backoff_base.is_none() && *avoid_previous_hosts {
+        return "retry default".into();
     }
     let mut text = format!("retry {num_retries} on {}", retry_on.to_list());
     if !retriable_status_codes.is_empty() {

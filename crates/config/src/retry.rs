@@ -84,12 +84,7 @@ impl RetryOn {
 
     /// The comma list that Envoy's `retry_on` holds, in a fixed order.
     pub fn to_list(self) -> String {
-        Self::TOKENS
-            .iter()
-            .filter(|(_, on)| self.contains(*on))
-            .map(|(name, _)| *name)
-            .collect::<Vec<_>>()
-            .join(",")
+        Self::TOKENS.iter().filter(|(_, on)| self.contains(*on)).map(|(name, _)| *name).collect::<Vec<_>>().join(",")
     }
 
     /// Reads a comma list; unknown tokens are returned beside the set.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use words::Fingerprint;
 
-type Key = (Arc<str>, Arc<str>);
+/// Namespace and name.
+pub(crate) type Key = (Arc<str>, Arc<str>);
 
 /// Values by namespace and name.
 #[derive(Debug)]

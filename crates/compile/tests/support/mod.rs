@@ -1,5 +1,6 @@
 //! A world from YAML as users write it, and questions about what is compiled.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::sync::Arc;

@@ -1,0 +1,124 @@
+//! What is said about objects beside each other.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use compile::Compiler;
+use support::*;
+
+fn object(kind: &str, name: &str, spec: &str) -> String {
+    format!("---\n{{apiVersion: networking.istio.io/v1, kind: {kind}, metadata: {{name: {name}}}, spec: {spec}}}\n")
+}
+
+fn vs(name: &str, spec: &str) -> String {
+    object("VirtualService", name, spec)
+}
+
+fn said(yaml: &str) -> Vec<String> {
+    findings(&world(&(reviews() + yaml)))
+}
+
+#[test]
+fn ist0101_missing_host_port_and_subset() {
+    let yaml = vs(
+        "r",
+        "{hosts: [reviews], http: [{route: [{destination: {host: nobody}, weight: 1}, {destination: {host: reviews, port: {number: 1}}, weight: 1}, {destination: {host: reviews, subset: v9}, weight: 1}]}]}",
+    );
+    let expected = ["[0].destination.host", "[1].destination.port.number", "[2].destination.subset"];
+    let expected = expected.map(|field| format!("IST0101 VirtualService default/r spec.http[0].route{field}"));
+    assert_eq!(said(&yaml), expected);
+}
+
+#[test]
+fn a_finding_reads_like_a_sentence() {
+    let yaml = vs("r", "{hosts: [reviews], http: [{route: [{destination: {host: reviews, subset: v9}}]}]}");
+    let found = Compiler::default().diagnostics(&world(&(reviews() + &yaml)));
+    let expected = "Error [IST0101] (VirtualService default/r) spec.http[0].route[0].destination.subset: \
+                    subset \"v9\" is in no DestinationRule for reviews.default.svc.cluster.local";
+    assert_eq!(found[0].to_string(), expected);
+}
+
+#[test]
+fn ist0109_two_mesh_rules_on_one_host_are_both_told() {
+    let rule = |name: &str, export: &str| {
+        vs(
+            name,
+            &format!(
+                "{{hosts: [reviews], exportTo: [{export}], http: [{{route: [{{destination: {{host: reviews}}}}]}}]}}"
+            ),
+        )
+    };
+    let both = ["IST0109 VirtualService default/a spec.hosts", "IST0109 VirtualService default/b spec.hosts"];
+    assert_eq!(said(&(rule("a", "\"*\"") + &rule("b", "\"*\""))), both);
+    assert_eq!(said(&(rule("a", "one") + &rule("b", "two"))), Vec::<String>::new());
+}
+
+#[test]
+fn gateways_that_are_not_there_or_take_no_host() {
+    let rule =
+        vs("r", "{hosts: [shop.example.com], gateways: [edge], http: [{route: [{destination: {host: reviews}}]}]}");
+    assert_eq!(said(&rule), ["IST0101 VirtualService default/r spec.gateways"]);
+    let edge = object(
+        "Gateway",
+        "edge",
+        "{servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [other.example.com]}]}",
+    );
+    assert_eq!(said(&(rule + &edge)), ["IST0132 VirtualService default/r spec.hosts"]);
+}
+
+#[test]
+fn ist0174_a_rule_for_no_service() {
+    assert_eq!(
+        said(&object("DestinationRule", "r", "{host: nobody}")),
+        ["IST0174 DestinationRule default/r spec.host"]
+    );
+}
+
+#[test]
+fn every_field_that_is_not_obeyed_is_named() {
+    let yaml = vs(
+        "r",
+        "{hosts: [reviews], tls: [{match: [{sniHosts: [reviews.default.svc.cluster.local]}], route: [{destination: {host: reviews}}]}], \
+         http: [{match: [{uri: {prefix: /a}, statPrefix: x}], rewrite: {uri: /b}, headers: {request: {set: {a: b}}}, \
+         mirror: {host: reviews}, retries: {attempts: 1, retryRemoteLocalities: true}, \
+         route: [{destination: {host: reviews}, headers: {response: {remove: [x]}}}]}]}",
+    );
+    let fields = [
+        "spec.http[0].headers",
+        "spec.http[0].match[0].statPrefix",
+        "spec.http[0].mirror",
+        "spec.http[0].retries.retryRemoteLocalities",
+        "spec.http[0].rewrite",
+        "spec.http[0].route[0].headers",
+        "spec.tls",
+    ];
+    assert_eq!(said(&yaml), fields.map(|field| format!("SLU0100 VirtualService default/r {field}")));
+}
+
+#[test]
+fn a_rule_whose_action_is_not_obeyed_yet_is_left_out_and_the_next_one_acts() {
+    let yaml = vs(
+        "r",
+        "{hosts: [reviews], http: [{match: [{uri: {exact: /old}}], redirect: {uri: /new}}, {route: [{destination: {host: reviews, subset: v2}}]}]}",
+    );
+    assert_eq!(reviews_targets(&yaml), ["v2"]);
+    assert_eq!(said(&yaml), ["SLU0101 VirtualService default/r spec.http[0].redirect"]);
+}
+
+#[test]
+fn a_delegate_says_that_it_does_not_act() {
+    let yaml = vs("r", "{http: [{route: [{destination: {host: reviews}}]}]}");
+    assert_eq!(said(&yaml), ["SLU0100 VirtualService default/r spec.hosts (a delegate)"]);
+}
+
+#[test]
+fn a_sidecar_says_what_it_does_not_obey() {
+    let yaml = object(
+        "Sidecar",
+        "s",
+        "{ingress: [{port: {number: 80, name: http, protocol: HTTP}}], egress: [{port: {number: 9080, name: http, protocol: HTTP}, hosts: [\"*/*\"]}]}",
+    );
+    let expected = ["SLU0100 Sidecar default/s spec.egress[0].port", "SLU0100 Sidecar default/s spec.ingress"];
+    assert_eq!(said(&yaml), expected);
+}
