@@ -1,7 +1,7 @@
 //! Classes: proxies that get the same shared layer. What tells proxies apart beyond their class is in their own layer.
 //!
-//! In: a proxy and the world. Out: a small key. A label counts only when some object of the world looks at it, so that pods of
-//! different Deployments share a class.
+//! In: a proxy and the world. Out: a small key. A label counts only when some object of the world looks at it, so that
+//! pods of different Deployments share a class.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

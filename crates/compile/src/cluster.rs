@@ -1,7 +1,7 @@
 //! Clusters: one per service port, and one per subset (X50, DR07 to DR41).
 //!
-//! In: a service, the DestinationRule that a client obeys for it, the mesh's settings. Out: clusters, and which endpoints each
-//! wants by EDS. Knows no routes.
+//! In: a service, the DestinationRule that a client obeys for it, the mesh's settings. Out: clusters, and which
+//! endpoints each wants by EDS. Knows no routes.
 
 use std::sync::Arc;
 use std::time::Duration;

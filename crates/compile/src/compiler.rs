@@ -1,7 +1,8 @@
 //! The compiler: for a world and a proxy, layers of configuration, made once and shared.
 //!
-//! In: [`World`] and [`Scope`]. Out: [`Compiled`]. Total: never fails, never panics on any object. What it keeps between calls
-//! (pieces per class, units in memos) is found by fingerprints of inputs, so it can only be what computing anew would give.
+//! In: [`World`] and [`Scope`]. Out: [`Compiled`]. Total: never fails, never panics on any object. What it keeps
+//! between calls (pieces per class, units in memos) is found by fingerprints of inputs, so it can only be what
+//! computing anew would give.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

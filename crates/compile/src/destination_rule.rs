@@ -136,8 +136,8 @@ impl Rules {
     }
 }
 
-/// A rule whose selector takes the client, else one for all clients (DR06). Only clients of the rule's own namespace are
-/// ever selected.
+/// A rule whose selector takes the client, else one for all clients (DR06). Only clients of the rule's own namespace
+/// are ever selected.
 fn pick<'a>(rules: impl Iterator<Item = &'a Arc<Merged>>, lookup: Lookup<'_>) -> Option<&'a Arc<Merged>> {
     let mut general = None;
     for rule in rules {

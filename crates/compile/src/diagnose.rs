@@ -1,6 +1,7 @@
 //! What is to be said about the objects of a world: what each says by itself, and what only shows beside the others.
 //!
-//! In: a world. Out: findings in the order of the objects. Knows no proxy: a finding must hold wherever the object acts.
+//! In: a world. Out: findings in the order of the objects. Knows no proxy: a finding must hold wherever the object
+//! acts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -158,7 +159,8 @@ fn meet(a: &Export, b: &Export) -> bool {
     }
 }
 
-/// Of two objects that declare one host in one namespace, only the older acts, and a Kubernetes Service before others (X31).
+/// Of two objects that declare one host in one namespace, only the older acts, and a Kubernetes Service before others
+/// (X31).
 fn taken_hosts(world: &World) -> Vec<Diagnostic> {
     let registry = Registry::new(world.services());
     let mut found = Vec::new();

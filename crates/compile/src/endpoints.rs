@@ -1,6 +1,7 @@
 //! Endpoints of a cluster: those of the service, on one port, with a subset's labels, in a fixed order.
 //!
-//! In: what `world/join.rs` joined, or what stands in a ServiceEntry. Out: [`Endpoints`]. Never looks at routes or rules.
+//! In: what `world/join.rs` joined, or what stands in a ServiceEntry. Out: [`Endpoints`]. Never looks at routes or
+//! rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +21,8 @@ pub(crate) fn compute(wish: &Wish, service: &Service, joined: Option<&Joined>, n
     gather(here, &wish.port, &wish.labels, wish.cluster.clone(), |address| !matches!(address, EndpointAddress::Dns(..)))
 }
 
-/// The names that a DNS cluster resolves; the host itself when none are given (SE07). `None`: nothing to resolve (SE18).
+/// The names that a DNS cluster resolves; the host itself when none are given (SE07). `None`: nothing to resolve
+/// (SE18).
 pub(crate) fn to_resolve(service: &Service, port: &Port, labels: &Labels, cluster: &Name) -> Option<Endpoints> {
     let inline: Vec<JoinedEndpoint> = match service.inline.is_empty() {
         false => service.inline.iter().map(given).collect(),

@@ -1,5 +1,5 @@
-//! The explicit-proxy listener: applications name it as their HTTP proxy, or send it requests with a Host header. Needs no
-//! iptables and sees no dialled address; its table has all HTTP services on all ports.
+//! The explicit-proxy listener: applications name it as their HTTP proxy, or send it requests with a Host header. Needs
+//! no iptables and sees no dialled address; its table has all HTTP services on all ports.
 
 use std::net::SocketAddr;
 

@@ -1,7 +1,8 @@
-//! Gateways: one listener per port for all Gateways that select the proxies, and a table with their hosts (GW01 to GW11, TR60).
+//! Gateways: one listener per port for all Gateways that select the proxies, and a table with their hosts (GW01 to
+//! GW11, TR60).
 //!
-//! In: what a class of gateway proxies sees. Out: listeners and tables. VirtualServices for one host are merged, oldest first,
-//! catch-alls last (X33, TR13).
+//! In: what a class of gateway proxies sees. Out: listeners and tables. VirtualServices for one host are merged, oldest
+//! first, catch-alls last (X33, TR13).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};

@@ -182,7 +182,7 @@ impl Inputs<'_> {
             routes: vec![Route { name: "default".into(), matches, action, origin: None, operation }],
             include_attempt_count: false,
         };
-        RouteTable { name: cluster, virtual_hosts: vec![Arc::new(host)] }
+        RouteTable { name: cluster, ignore_port: true, virtual_hosts: vec![Arc::new(host)] }
     }
 }
 

@@ -1,9 +1,11 @@
-//! Compile: Istio objects and Kubernetes objects in, what each proxy obeys out. Pure: no clock, no socket, no randomness.
+//! Compile: Istio objects and Kubernetes objects in, what each proxy obeys out. Pure: no clock, no socket, no
+//! randomness.
 //!
-//! The way of an object: a front end (`virtual_service`, `traffic_policy`, `service_entry`, `kubernetes`, `server`, `sidecar`)
-//! lowers it by itself when it is applied; `world` keeps the result with a fingerprint. For a proxy, `compiler` finds its class and
-//! gathers what that class sees; the back ends (`cluster`, `endpoints`, `route`, `virtual_host`, `route_table`, `outbound`, `inbound`,
-//! `gateway`) compute from gathered inputs and nothing else, behind memos keyed by those inputs.
+//! The way of an object: a front end (`virtual_service`, `traffic_policy`, `service_entry`, `kubernetes`, `server`,
+//! `sidecar`) lowers it by itself when it is applied; `world` keeps the result with a fingerprint. For a proxy,
+//! `compiler` finds its class and gathers what that class sees; the back ends (`cluster`, `endpoints`, `route`,
+//! `virtual_host`, `route_table`, `outbound`, `inbound`, `gateway`) compute from gathered inputs and nothing else,
+//! behind memos keyed by those inputs.
 
 mod class;
 mod cluster;

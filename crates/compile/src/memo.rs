@@ -1,4 +1,5 @@
-//! The memo: what was computed from which inputs, so that equal inputs give the same `Arc` and nothing is computed twice.
+//! The memo: what was computed from which inputs, so that equal inputs give the same `Arc` and nothing is computed
+//! twice.
 //!
 //! Two tables. `by_input` finds a result by the fingerprint of its inputs. `interned` finds a result by the fingerprint
 //! of its content, so that inputs that differ without effect still give the `Arc` from before (equality cut-off).

@@ -1,5 +1,5 @@
-//! Outbound listeners of captured sidecars: one per HTTP port for all services, one per address and port for TCP and detected
-//! ports (DP03, X43, X44, SE31, TR82).
+//! Outbound listeners of captured sidecars: one per HTTP port for all services, one per address and port for TCP and
+//! detected ports (DP03, X43, X44, SE31, TR82).
 //!
 //! In: what a class of sidecars sees. Out: listeners that never bind. Makes no routes: HTTP names its table.
 

@@ -16,8 +16,8 @@ pub(crate) fn unknown_chain(name: &str, policy: OutboundTrafficPolicy, mesh: &Me
     listener::chain(name, listener::tcp(cluster.into(), mesh))
 }
 
-/// The listener that iptables sends outbound connections to. It hands each to the listener of its destination; what is left
-/// is unknown. Who dials it directly would go round in circles and is refused.
+/// The listener that iptables sends outbound connections to. It hands each to the listener of its destination; what is
+/// left is unknown. Who dials it directly would go round in circles and is refused.
 pub(crate) fn virtual_outbound(v6: bool, policy: OutboundTrafficPolicy, mesh: &MeshConfig) -> Listener {
     let address = SocketAddr::new(listener::any_address(v6), mesh.proxy_listen_port);
     let mut guard = listener::chain("virtualOutbound-blackhole", listener::tcp(BLACKHOLE_CLUSTER.into(), mesh));

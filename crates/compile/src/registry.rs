@@ -1,7 +1,7 @@
 //! The registry: all services, and which one clients of a namespace mean by a host name (X30, X31, SE15, SE30).
 //!
-//! In: services lowered one by one, in any order. Out: per namespace, one service per host with its other names. Knows no
-//! endpoints.
+//! In: services lowered one by one, in any order. Out: per namespace, one service per host with its other names. Knows
+//! no endpoints.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

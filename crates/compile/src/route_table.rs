@@ -1,7 +1,8 @@
-//! Route tables of sidecars: one per HTTP port, one per detected port, one for the explicit proxy (X43, X52, X53, VS71, VS72).
+//! Route tables of sidecars: one per HTTP port, one per detected port, one for the explicit proxy (X43, X52, X53, VS71,
+//! VS72).
 //!
-//! A table's frame (which services, under which names) depends on services only and is made once; an edited VirtualService
-//! remakes its own virtual hosts and nothing else.
+//! A table's frame (which services, under which names) depends on services only and is made once; an edited
+//! VirtualService remakes its own virtual hosts and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -94,8 +95,8 @@ fn table(name: Name, port: Option<u16>, hosts: Vec<Frame>, open: bool) -> TableF
 }
 
 impl TableFrame {
-    /// Frames for hosts of VirtualServices that are no services on this port (VS71, VS72), first come first served; in an
-    /// open table only.
+    /// Frames for hosts of VirtualServices that are no services on this port (VS71, VS72), first come first served; in
+    /// an open table only.
     pub(crate) fn foreign(
         &self,
         hosts: impl Iterator<Item = (usize, Arc<str>)>,

@@ -1,7 +1,7 @@
 //! Which proxy asks: parsed from the node id and metadata that an xDS client sends, in Istio's forms.
 //!
-//! In: `sidecar~10.1.2.3~reviews-v1-abc.default~default.svc.cluster.local` and a JSON object. Out: a [`Scope`], or an error
-//! that says what was expected. Knows no session.
+//! In: `sidecar~10.1.2.3~reviews-v1-abc.default~default.svc.cluster.local` and a JSON object. Out: a [`Scope`], or an
+//! error that says what was expected. Knows no session.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,4 +1,5 @@
-//! Which VirtualServices a proxy obeys, in which order, and which of them speaks about a host (X23, X30, X32, X34, VS70).
+//! Which VirtualServices a proxy obeys, in which order, and which of them speaks about a host (X23, X30, X32, X34,
+//! VS70).
 //!
 //! In: all of them. Out: an order and an index. Makes no routes.
 

@@ -1,7 +1,7 @@
 //! Services: one shape for Kubernetes Services and ServiceEntries.
 //!
-//! In: what the front ends lower. Out: values without behaviour. Which of several services of a host is meant, `registry.rs`
-//! decides.
+//! In: what the front ends lower. Out: values without behaviour. Which of several services of a host is meant,
+//! `registry.rs` decides.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,7 +1,7 @@
 //! The shared layer of a class of proxies, piece by piece: clusters, endpoints, listeners, route tables.
 //!
-//! Each piece has inputs of its own, so an endpoint's change never looks at routes, and an edited VirtualService never at
-//! clusters (architecture: endpoints have their own path).
+//! Each piece has inputs of its own, so an endpoint's change never looks at routes, and an edited VirtualService never
+//! at clusters (architecture: endpoints have their own path).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

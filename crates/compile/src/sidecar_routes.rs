@@ -131,7 +131,9 @@ pub(crate) fn table_unit(
     let print = Fingerprint::of(&(name, prints));
     units.tables.get_with(round, print, || {
         let virtual_hosts = hosts.into_iter().map(|unit| unit.value).collect();
-        (RouteTable { name: name.clone(), virtual_hosts }, print)
+        // The domains of the explicit listener's table have ports, which decide (X15).
+        let ignore_port = name.as_ref() != crate::route_table::EXPLICIT;
+        (RouteTable { name: name.clone(), ignore_port, virtual_hosts }, print)
     })
 }
 

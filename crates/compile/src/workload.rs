@@ -1,7 +1,7 @@
 //! A sidecar's own layer: the inbound side of its workload, and listeners at its own addresses.
 //!
-//! Looked at in two steps, so that hundreds of proxies cost nothing when the world changes elsewhere: a few facts about the
-//! workload are gathered, and only when they are different is anything computed.
+//! Looked at in two steps, so that hundreds of proxies cost nothing when the world changes elsewhere: a few facts about
+//! the workload are gathered, and only when they are different is anything computed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The world: every object that matters, lowered once when it comes, with a fingerprint of what is read of it.
 //!
-//! In: changes, in any order. Out: tables that `compile` gathers from, and how much a change touched. Knows no proxy. A change
-//! that alters nothing we read (status, resource version, unread labels and annotations) leaves no trace.
+//! In: changes, in any order. Out: tables that `compile` gathers from, and how much a change touched. Knows no proxy. A
+//! change that alters nothing we read (status, resource version, unread labels and annotations) leaves no trace.
 
 mod join;
 mod table;

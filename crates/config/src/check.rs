@@ -181,7 +181,7 @@ mod tests {
                 include_attempt_count: false,
             })
         };
-        RouteTable { name: "80".into(), virtual_hosts: hosts.iter().map(host).collect() }
+        RouteTable { name: "80".into(), ignore_port: true, virtual_hosts: hosts.iter().map(host).collect() }
     }
 
     fn reasons(table: RouteTable) -> Vec<String> {

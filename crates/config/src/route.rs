@@ -14,6 +14,9 @@ use crate::{Name, RetryPolicy};
 pub struct RouteTable {
     /// The RDS name: `9080`, `http.80`, `http_proxy`, or the inbound cluster's name for an inline table.
     pub name: Name,
+    /// The port that a client sends in the authority is not compared (X14). False for the table of the explicit
+    /// listener, whose domains have ports (X15).
+    pub ignore_port: bool,
     /// Virtual hosts; no domain stands in two of them.
     pub virtual_hosts: Vec<Arc<VirtualHost>>,
 }

@@ -1,4 +1,5 @@
-//! Endpoints of services, joined: slices with the labels of their pods and the places of their nodes, and WorkloadEntries.
+//! Endpoints of services, joined: slices with the labels of their pods and the places of their nodes, and
+//! WorkloadEntries.
 //!
 //! Joined when something of it changes, and only then, so that a compile finds a fingerprint per service. The result
 //! depends on the world's state only, never on the order of changes.
