@@ -16,6 +16,7 @@ mod endpoints;
 mod explicit;
 mod gateway;
 mod gateway_name;
+mod host_name;
 mod inbound;
 mod intent;
 mod kubernetes;

@@ -55,6 +55,9 @@ pub(crate) fn lower(
         request.headers.push(header(pseudo, condition, false, format!("{field}.{leaf}"))?);
     }
     for (key, condition) in query_params {
+        if key.is_empty() {
+            return Err(LeftOut::because(format!("{field}.queryParams"), "a parameter has no name"));
+        }
         let value = value(condition, &format!("{field}.queryParams[{key}]"))?;
         request.query.push(QueryMatch { name: key.clone(), value });
     }
@@ -82,10 +85,20 @@ fn header(key: &str, condition: &StringMatch, invert: bool, field: String) -> Re
     if key.to_ascii_lowercase().starts_with("@request.auth.claims") {
         return Err(LeftOut::because(field, "conditions on claims of a JWT are not obeyed yet"));
     }
+    if !is_header_name(key) {
+        return Err(LeftOut::because(field, format!("{key:?} is not a header's name")));
+    }
     let value = value(condition, &field)?;
     // withoutHeaders: an absent header counts as empty, but for presence (VS17).
     let missing_is_empty = invert && value != ValueMatch::Present;
     Ok(HeaderMatch { name: key.to_ascii_lowercase(), value, invert, missing_is_empty })
+}
+
+/// An RFC 9110 token, or a pseudo header (V-04). Anything else a proxy refuses together with the whole table.
+fn is_header_name(key: &str) -> bool {
+    const PSEUDO: [&str; 5] = [":method", ":scheme", ":authority", ":path", ":status"];
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    PSEUDO.contains(&key) || (!key.is_empty() && key.bytes().all(token))
 }
 
 /// An empty condition is presence, and so is the regex `*` (TR42).

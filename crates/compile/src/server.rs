@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use api::GatewaySpec;
 use words::{Diagnostic, Fingerprint, Labels, Origin, Protocol, host};
 
+use crate::host_name;
 use crate::notes::Notes;
 use crate::service::Age;
 
@@ -102,8 +103,15 @@ fn lower_server(server: &api::Server, field: &str, namespace: &str, notes: &mut 
             }
         },
     };
-    let hosts = hosts.iter().map(|written| server_host(written, namespace)).collect();
-    Some(Server { port: number, bind, hosts })
+    let mut lowered = Vec::with_capacity(hosts.len());
+    for (index, written) in hosts.iter().enumerate() {
+        let made = server_host(written, namespace);
+        match host_name::is_usable(&made.host) {
+            true => lowered.push(made),
+            false => notes.ignored(format!("{field}.hosts[{index}]"), format!("{written:?} is not a host")),
+        }
+    }
+    Some(Server { port: number, bind, hosts: lowered })
 }
 
 fn server_host(written: &str, own: &str) -> ServerHost {

@@ -8,11 +8,14 @@ use api::{Meta, ServiceEntrySpec, WorkloadEntrySpec};
 use config::{Cidr, Locality, Workload};
 use words::{Diagnostic, Fingerprint, Labels, Origin, Protocol};
 
-use crate::kubernetes;
 use crate::mesh::MeshConfig;
 use crate::notes::Notes;
 use crate::service::{InlineAddress, InlineEndpoint, Known, Port, Resolution, Service, Source, Target, age};
 use crate::visibility::Export;
+use crate::{host_name, kubernetes};
+
+/// Largest share of an endpoint: 4096 of them (the CRD's bound) still add up within the 32 bits of a proxy.
+const WEIGHT_MAX: u32 = 1 << 19;
 
 /// What a ServiceEntry declares.
 #[derive(Debug)]
@@ -61,7 +64,7 @@ pub(crate) fn lower(origin: Origin, meta: &Meta, spec: &ServiceEntrySpec, mesh: 
     let mut services = Vec::with_capacity(hosts.len());
     for (index, host) in hosts.iter().enumerate() {
         // `*` would take every host of the mesh (SE01).
-        if host.is_empty() || host == "*" {
+        if !host_name::is_usable(host) || host == "*" {
             notes.ignored(format!("spec.hosts[{index}]"), format!("{host:?} is not a host"));
             continue;
         }
@@ -145,7 +148,15 @@ fn lower_endpoints(endpoints: &[WorkloadEntrySpec], resolution: Resolution, note
             Some(InlineEndpoint { address: InlineAddress::Name(name), .. }) if resolution == Resolution::Endpoints => {
                 notes.ignored(field, format!("{name:?} is not an IP address; names need resolution DNS"));
             }
-            Some(made) => lowered.push(made),
+            Some(made) => {
+                if endpoint.weight.is_some_and(|weight| weight > WEIGHT_MAX) {
+                    notes.ignored(
+                        format!("spec.endpoints[{index}].weight"),
+                        format!("is above {WEIGHT_MAX}, which counts"),
+                    );
+                }
+                lowered.push(made);
+            }
             None => notes.ignored(field, "an address is missing"),
         }
     }
@@ -158,7 +169,7 @@ fn inline(endpoint: &WorkloadEntrySpec, labels: &Labels) -> Option<InlineEndpoin
         address: InlineAddress::parse(endpoint.address.as_deref().unwrap_or_default())?,
         ports: ports.filter(|(_, port)| *port != 0).collect::<BTreeMap<_, _>>(),
         labels: labels.clone(),
-        weight: endpoint.weight.unwrap_or(1).max(1),
+        weight: endpoint.weight.unwrap_or(1).clamp(1, WEIGHT_MAX),
         locality: locality(endpoint.locality.as_deref(), labels),
     })
 }

@@ -13,7 +13,7 @@ use crate::mesh::MeshConfig;
 use crate::notes::{LeftOut, Notes};
 use crate::service::Age;
 use crate::visibility::Export;
-use crate::{matches, retry, timeout, weight};
+use crate::{host_name, matches, retry, timeout, weight};
 
 /// Most bytes of a direct response's body.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -26,12 +26,7 @@ pub(crate) fn lower(origin: Origin, age: Age, spec: &VirtualServiceSpec, mesh: &
     notes.not_obeyed(hosts.is_empty(), || "spec.hosts (a delegate)".into());
     notes.not_obeyed(!tls.is_empty(), || "spec.tls".into());
     notes.not_obeyed(!tcp.is_empty(), || "spec.tcp".into());
-    let mut seen = BTreeSet::new();
-    let hosts: Vec<Arc<str>> = hosts
-        .iter()
-        .map(|written| Arc::<str>::from(host::resolve_short(written, &namespace, &mesh.domain)))
-        .filter(|host| !host.is_empty() && seen.insert(host.clone()))
-        .collect();
+    let hosts = lower_hosts(hosts, (&namespace, &mesh.domain), &mut notes);
     let gateways = match gateways.is_empty() {
         true => BTreeSet::from([MESH.to_owned()]),
         false => gateways.iter().map(|name| gateway_name::resolve(name, &namespace)).collect(),
@@ -47,6 +42,20 @@ pub(crate) fn lower(origin: Origin, age: Age, spec: &VirtualServiceSpec, mesh: &
     let diagnostics = notes.into_found();
     let print = Fingerprint::of(&(&origin, &age, &hosts, &gateways, &export, &rules, &diagnostics));
     Routing { origin, age, hosts, gateways, export, http: rules, diagnostics, print }
+}
+
+/// Complete, lower case, each once.
+fn lower_hosts(written: &[String], place: (&str, &str), notes: &mut Notes) -> Vec<Arc<str>> {
+    let mut hosts: Vec<Arc<str>> = Vec::with_capacity(written.len());
+    for (index, written) in written.iter().enumerate() {
+        let host = host::resolve_short(written, place.0, place.1);
+        if !host_name::is_usable(&host) {
+            notes.ignored(format!("spec.hosts[{index}]"), format!("{written:?} is not a host"));
+        } else if !hosts.iter().any(|known| **known == *host) {
+            hosts.push(host.into());
+        }
+    }
+    hosts
 }
 
 fn lower_rule(rule: &HttpRoute, index: usize, place: (&str, &str), notes: &mut Notes) -> Result<HttpRule, LeftOut> {

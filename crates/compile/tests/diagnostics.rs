@@ -5,6 +5,7 @@
 mod support;
 
 use compile::Compiler;
+use serde_json::json;
 use support::*;
 
 fn object(kind: &str, name: &str, spec: &str) -> String {
@@ -121,4 +122,25 @@ fn a_sidecar_says_what_it_does_not_obey() {
     );
     let expected = ["SLU0100 Sidecar default/s spec.egress[0].port", "SLU0100 Sidecar default/s spec.ingress"];
     assert_eq!(said(&yaml), expected);
+}
+
+#[test]
+fn what_a_proxy_would_refuse_is_left_out_alone() {
+    let mut world = world(&reviews());
+    let route = json!([{"destination": {"host": "reviews", "subset": "v1"}}]);
+    apply_stored(
+        &mut world,
+        json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+            "metadata": {"name": "r", "namespace": "default"},
+            "spec": {"hosts": ["a\nb", "reviews"], "http": [
+                {"match": [{"headers": {"no good": {"exact": "x"}}}], "route": [{"destination": {"host": "reviews", "subset": "v2"}}]},
+                {"route": route}]}}),
+    );
+    let snapshot = snapshot(&world, &sidecar());
+    assert_eq!(short(&host(&snapshot, "9080", "reviews.default.svc.cluster.local:9080").routes), ["v1"]);
+    let expected = [
+        "SLU0102 VirtualService default/r spec.hosts[0]",
+        "SLU0101 VirtualService default/r spec.http[0].match[0].headers[no good]",
+    ];
+    assert_eq!(findings(&world), expected);
 }

@@ -151,6 +151,7 @@ fn explicit_proxy_has_all_ports_under_names_with_ports() {
     let listener = listener(&snapshot, "127.0.0.1_15080");
     assert!(listener.bind_to_port);
     assert_eq!(snapshot.listeners.len(), 1);
+    assert!(!snapshot.routes["http_proxy"].ignore_port && snapshot.routes["9080"].ignore_port);
     let web = host(&snapshot, "http_proxy", "web.default.svc.cluster.local:80");
     assert!(web.domains.contains(&"web".to_owned()) && web.domains.contains(&"web:80".to_owned()));
     let detected = host(&snapshot, "http_proxy", "web.default.svc.cluster.local:8080");
