@@ -79,11 +79,11 @@ impl Encoder {
             let hosts: Vec<Bytes> = table.virtual_hosts.iter().map(|host| self.host(host)).collect();
             return out.push(self.once(ResourceKind::Route, name.clone(), table, options, || route::encode_table(table, &hosts)));
         }
-        // Without its hosts a table never changes: its version is its name's.
+        // Without its hosts this is all that a table says.
         let frame = Encoded {
             kind: ResourceKind::Route,
             name: name.clone(),
-            version: Fingerprint::of_bytes(name.as_bytes()).to_string(),
+            version: Fingerprint::of(&(name, table.ignore_port)).to_string(),
             body: route::encode_table_vhds(table),
         };
         out.push(Arc::new(frame));

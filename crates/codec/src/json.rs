@@ -141,7 +141,7 @@ pub fn route_table(table: &RouteTable) -> Value {
     let hosts: Vec<Value> = table.virtual_hosts.iter().map(|host| virtual_host(host)).collect();
     let out = json!({
         "name": table.name.as_ref(), "virtual_hosts": hosts, "validate_clusters": false,
-        "ignore_port_in_host_matching": true
+        "ignore_port_in_host_matching": table.ignore_port
     });
     typed(ResourceKind::Route, out)
 }

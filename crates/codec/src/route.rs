@@ -53,7 +53,7 @@ fn frame(table: &RouteTable) -> pb::RouteConfiguration {
         name: table.name.to_string(),
         validate_clusters: boolean(false),
         max_direct_response_body_size_bytes: uint32(DIRECT_RESPONSE_BYTES_MAX),
-        ignore_port_in_host_matching: true,
+        ignore_port_in_host_matching: table.ignore_port,
         ..Default::default()
     }
 }
@@ -90,7 +90,7 @@ fn encode_forward(forward: &Forward) -> pb::RouteAction {
     let Forward { cluster, timeout, retry } = forward;
     let limit = duration(timeout.unwrap_or(Duration::ZERO));
     let max_stream_duration =
-        pb::route_action::MaxStreamDuration { max_stream_duration: Some(limit), grpc_timeout_header_max: Some(limit), ..Default::default() };
+        pb::route_action::MaxStreamDuration { grpc_timeout_header_max: Some(limit), ..Default::default() };
     pb::RouteAction {
         cluster_specifier: Some(encode_choice(cluster)),
         timeout: Some(limit),
@@ -128,7 +128,11 @@ pub(crate) fn decode_table(table: &pb::RouteConfiguration, notes: &mut Vec<Strin
     for (index, host) in table.virtual_hosts.iter().enumerate() {
         hosts.push(Arc::new(decode_host(host, notes).at(format!("virtual_hosts[{index}]"))?));
     }
-    Ok((RouteTable { name: table.name.as_str().into(), virtual_hosts: hosts }, table.vhds.is_some()))
+    Ok((RouteTable {
+        name: table.name.as_str().into(),
+        ignore_port: table.ignore_port_in_host_matching,
+        virtual_hosts: hosts,
+    }, table.vhds.is_some()))
 }
 
 pub(crate) fn decode_host(host: &pb::VirtualHost, notes: &mut Vec<String>) -> Result<VirtualHost, Reason> {

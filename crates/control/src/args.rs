@@ -15,7 +15,7 @@ pub struct Args {
     #[arg(long, env = "SLUICE_CONFIG_DIR", conflicts_with = "kubeconfig")]
     pub config_dir: Option<PathBuf>,
     /// Kubernetes access; without it and without --config-dir, kubectl's own, else the pod's service account.
-    #[arg(long, env = "KUBECONFIG")]
+    #[arg(long)]
     pub kubeconfig: Option<PathBuf>,
     /// A context of the kubeconfig other than its current one.
     #[arg(long)]

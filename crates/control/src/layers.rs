@@ -104,7 +104,7 @@ fn check(snapshot: &Snapshot, below: &[Arc<compile::Layer>]) -> Vec<Problem> {
         let Filter::Http(http) = &chain.filter else { continue };
         let RouteSource::Rds(name) = &http.routes else { continue };
         if below.iter().any(|layer| layer.snapshot.routes.contains_key(name)) {
-            let empty = || Arc::new(RouteTable { name: name.clone(), virtual_hosts: Vec::new() });
+            let empty = || Arc::new(RouteTable { name: name.clone(), ignore_port: true, virtual_hosts: Vec::new() });
             whole.routes.entry(name.clone()).or_insert_with(empty);
         }
     }

@@ -17,6 +17,7 @@ type Numbers = FxHashMap<Box<[u8]>, u32>;
 #[derive(Debug, Default)]
 pub(crate) struct Domains {
     exact: Numbers,
+    ignore_port: bool,
     // Domains with a port, apart, so that most tables are asked once.
     with_port: Numbers,
     // By length, longest first.
@@ -27,7 +28,7 @@ pub(crate) struct Domains {
 
 impl Domains {
     pub(crate) fn new(table: &RouteTable) -> Self {
-        let mut domains = Self::default();
+        let mut domains = Self { ignore_port: table.ignore_port, ..Self::default() };
         let (mut suffixes, mut prefixes) = (BTreeMap::<_, Numbers>::new(), BTreeMap::<_, Numbers>::new());
         for (number, host) in (0..).zip(&table.virtual_hosts) {
             for domain in &host.domains {
@@ -59,6 +60,10 @@ impl Domains {
             true => Cow::Owned(authority.to_ascii_lowercase()),
             false => Cow::Borrowed(authority),
         };
+        if !self.ignore_port {
+            let as_sent = self.with_port.get(authority.as_bytes()).copied();
+            return as_sent.or_else(|| self.named(authority.as_bytes())).or(self.any);
+        }
         let bare = bare(&authority);
         let as_sent = (bare.len() < authority.len() && !self.with_port.is_empty())
             .then(|| self.with_port.get(authority.as_bytes()))

@@ -28,7 +28,7 @@ fn host(name: &str, domains: &[&str], routes: Vec<Route>) -> Arc<VirtualHost> {
 }
 
 fn router(hosts: Vec<Arc<VirtualHost>>) -> Router {
-    Router::new(Arc::new(RouteTable { name: "t".into(), virtual_hosts: hosts }), &mut |_| 7).expect("the table is good")
+    Router::new(Arc::new(RouteTable { name: "t".into(), ignore_port: true, virtual_hosts: hosts }), &mut |_| 7).expect("the table is good")
 }
 
 fn head<'a>(authority: &'a str, path: &'a str, headers: &'a HeaderMap) -> Head<'a> {
@@ -223,7 +223,7 @@ fn weights_may_be_as_large_as_they_are() {
         let mut rule = route("split", RouteMatch::any());
         let cluster = ClusterChoice::Weighted(many);
         rule.action = Action::Forward(Forward { cluster, timeout: None, retry: None });
-        Arc::new(RouteTable { name: "t".into(), virtual_hosts: vec![host("h", &["*"], vec![rule])] })
+        Arc::new(RouteTable { name: "t".into(), ignore_port: true, virtual_hosts: vec![host("h", &["*"], vec![rule])] })
     };
     let none = HeaderMap::new();
     let huge = split(vec![weighted("none", 0), weighted("a", u32::MAX), weighted("b", u32::MAX)]);
@@ -240,7 +240,7 @@ fn weights_may_be_as_large_as_they_are() {
 #[test]
 fn a_regex_that_does_not_compile_names_its_rule() {
     let bad = route("bad", on_path(PathMatch::Regex("(".into())));
-    let table = RouteTable { name: "t".into(), virtual_hosts: vec![host("h", &["*"], vec![bad])] };
+    let table = RouteTable { name: "t".into(), ignore_port: true, virtual_hosts: vec![host("h", &["*"], vec![bad])] };
     let error = Router::new(Arc::new(table), &mut |_| 0).unwrap_err().to_string();
     assert!(error.starts_with("virtual host \"h\" route 0: the regex \"(\" does not compile"), "{error}");
 }

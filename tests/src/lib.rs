@@ -1,0 +1,6 @@
+//! What the suites share: a control plane, proxies and Envoys as processes on loopback, and a case run through them.
+
+pub mod case;
+pub mod envoy;
+pub mod mesh;
+pub mod skip;

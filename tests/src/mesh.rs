@@ -1,0 +1,186 @@
+//! A control plane and proxies as real processes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use testkit::process::{Process, free_address, program};
+use testkit::wait;
+use tokio::net::TcpStream;
+
+/// How long a process may take to come up.
+pub const START: Duration = Duration::from_secs(20);
+
+/// A running `sluiced`.
+pub struct ControlPlane {
+    /// The process.
+    pub process: Process,
+    /// Where xDS is served.
+    pub xds: SocketAddr,
+    /// Where debug pages are served.
+    pub http: SocketAddr,
+}
+
+impl ControlPlane {
+    /// Starts one; `source` are the arguments that say where manifests come from.
+    pub async fn start(source: &[&str]) -> Result<Self> {
+        let (xds, http) = (free_address("127.0.0.1")?, free_address("127.0.0.1")?);
+        let (xds_text, http_text) = (xds.to_string(), http.to_string());
+        let mut args = vec!["--xds-address", &xds_text, "--http-address", &http_text];
+        args.extend(source);
+    let process = Process::start(&program("sluiced")?, args)?;
+        let plane = Self { process, xds, http };
+        let ready = wait::until("sluiced is ready", START, || get(http, "/healthz/ready")).await;
+        ready.with_context(|| plane.process.tail())?;
+        Ok(plane)
+    }
+
+    /// `/debug/syncz`.
+    pub async fn syncz(&self) -> Result<Value> {
+        Ok(serde_json::from_slice(&get(self.http, "/debug/syncz").await?)?)
+    }
+
+    /// Every finding, `CODE Kind namespace/name`.
+    pub async fn findings(&self) -> Result<Vec<String>> {
+        let all: Vec<Value> = serde_json::from_slice(&get(self.http, "/debug/diagnostics").await?)?;
+        let line = |found: &Value| {
+            let object = &found["object"];
+            let text = |key: &str| object[key].as_str().unwrap_or_default();
+            format!("{} {} {}/{}", found["code"].as_str().unwrap_or_default(), text("kind"), text("namespace"), text("name"))
+        };
+        Ok(all.iter().map(line).collect())
+    }
+
+    /// Waits until every connected proxy, and at least `count`, has acknowledged all it was sent.
+    pub async fn synced(&self, count: usize) -> Result<()> {
+        wait::until("every proxy is synced", START, || async {
+            let all = self.syncz().await?;
+            let proxies = all.as_array().map(Vec::as_slice).unwrap_or_default();
+            if proxies.len() < count {
+                bail!("{} of {count} proxies are connected", proxies.len());
+            }
+            for proxy in proxies {
+                let resources = proxy["resources"].as_object().context("no resources")?;
+                let needed = ["CDS", "LDS"];
+                if let Some(kind) = needed.iter().find(|kind| !resources.contains_key(**kind)) {
+                    bail!("{} has not asked for {kind}", proxy["proxy"]);
+                }
+                if let Some((kind, one)) = resources.iter().find(|(_, one)| one["synced"] != true) {
+                    bail!("{} {kind}: {one}", proxy["proxy"]);
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Who a proxy is and where it listens.
+#[derive(Clone, Debug)]
+pub struct Proxied {
+    /// `sidecar` or `router`.
+    pub role: &'static str,
+    /// The pod's name.
+    pub pod: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its address.
+    pub ip: IpAddr,
+    /// Its labels.
+    pub labels: Vec<(String, String)>,
+    /// Where applications reach it, for sidecars.
+    pub outbound: Option<SocketAddr>,
+    /// Where a gateway binds.
+    pub bind_ip: Option<IpAddr>,
+    /// The application's address, for sidecars that take inbound traffic.
+    pub app_ip: Option<IpAddr>,
+}
+
+impl Proxied {
+    /// The node id.
+    pub fn node(&self) -> String {
+        let Self { role, pod, namespace, ip, .. } = self;
+        format!("{role}~{ip}~{pod}.{namespace}~{namespace}.svc.cluster.local")
+    }
+
+    /// The node metadata, as the proxy's flags would give it.
+    pub fn metadata(&self) -> Value {
+        let labels: serde_json::Map<String, Value> =
+            self.labels.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect();
+        let mut metadata = serde_json::json!({
+            "NAMESPACE": self.namespace, "LABELS": labels, "CLUSTER_ID": "Kubernetes", "INTERCEPTION_MODE": "NONE",
+            "INSTANCE_IPS": self.ip.to_string(), "ISTIO_VERSION": "test"
+        });
+        if let Some(outbound) = self.outbound {
+            metadata["SLUICE_OUTBOUND_ADDRESS"] = Value::String(outbound.to_string());
+        }
+        if let Some(ip) = self.bind_ip {
+            metadata["SLUICE_BIND_IP"] = Value::String(ip.to_string());
+        }
+        if let Some(ip) = self.app_ip {
+            metadata["SLUICE_APP_IP"] = Value::String(ip.to_string());
+        }
+        metadata
+    }
+}
+
+/// A running `sluice-proxy`.
+pub struct Proxy {
+    /// The process.
+    pub process: Process,
+    /// Its admin address.
+    pub admin: SocketAddr,
+}
+
+impl Proxy {
+    /// Starts one and waits until it is ready.
+    pub async fn start(who: &Proxied, control: SocketAddr) -> Result<Self> {
+        let (admin, status) = (free_address("127.0.0.1")?, free_address("127.0.0.1")?);
+        let mut args: Vec<String> = vec!["--node".into(), who.node(), "--control-plane".into(), format!("http://{control}")];
+        for (key, value) in &who.labels {
+            args.extend(["--label".into(), format!("{key}={value}")]);
+        }
+        args.extend(["--interception".into(), "none".into(), "--concurrency".into(), "1".into()]);
+        args.extend(["--admin-address".into(), admin.to_string(), "--status-address".into(), status.to_string()]);
+        args.extend(["--access-log".into(), "/dev/stdout".into()]);
+        let flags = [
+            ("--outbound-address", who.outbound.map(|address| address.to_string())),
+            ("--bind-ip", who.bind_ip.map(|ip| ip.to_string())),
+            ("--app-ip", who.app_ip.map(|ip| ip.to_string())),
+        ];
+        for (flag, value) in flags {
+            args.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
+        }
+        let process = Process::start(&program("sluice-proxy")?, args)?;
+        let proxy = Self { process, admin };
+        let ready = wait::until("sluice-proxy is ready", START, || get(admin, "/ready")).await;
+        ready.with_context(|| proxy.process.tail())?;
+        Ok(proxy)
+    }
+}
+
+/// GETs a page; an answer other than 200 is an error.
+pub async fn get(address: SocketAddr, path: &str) -> Result<Bytes> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let request = hyper::Request::get(path).header("host", "test").body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    driver.abort();
+    if status != 200 {
+        bail!("{path} answered {status}: {}", String::from_utf8_lossy(&body).trim());
+    }
+    Ok(body)
+}
+
+/// Writes manifests into a folder.
+pub fn write(folder: &Path, file: &str, text: &str) -> Result<()> {
+    std::fs::write(folder.join(file), text).with_context(|| format!("write {file}"))
+}

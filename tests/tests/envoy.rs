@@ -1,0 +1,58 @@
+//! Altitude d: every case through stock Envoy, fed by our control plane over ADS, incremental and state of the world.
+
+use anyhow::{Context, Result, bail};
+use suite::case::{By, call_all, set};
+use suite::envoy::{Envoy, binary};
+use suite::skip::skip;
+use testkit::case;
+
+// Blocks 100 and up: other suites use the ones below.
+const FIRST_BLOCK: u8 = 100;
+
+async fn run(one: &case::Case, block: u8, delta: bool, envoy: &std::path::Path) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let manifests = folder.path().join("manifests");
+    std::fs::create_dir(&manifests)?;
+    let stage = set(one, block, &manifests).await?;
+    let proxy = Envoy::start(envoy, folder.path(), &stage.who, stage.plane.xds, delta).await?;
+    stage.plane.synced(1).await.with_context(|| stage.plane.process.tail())?;
+    let mut found = call_all(one, &stage, By::Envoy, &Vec::new).await?;
+    let rejected = proxy.rejected().await?;
+    if rejected > 0 {
+        found.push(format!("envoy refused {rejected} updates: {}", std::fs::read_to_string(folder.path().join("envoy.log"))?));
+    }
+    if !found.is_empty() {
+        bail!("{}", found.join("\n  "));
+    }
+    Ok(())
+}
+
+fn run_all(delta: bool, first_block: u8) {
+    let Some(envoy) = binary() else {
+        return skip("envoy corpus", "no Envoy; scripts/fetch-envoy.sh gets it, or set ENVOY");
+    };
+    let only = std::env::var("CASE").unwrap_or_default();
+    let cases = case::all(&case::root()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut failed = Vec::new();
+    let mut count = 0;
+    for (index, one) in cases.iter().enumerate().filter(|(_, one)| one.name.contains(&only)) {
+        count += 1;
+        if let Err(error) = runtime.block_on(run(one, first_block + (index % 50) as u8, delta, &envoy)) {
+            failed.push(format!("{}: {error:#}", one.name));
+        }
+    }
+    println!("envoy ({}): {count} cases, {} failed", if delta { "delta" } else { "sotw" }, failed.len());
+    assert!(failed.is_empty(), "\n{}", failed.join("\n"));
+    assert!(count > 0, "no case is named like {only:?}");
+}
+
+#[test]
+fn envoy_agrees_on_every_case_delta() {
+    run_all(true, FIRST_BLOCK);
+}
+
+#[test]
+fn envoy_agrees_on_every_case_sotw() {
+    run_all(false, FIRST_BLOCK + 60);
+}
