@@ -1,1 +1,12 @@
-//! Listen, original destination, sniff, exchange over HTTP/1 and HTTP/2, pools, drain. No policy.
+//! Moving bytes: listen, original destination, sniff, connect, pool, relay. No policy: what goes where is decided above.
+//!
+//! Everything here runs on one worker's `current_thread` runtime; nothing is shared between workers but the kernel.
+
+pub mod body;
+pub mod exec;
+pub mod io;
+pub mod listen;
+pub mod pool;
+pub mod relay;
+pub mod sniff;
+pub mod upstream;

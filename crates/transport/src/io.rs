@@ -1,0 +1,120 @@
+//! A connection: a TCP socket, or a pipe in memory for tests of the whole pipeline.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// A connection.
+#[derive(Debug)]
+pub enum Io {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// In memory.
+    Memory(DuplexStream),
+}
+
+/// How to connect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectOptions {
+    /// Bind to this address first.
+    pub source: Option<IpAddr>,
+    /// Keepalive probes; `None`: off. The fields: probes, seconds idle, seconds between.
+    pub keepalive: Option<(Option<u32>, Option<u32>, Option<u32>)>,
+}
+
+/// Connects over TCP, without Nagle's algorithm. Never waits longer than the caller's own timeout lets it.
+pub async fn connect(address: SocketAddr, options: &ConnectOptions) -> io::Result<TcpStream> {
+    let stream = match options.source {
+        None => TcpStream::connect(address).await?,
+        Some(source) => {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            // A source of the other family would never connect.
+            if source.is_ipv4() == address.is_ipv4() {
+                socket.bind(SocketAddr::new(source, 0))?;
+            }
+            socket.connect(address).await?
+        }
+    };
+    stream.set_nodelay(true)?;
+    if let Some((probes, idle, interval)) = options.keepalive {
+        let seconds = |value: Option<u32>| value.map(|value| Duration::from_secs(value.into()));
+        let mut keepalive = TcpKeepalive::new();
+        if let Some(idle) = seconds(idle) {
+            keepalive = keepalive.with_time(idle);
+        }
+        if let Some(interval) = seconds(interval) {
+            keepalive = keepalive.with_interval(interval);
+        }
+        if let Some(probes) = probes {
+            keepalive = keepalive.with_retries(probes);
+        }
+        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    }
+    Ok(stream)
+}
+
+impl Io {
+    /// Our end of the connection.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Io::Tcp(stream) => stream.local_addr().ok(),
+            Io::Memory(_) => None,
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Io::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Io::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Io::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Io::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Io::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Memory(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Io::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Io::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Io::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Io::Tcp(stream) => stream.is_write_vectored(),
+            Io::Memory(stream) => stream.is_write_vectored(),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Bytes both ways between two connections, until both ends are done, or nothing moved for too long.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
+
+/// Bytes taken at a time; allocated only while there is something to carry.
+const BUFFER_BYTES: usize = 16 << 10;
+
+/// What a relay carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// From the client to the upstream.
+    pub up: u64,
+    /// From the upstream to the client.
+    pub down: u64,
+    /// True when it ended because nothing moved.
+    pub idle: bool,
+}
+
+/// Carries bytes until both directions have ended. A direction that ends closes the other side's writing half.
+pub async fn relay<A, B>(client: A, upstream: B, idle: Option<Duration>) -> Carried
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let moved = Rc::new(Cell::new(Instant::now()));
+    let (up, down) = (Cell::new(0), Cell::new(0));
+    let (client_read, client_write) = tokio::io::split(client);
+    let (upstream_read, upstream_write) = tokio::io::split(upstream);
+    let both = async {
+        tokio::join!(
+            one_way(client_read, upstream_write, &up, &moved),
+            one_way(upstream_read, client_write, &down, &moved)
+        )
+    };
+    let is_idle = tokio::select! {
+        // A connection that breaks ends the relay; what was carried until then counts.
+        _ = both => false,
+        () = until_idle(&moved, idle) => true,
+    };
+    Carried { up: up.get(), down: down.get(), idle: is_idle }
+}
+
+async fn one_way(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    count: &Cell<u64>,
+    moved: &Cell<Instant>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..read]).await?;
+        count.set(count.get() + read as u64);
+        moved.set(Instant::now());
+    }
+}
+
+async fn until_idle(moved: &Cell<Instant>, idle: Option<Duration>) {
+    let Some(idle) = idle else { return std::future::pending().await };
+    loop {
+        let deadline = moved.get() + idle;
+        if Instant::now() >= deadline {
+            return;
+        }
+        tokio::time::sleep_until(deadline).await;
+    }
+}

@@ -1,0 +1,176 @@
+//! A connection to an upstream that carries requests: HTTP/1.1 one at a time, HTTP/2 many.
+//!
+//! An HTTP/1.1 connection is driven by whoever uses it: the task of the request polls it together with the answer, and
+//! nobody polls it while it is idle. So a request never wakes a second task. HTTP/2 connections are shared, and have a
+//! task of their own.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+
+use crate::body::RequestBody;
+use crate::exec::LocalExec;
+use crate::io::Io;
+
+/// Largest response head read, in bytes.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Largest HTTP/2 header list read, in bytes.
+const HEADER_LIST_BYTES_MAX: u32 = 64 << 10;
+/// HTTP/2 windows.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// An HTTP/1.1 connection.
+pub struct Http1 {
+    sender: http1::SendRequest<RequestBody>,
+    driver: Pin<Box<http1::Connection<TokioIo<Io>, RequestBody>>>,
+    /// Requests it has carried.
+    pub carried: u32,
+    /// When it was last given back.
+    pub idle_since: Instant,
+    /// Our end.
+    pub local: Option<std::net::SocketAddr>,
+}
+
+impl Http1 {
+    /// Speaks HTTP/1.1 on a connection.
+    pub async fn new(io: Io, now: Instant) -> io::Result<Self> {
+        let local = io.local_address();
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(HEAD_BYTES_MAX.max(64 << 10));
+        let (sender, driver) = builder.handshake(TokioIo::new(io)).await.map_err(io::Error::other)?;
+        Ok(Self { sender, driver: Box::pin(driver), carried: 0, idle_since: now, local })
+    }
+
+    /// True when an idle connection can take a request. Looks at the socket: a peer that has closed is noticed here.
+    pub fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
+        self.driver.as_mut().poll(cx).is_pending() && self.sender.is_ready()
+    }
+
+    /// Sends a request and waits for the answer's head.
+    ///
+    /// # Errors
+    /// hyper's; [`hyper::Error::is_canceled`] when nothing of the request was sent.
+    pub async fn send(mut self, request: Request<RequestBody>) -> Result<(Response<Incoming>, Self), hyper::Error> {
+        self.carried += 1;
+        let answer = {
+            let mut answer = pin!(self.sender.send_request(request));
+            let driver = &mut self.driver;
+            std::future::poll_fn(|cx| {
+                // The driver moves the bytes; its own end shows in the answer.
+                let _ = driver.as_mut().poll(cx);
+                answer.as_mut().poll(cx)
+            })
+            .await?
+        };
+        Ok((answer, self))
+    }
+
+    /// True when the connection may carry another request after its answer has been read.
+    pub fn is_reusable(&mut self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        self.driver.as_mut().poll(&mut cx).is_pending() && self.sender.is_ready()
+    }
+}
+
+/// An HTTP/2 connection; clones share it.
+#[derive(Clone)]
+pub struct Http2 {
+    sender: http2::SendRequest<RequestBody>,
+    /// Our end.
+    pub local: Option<std::net::SocketAddr>,
+}
+
+impl Http2 {
+    /// Speaks HTTP/2 with prior knowledge on a connection.
+    pub async fn new(io: Io) -> io::Result<Self> {
+        let local = io.local_address();
+        let mut builder = http2::Builder::new(LocalExec);
+        builder
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(HEADER_LIST_BYTES_MAX);
+        let (sender, driver) = builder.handshake(TokioIo::new(io)).await.map_err(io::Error::other)?;
+        tokio::task::spawn_local(async move {
+            // Its end shows in every request on it.
+            let _ = driver.await;
+        });
+        Ok(Self { sender, local })
+    }
+
+    /// True while it takes requests.
+    pub fn is_usable(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    /// Sends a request and waits for the answer's head.
+    ///
+    /// # Errors
+    /// hyper's.
+    pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, hyper::Error> {
+        self.sender.ready().await?;
+        self.sender.send_request(request).await
+    }
+}
+
+/// The body of an answer, with the connection that it comes over, if that is not driven elsewhere.
+pub struct ResponseBody {
+    incoming: Incoming,
+    connection: Option<Http1>,
+}
+
+impl ResponseBody {
+    /// A body that drives its HTTP/1.1 connection, or one of an HTTP/2 connection.
+    pub fn new(incoming: Incoming, connection: Option<Http1>) -> Self {
+        Self { incoming, connection }
+    }
+
+    /// The connection, once the body has been read to its end.
+    pub fn take_connection(&mut self) -> Option<Http1> {
+        self.connection.take()
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        if let Some(connection) = &mut this.connection {
+            // As in `send`: the driver's end shows in the body.
+            let _ = connection.driver.as_mut().poll(cx);
+        }
+        Pin::new(&mut this.incoming).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// One request on a connection of its own that may be taken over (WebSocket): the answer, and a task that drives.
+///
+/// # Errors
+/// hyper's.
+pub async fn send_upgrade(io: Io, request: Request<RequestBody>) -> Result<Response<Incoming>, hyper::Error> {
+    let (mut sender, driver) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
+    // RequestBody holds what only this thread may touch, so the connection stays here.
+    tokio::task::spawn_local(async move {
+        let _ = driver.with_upgrades().await;
+    });
+    sender.send_request(request).await
+}
