@@ -1,22 +1,24 @@
 //! The tonic edge: a task per stream moves messages between socket and session.
 //!
-//! In: tonic's streams, and for each stream a [`Target`] that the owner keeps up to date. Out: [`StreamEvent`]s to the
-//! owner. Pushes of many streams never pass through one task.
+//! In: HTTP/2 streams, and for each stream a wish that the owner keeps up to date. Out: [`StreamEvent`]s to the owner; for a
+//! client, updates. Pushes of many streams never pass through one task; every queue is bounded (`limits`).
 
-mod codec;
+mod admission;
+mod body;
 mod connect;
 mod serve;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::config::core::v3::Node;
 use tokio::sync::{mpsc, watch};
 
-pub use connect::{ClientStream, connect};
+pub use connect::{Client, ClientOptions, Command, Dial, connect, plaintext};
 pub use serve::AdsServer;
 
-use crate::{Mode, StreamStatus, Target, TypeUrl};
+use crate::{Mode, Node, StreamStatus, Target, TypeUrl};
 
 /// A stream's number, unique in this process.
 pub type StreamId = u64;
@@ -27,9 +29,9 @@ pub enum Wish {
     /// Not known yet; the stream waits.
     #[default]
     Unknown,
-    /// This.
+    /// This. A newer one replaces what was not sent yet.
     Hold(Target),
-    /// The client is refused; the stream ends with these words.
+    /// The client is refused; the stream ends with these words (PERMISSION_DENIED).
     Refuse(Arc<str>),
 }
 
@@ -40,14 +42,16 @@ pub enum StreamEvent {
     Connected {
         /// The stream.
         id: StreamId,
-        /// The client.
+        /// The client, in its own words.
         node: Box<Node>,
         /// The variant it speaks.
         mode: Mode,
-        /// Say here what it shall hold.
+        /// Say here what it shall hold. Dropping it ends the stream (UNAVAILABLE), so that the client goes elsewhere.
         wish: watch::Sender<Wish>,
         /// What it was sent, and what it said.
         status: StreamStatus,
+        /// Headers (a token) and extensions (addresses, certificates) of its request: who it really is.
+        head: Box<http::request::Parts>,
     },
     /// It accepted a response.
     Acked {
@@ -64,6 +68,8 @@ pub enum StreamEvent {
         id: StreamId,
         /// The type.
         kind: TypeUrl,
+        /// The resources in question.
+        names: Vec<Arc<str>>,
         /// Its words.
         error: String,
     },
@@ -73,7 +79,7 @@ pub enum StreamEvent {
         id: StreamId,
         /// The type.
         kind: TypeUrl,
-        /// Bytes, about.
+        /// Bytes.
         bytes: usize,
     },
     /// The stream ended.

@@ -26,12 +26,12 @@ pub enum TypeUrl {
     VirtualHost,
 }
 
-/// How many types there are; the length of every by-type array.
-pub(crate) const TYPES: usize = 7;
-
 impl TypeUrl {
+    /// How many types there are; the length of every by-type array.
+    pub const COUNT: usize = 7;
+
     /// Every type, in sending order.
-    pub const ALL: [Self; TYPES] = [
+    pub const ALL: [Self; Self::COUNT] = [
         Self::Secret,
         Self::ExtensionConfig,
         Self::Cluster,
@@ -72,17 +72,18 @@ impl TypeUrl {
     }
 
     /// The type of a URL, if we know it.
-    pub fn from_url(url: &str) -> Option<Self> {
+    pub fn parse(url: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.url() == url)
     }
 
     /// True for the types whose first request without names means "everything", and whose state-of-the-world response
     /// must hold everything (xDS protocol, "How the client specifies what resources to return").
-    pub const fn is_full_state(self) -> bool {
+    pub const fn is_wildcard_by_default(self) -> bool {
         matches!(self, Self::Cluster | Self::Listener)
     }
 
-    pub(crate) const fn index(self) -> usize {
+    /// Its place in [`TypeUrl::ALL`].
+    pub const fn index(self) -> usize {
         self as usize
     }
 }
@@ -106,9 +107,9 @@ mod tests {
     #[test]
     fn urls_are_read_back_and_the_order_is_the_index() {
         for (position, kind) in TypeUrl::ALL.into_iter().enumerate() {
-            assert_eq!(TypeUrl::from_url(kind.url()), Some(kind));
+            assert_eq!(TypeUrl::parse(kind.url()), Some(kind));
             assert_eq!(kind.index(), position);
         }
-        assert_eq!(TypeUrl::from_url("istio.io/debug/syncz"), None);
+        assert_eq!(TypeUrl::parse("istio.io/debug/syncz"), None);
     }
 }

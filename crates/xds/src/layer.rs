@@ -9,14 +9,13 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::kind::TYPES;
 use crate::limits::DIFFS_PER_LAYER_MAX;
 use crate::{Resource, TypeUrl};
 
 /// An immutable set of resources, for example everything outbound of all sidecars in one scope.
 pub struct Layer {
     id: u64,
-    by_type: [BTreeMap<Arc<str>, Arc<Resource>>; TYPES],
+    by_type: [BTreeMap<Arc<str>, Arc<Resource>>; TypeUrl::COUNT],
     aliases: BTreeMap<Arc<str>, Arc<str>>,
     bytes: usize,
     diffs: Mutex<Vec<(u64, Arc<LayerDiff>)>>,
@@ -26,7 +25,7 @@ pub struct Layer {
 /// target at the time of sending, so a name that moved between layers is no removal.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct LayerDiff {
-    by_type: [Vec<Arc<str>>; TYPES],
+    by_type: [Vec<Arc<str>>; TypeUrl::COUNT],
 }
 
 /// What one client shall hold: a few layers. Earlier layers win if a name is in two; compile never makes it so.
@@ -34,24 +33,22 @@ pub struct LayerDiff {
 pub struct Target {
     /// The layers; one that plays the same part should keep its place from target to target.
     pub layers: Vec<Arc<Layer>>,
-    /// Grows with every target of a process; shown to people as the version.
-    pub generation: u64,
 }
 
 impl Layer {
     /// A layer of these resources; the later of two with one name wins.
     pub fn new(resources: impl IntoIterator<Item = Arc<Resource>>) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let mut by_type: [BTreeMap<_, Arc<Resource>>; TYPES] = Default::default();
+        let mut by_type: [BTreeMap<_, Arc<Resource>>; TypeUrl::COUNT] = Default::default();
         let mut aliases = BTreeMap::new();
         let mut bytes = 0;
         for resource in resources {
-            for alias in resource.aliases() {
-                aliases.insert(alias.clone(), resource.name().clone());
+            for alias in resource.aliases.iter() {
+                aliases.insert(alias.clone(), resource.name.clone());
             }
-            bytes += resource.len();
-            if let Some(old) = by_type[resource.kind().index()].insert(resource.name().clone(), resource) {
-                bytes -= old.len();
+            bytes += resource.size();
+            if let Some(old) = by_type[resource.kind.index()].insert(resource.name.clone(), resource) {
+                bytes -= old.size();
             }
         }
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -73,8 +70,13 @@ impl Layer {
         self.by_type[kind.index()].get(name)
     }
 
+    /// How many resources of a type it has.
+    pub fn len(&self, kind: TypeUrl) -> usize {
+        self.by_type[kind.index()].len()
+    }
+
     /// The resources of a type, by name.
-    pub fn resources(&self, kind: TypeUrl) -> impl Iterator<Item = &Arc<Resource>> {
+    pub fn of(&self, kind: TypeUrl) -> impl Iterator<Item = &Arc<Resource>> {
         self.by_type[kind.index()].values()
     }
 
@@ -101,7 +103,7 @@ impl LayerDiff {
         for kind in TypeUrl::ALL {
             let (old, new) = (&older.by_type[kind.index()], &newer.by_type[kind.index()]);
             let changed = new.iter().filter(|(name, resource)| match old.get(*name) {
-                Some(before) => !Arc::ptr_eq(before, resource) && before.version() != resource.version(),
+                Some(before) => !Arc::ptr_eq(before, resource) && before.version != resource.version,
                 None => true,
             });
             let removed = old.keys().filter(|name| !new.contains_key(*name));
@@ -132,9 +134,19 @@ impl Target {
         self.layers.iter().find_map(|layer| layer.get(kind, layer.aliases.get(alias)?))
     }
 
+    /// All resources in bytes.
+    pub fn bytes(&self) -> usize {
+        self.layers.iter().map(|layer| layer.bytes).sum()
+    }
+
+    /// The identity of its layers; what people see as the version of a response.
+    pub fn version(&self) -> String {
+        self.layers.iter().map(|layer| layer.id.to_string()).collect::<Vec<_>>().join(".")
+    }
+
     /// The resources of a type, layer by layer, by name.
-    pub fn resources(&self, kind: TypeUrl) -> impl Iterator<Item = &Arc<Resource>> {
-        self.layers.iter().flat_map(move |layer| layer.resources(kind))
+    pub fn of(&self, kind: TypeUrl) -> impl Iterator<Item = &Arc<Resource>> {
+        self.layers.iter().flat_map(move |layer| layer.of(kind))
     }
 
     /// The resources named `<namespace>/<anything>`.
@@ -150,7 +162,7 @@ impl Target {
 
     /// Names that may differ between two targets; a superset, so that asking both targets about each settles it.
     /// Layers of the same place are compared through their remembered difference; a place only one has counts wholly.
-    pub(crate) fn changed(&self, newer: &Self, mut name: impl FnMut(TypeUrl, &Arc<str>)) {
+    pub(crate) fn changed(&self, newer: &Self, name: &mut dyn FnMut(TypeUrl, &Arc<str>)) {
         for place in 0..self.layers.len().max(newer.layers.len()) {
             match (self.layers.get(place), newer.layers.get(place)) {
                 (Some(old), Some(new)) if old.id == new.id => {}
@@ -158,19 +170,19 @@ impl Target {
                     let diff = old.diff(new);
                     TypeUrl::ALL.iter().for_each(|kind| diff.names(*kind).iter().for_each(|n| name(*kind, n)));
                 }
-                (Some(only), None) | (None, Some(only)) => every_name(only, &mut name),
+                (Some(only), None) | (None, Some(only)) => every_name(only, name),
                 (None, None) => {}
             }
         }
     }
 
     /// As [`Target::changed`], without layers' help: every name of both. The oracle of the property test.
-    pub(crate) fn changed_from_scratch(&self, newer: &Self, mut name: impl FnMut(TypeUrl, &Arc<str>)) {
-        self.layers.iter().chain(&newer.layers).for_each(|layer| every_name(layer, &mut name));
+    pub(crate) fn changed_from_scratch(&self, newer: &Self, name: &mut dyn FnMut(TypeUrl, &Arc<str>)) {
+        self.layers.iter().chain(&newer.layers).for_each(|layer| every_name(layer, name));
     }
 }
 
-fn every_name(layer: &Layer, name: &mut impl FnMut(TypeUrl, &Arc<str>)) {
+fn every_name(layer: &Layer, name: &mut dyn FnMut(TypeUrl, &Arc<str>)) {
     for kind in TypeUrl::ALL {
         layer.by_type[kind.index()].keys().for_each(|n| name(kind, n));
     }

@@ -18,6 +18,7 @@ pub use kind::TypeUrl;
 pub use layer::{Layer, LayerDiff, Target};
 pub use resource::Resource;
 pub use response::Response;
+pub use server::{Mode, Outcome, Request, Session, StreamStatus, TypeStatus};
 
 /// Envoy's description of a client: id, cluster, metadata, locality, user agent.
 pub use envoy_types::pb::envoy::config::core::v3::Node;

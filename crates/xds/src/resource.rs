@@ -14,10 +14,14 @@ use crate::TypeUrl;
 /// A resource and its encodings. Two resources of one kind and name are the same if their versions are.
 #[derive(PartialEq, Eq)]
 pub struct Resource {
-    kind: TypeUrl,
-    name: Arc<str>,
-    version: Arc<str>,
-    aliases: Box<[Arc<str>]>,
+    /// The type.
+    pub kind: TypeUrl,
+    /// The name, unique within the type.
+    pub name: Arc<str>,
+    /// Opaque; equal versions, equal content.
+    pub version: Arc<str>,
+    /// Other names it is found by.
+    pub aliases: Box<[Arc<str>]>,
     delta: Bytes,
     any_at: usize,
     body_at: usize,
@@ -25,7 +29,7 @@ pub struct Resource {
 
 impl Resource {
     /// Encodes a resource. `version` is opaque: equal versions mean equal content.
-    pub fn new(kind: TypeUrl, name: impl Into<Arc<str>>, version: impl Into<Arc<str>>, body: &[u8]) -> Arc<Self> {
+    pub fn new(kind: TypeUrl, name: impl Into<Arc<str>>, version: &str, body: &[u8]) -> Arc<Self> {
         Self::with_aliases(kind, name, version, Vec::new(), body)
     }
 
@@ -33,11 +37,11 @@ impl Resource {
     pub fn with_aliases(
         kind: TypeUrl,
         name: impl Into<Arc<str>>,
-        version: impl Into<Arc<str>>,
+        version: &str,
         aliases: Vec<Arc<str>>,
         body: &[u8],
     ) -> Arc<Self> {
-        let (name, version) = (name.into(), version.into());
+        let (name, version) = (name.into(), Arc::<str>::from(version));
         let any_len = bytes_field_len(ANY_TYPE_URL, kind.url().len()) + bytes_field_len(ANY_VALUE, body.len());
         let mut delta = BytesMut::with_capacity(
             bytes_field_len(RESOURCE_NAME, name.len())
@@ -60,26 +64,6 @@ impl Resource {
         Arc::new(Self { kind, name, version, aliases: aliases.into(), delta: delta.freeze(), any_at, body_at })
     }
 
-    /// The type.
-    pub fn kind(&self) -> TypeUrl {
-        self.kind
-    }
-
-    /// The name, unique within the type.
-    pub fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    /// The version.
-    pub fn version(&self) -> &Arc<str> {
-        &self.version
-    }
-
-    /// Other names it is found by.
-    pub fn aliases(&self) -> &[Arc<str>] {
-        &self.aliases
-    }
-
     /// The message.
     pub fn body(&self) -> Bytes {
         self.delta.slice(self.body_at..)
@@ -96,13 +80,8 @@ impl Resource {
     }
 
     /// Bytes on the wire, near enough.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.delta.len()
-    }
-
-    /// Never: a resource has at least a name.
-    pub fn is_empty(&self) -> bool {
-        self.delta.is_empty()
     }
 }
 

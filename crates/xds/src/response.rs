@@ -9,8 +9,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::resource::{RESOURCE_ALIASES, RESOURCE_NAME, bytes_field_len, put_bytes_field, put_bytes_header};
-use crate::server::Mode;
-use crate::{Resource, TypeUrl};
+use crate::{Mode, Resource, TypeUrl};
 
 /// A response to send.
 #[derive(Clone, Debug)]

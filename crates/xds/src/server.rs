@@ -1,23 +1,31 @@
 //! The server's half of one stream, without IO.
 //!
-//! State is what the client holds (name to version, per type), what it wants, and which names may differ from the
-//! target ("dirty"). It is never a queue of messages: however slow a client is, newer state replaces older.
+//! In: requests, targets, the time. Out: the next response to send, or none yet; what a request meant. State is the
+//! difference between client and target ([`state`]), never a queue of messages: a slow client costs its subscription.
 //!
-//! Order (make before break): additions and changes by type in [`TypeUrl::ALL`]'s order, then removals in the reverse
-//! order. One response is under way at a time, and nothing is sent before the client has answered it; so every type
-//! waits for the acknowledgement of the types it refers to. A refusal opens the gate as well: the client keeps what it
-//! had, and the same version is not sent again.
+//! Order ([`push`]): additions and changes by type, each waiting for the ACKs of the types before it; then removals
+//! in the reverse order (xDS protocol, "Eventual consistency considerations"). A NACK opens a gate as an ACK does: the
+//! client keeps what it had, and the same version is not sent again on this stream.
+
+mod push;
+mod request;
+mod state;
+mod status;
+mod subscribe;
+mod subscription;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustc_hash::FxHashMap;
+pub use request::Request;
+pub use status::{StreamStatus, TypeStatus};
 
-use crate::limits::{ERROR_BYTES_MAX, PUSH_BYTES_MAX};
-use crate::status::StreamStatus;
-use crate::subscription::Subscription;
-use crate::{Frame, Resource, Target, TypeUrl};
+use crate::limits::{ENDPOINTS_AWAITED_MAX, ERROR_CHARS_MAX, NACKED_NAMES_MAX, UNKNOWN_TYPES_MAX};
+use crate::{Target, TypeUrl};
+use state::{Outstanding, TypeState};
 
 /// Which variant of the protocol a stream speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,43 +36,28 @@ pub enum Mode {
     Sotw,
 }
 
-/// A request of either variant, reduced to what matters.
-#[derive(Clone, Debug, Default)]
-pub struct Request {
-    /// The type.
-    pub type_url: String,
-    /// Delta: names to add. State of the world: all names.
-    pub names: Vec<String>,
-    /// Delta: names to drop.
-    pub unsubscribe: Vec<String>,
-    /// Delta, first request: what the client holds from before.
-    pub initial_versions: Vec<(String, String)>,
-    /// The response that is answered; empty for none.
-    pub nonce: String,
-    /// Why that response is refused; `None` when it is accepted.
-    pub error: Option<String>,
-}
-
 /// What a request meant, for whoever counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A subscription, or nothing new.
     Subscribed,
-    /// A response was accepted after so many microseconds.
+    /// A response was accepted.
     Acked {
         /// The type.
         kind: TypeUrl,
-        /// From sending to answer.
+        /// From sending to answer, in microseconds.
         latency_us: u64,
     },
     /// A response was refused.
     Nacked {
         /// The type.
         kind: TypeUrl,
+        /// The resources the client names; if it names none, those it was sent (the first of them).
+        names: Vec<Arc<str>>,
         /// The client's words.
         error: String,
     },
-    /// A type that is not served.
+    /// A type that is not served, asked for the first time; it is answered with nothing.
     Unknown,
 }
 
@@ -72,323 +65,149 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Session {
     mode: Mode,
-    target: Target,
+    /// None until it is known: before that nothing is answered, since everything would look removed.
+    target: Option<Target>,
     types: [TypeState; TypeUrl::COUNT],
-    in_flight: Option<InFlight>,
+    awaited: Awaited,
+    unknown: Vec<String>,
+    unknown_due: Vec<String>,
     nonce: u64,
+    targets: u64,
     status: StreamStatus,
 }
 
+/// Clusters the client has just taken and whose endpoints exist, but which it has not asked for yet. Envoy asks right
+/// after the ACK; a listener or route sent before the answer would meet a cluster that is still warming.
 #[derive(Debug, Default)]
-struct TypeState {
-    subscription: Subscription,
-    /// The client has asked for this type.
-    asked: bool,
-    /// A response is owed even when there is nothing to say, so that the client stops waiting.
-    owes_first: bool,
-    held: FxHashMap<Arc<str>, Arc<str>>,
-    dirty: BTreeSet<Arc<str>>,
-    /// Asked for by name and not there: to be said once (delta).
-    absent: BTreeSet<Arc<str>>,
-    last_nonce: String,
-}
-
-#[derive(Debug)]
-struct InFlight {
-    kind: TypeUrl,
-    nonce: String,
-    sent_at: Instant,
+struct Awaited {
+    names: BTreeSet<Arc<str>>,
+    until: Option<Instant>,
+    /// The client never asked for endpoints when it could: it does not do so, and is not waited for again.
+    gave_up: bool,
 }
 
 impl Session {
     /// A stream that has said nothing yet.
     pub fn new(mode: Mode, status: StreamStatus) -> Self {
-        Self { mode, target: Target::default(), types: Default::default(), in_flight: None, nonce: 0, status }
+        Self {
+            mode,
+            target: None,
+            types: Default::default(),
+            awaited: Awaited::default(),
+            unknown: Vec::new(),
+            unknown_due: Vec::new(),
+            nonce: 0,
+            targets: 0,
+            status,
+        }
     }
 
-    /// What the client shall hold from now on. What was not sent yet of an older target is never sent.
+    /// What the client shall hold from now on. What was not sent yet of older targets is never sent.
     pub fn set_target(&mut self, target: Target) {
-        let same_shape = self.target.layers.len() == target.layers.len();
-        for (index, newer) in target.layers.iter().enumerate() {
-            match self.target.layers.get(index).filter(|_| same_shape) {
-                Some(older) if Arc::ptr_eq(older, newer) => {}
-                Some(older) => {
-                    let diff = older.diff(newer);
-                    for (state, names) in self.types.iter_mut().zip(&diff.names) {
-                        state.dirty.extend(names.iter().cloned());
-                    }
-                }
-                None => {
-                    for kind in TypeUrl::ALL {
-                        let names = newer.of(kind).map(|resource| resource.name.clone());
-                        self.types[kind.index()].dirty.extend(names);
-                    }
-                }
-            }
+        self.replace_target(target, Target::changed);
+    }
+
+    /// As [`Session::set_target`], comparing every name instead of trusting layers; the oracle of the property test.
+    pub fn set_target_from_scratch(&mut self, target: Target) {
+        self.replace_target(target, Target::changed_from_scratch);
+    }
+
+    fn replace_target(&mut self, target: Target, changed: fn(&Target, &Target, &mut dyn FnMut(TypeUrl, &Arc<str>))) {
+        self.targets += 1;
+        let (types, since) = (&mut self.types, self.targets);
+        let old = self.target.take().unwrap_or_default();
+        changed(&old, &target, &mut |kind, name| types[kind.index()].touch(kind, name, &old, &target, since));
+        self.awaited.names.retain(|name| target.get(TypeUrl::Endpoints, name).is_some());
+        self.target = Some(target);
+        for kind in TypeUrl::ALL.into_iter().filter(|kind| self.types[kind.index()].asked) {
+            self.show_pending(kind);
         }
-        if !same_shape {
-            for state in &mut self.types {
-                state.dirty.extend(state.held.keys().cloned());
-            }
-        }
-        self.target = target;
     }
 
     /// Takes a request.
     pub fn on_request(&mut self, request: &Request, now: Instant) -> Outcome {
-        let Some(kind) = TypeUrl::parse(&request.type_url) else { return Outcome::Unknown };
-        let answered = self.in_flight.take_if(|sent| sent.kind == kind && sent.nonce == request.nonce);
-        let is_stale = !request.nonce.is_empty() && self.types[kind.index()].last_nonce != request.nonce;
+        let Some(kind) = TypeUrl::parse(&request.type_url) else { return self.unknown_type(&request.type_url) };
+        let state = &mut self.types[kind.index()];
+        let answered = state.outstanding.take_if(|sent| sent.nonce == request.nonce);
         match self.mode {
             Mode::Delta => self.subscribe_delta(kind, request),
-            // The client has not seen our last response yet; it will say this again when it has.
-            Mode::Sotw if is_stale => {}
+            // xDS protocol, "ACK/NACK and resource type instance version": a request with a stale nonce is ignored; the
+            // client says the same again when it answers the response that crossed it.
+            Mode::Sotw if !request.nonce.is_empty() && state.last_nonce != request.nonce => {}
             Mode::Sotw => self.subscribe_sotw(kind, request),
         }
-        match answered {
-            Some(sent) => self.answered(sent, request, now),
-            None => Outcome::Subscribed,
-        }
+        let outcome = answered.map_or(Outcome::Subscribed, |sent| self.answered(kind, sent, request, now));
+        self.show_pending(kind);
+        outcome
     }
 
-    fn answered(&mut self, sent: InFlight, request: &Request, now: Instant) -> Outcome {
-        let InFlight { kind, nonce, sent_at } = sent;
-        let latency_us = now.duration_since(sent_at).as_micros() as u64;
-        if let Some(error) = &request.error {
-            let mut error = error.clone();
-            error.truncate((0..=ERROR_BYTES_MAX.min(error.len())).rev().find(|at| error.is_char_boundary(*at)).unwrap_or(0));
-            self.status.update(kind, |status| status.last_error = error.clone());
-            return Outcome::Nacked { kind, error };
+    fn unknown_type(&mut self, url: &str) -> Outcome {
+        if self.unknown.iter().any(|known| known == url) || self.unknown.len() == UNKNOWN_TYPES_MAX {
+            return Outcome::Subscribed;
         }
-        self.status.update(kind, |status| {
-            (status.acked_nonce, status.acked_at) = (nonce, Some(now));
-            status.latency_us = Some(latency_us);
-            status.last_error.clear();
-        });
-        Outcome::Acked { kind, latency_us }
+        self.unknown.push(url.to_owned());
+        self.unknown_due.push(url.to_owned());
+        Outcome::Unknown
     }
 
-    fn first_ask(&mut self, kind: TypeUrl) -> bool {
-        let state = &mut self.types[kind.index()];
-        let is_first = !state.asked;
-        if is_first {
-            (state.asked, state.owes_first) = (true, true);
-            self.status.update(kind, |status| status.subscribed = true);
-        }
-        is_first
-    }
-
-    fn subscribe_delta(&mut self, kind: TypeUrl, request: &Request) {
-        let is_first = self.first_ask(kind);
-        let state = &mut self.types[kind.index()];
-        if is_first {
-            let held = request.initial_versions.iter().map(|(name, version)| (name.as_str().into(), version.as_str().into()));
-            state.held.extend(held);
-            // What vanished while the client was away must be taken from it.
-            state.dirty.extend(state.held.keys().cloned());
-            if request.names.is_empty() && kind.is_wildcard_by_default() {
-                state.subscription.wildcard = true;
-                mark_all(state, &self.target, kind);
-            }
-        }
-        for name in &request.names {
-            if !state.subscription.add(name) {
-                tracing::warn!(kind = kind.short(), name, "subscription refused: too many names, or one too long");
-                continue;
-            }
-            if name == "*" {
-                mark_all(state, &self.target, kind);
-                continue;
-            }
-            mark_named(state, &self.target, kind, name, !is_first);
-        }
-        for name in &request.unsubscribe {
-            state.subscription.remove(name);
-            // The client has dropped it; unless a wildcard still wants it, we forget it too.
-            let dropped: Vec<Arc<str>> = state.held.keys().filter(|held| !state.subscription.wants(kind, held)).cloned().collect();
-            for name in dropped {
-                state.held.remove(&name);
-                state.dirty.remove(&name);
-            }
-            state.absent.remove(name.as_str());
-        }
-    }
-
-    fn subscribe_sotw(&mut self, kind: TypeUrl, request: &Request) {
-        let is_first = self.first_ask(kind);
-        let state = &mut self.types[kind.index()];
-        let is_wildcard = kind.is_wildcard_by_default()
-            && (request.names.is_empty() && (is_first || state.subscription.wildcard) || request.names.iter().any(|name| name == "*"));
-        if is_wildcard {
-            if !std::mem::replace(&mut state.subscription.wildcard, true) {
-                mark_all(state, &self.target, kind);
-            }
-            return;
-        }
-        if state.subscription.replace(&request.names) {
-            let names: Vec<String> = request.names.clone();
-            for name in &names {
-                if !state.held.contains_key(name.as_str()) {
-                    mark_named(state, &self.target, kind, name, false);
-                }
-            }
-            let subscription = &state.subscription;
-            state.held.retain(|name, _| subscription.wants(kind, name));
-        }
-    }
-
-    /// The next response to send, if any. Call it again after each request, each new target, and each response sent.
-    pub fn poll(&mut self, now: Instant) -> Option<Frame> {
-        if self.in_flight.is_some() {
-            return None;
-        }
-        let additions = TypeUrl::ALL.into_iter().find_map(|kind| self.additions(kind));
-        let frame = additions.or_else(|| TypeUrl::ALL.into_iter().rev().find_map(|kind| self.removals(kind)));
-        let frame = frame.or_else(|| TypeUrl::ALL.into_iter().find_map(|kind| self.first(kind)))?;
-        Some(self.send(frame, now))
-    }
-
-    fn additions(&mut self, kind: TypeUrl) -> Option<Frame> {
-        let state = &mut self.types[kind.index()];
-        if !state.asked || state.dirty.is_empty() {
-            return None;
-        }
-        let (mut resources, mut bytes) = (Vec::new(), 0);
-        let mut settled = Vec::new();
-        for name in &state.dirty {
-            let wanted = state.subscription.wants(kind, name).then(|| self.target.get(kind, name)).flatten();
-            match wanted {
-                // To be removed: in the second phase.
-                None if state.held.contains_key(name) => {}
-                None => settled.push(name.clone()),
-                Some(resource) if state.held.get(name) == Some(&resource.version) => settled.push(name.clone()),
-                Some(resource) => {
-                    if self.mode == Mode::Delta && bytes > 0 && bytes + resource.size() > PUSH_BYTES_MAX {
-                        break;
-                    }
-                    bytes += resource.size();
-                    resources.push(resource.clone());
-                }
-            }
-        }
-        for name in &settled {
-            state.dirty.remove(name);
-        }
-        if resources.is_empty() {
-            return None;
-        }
-        for resource in &resources {
-            state.dirty.remove(&resource.name);
-            state.absent.remove(&resource.name);
-            state.held.insert(resource.name.clone(), resource.version.clone());
-        }
+    fn answered(&mut self, kind: TypeUrl, sent: Outstanding, request: &Request, now: Instant) -> Outcome {
+        let latency_us = u64::try_from(now.saturating_duration_since(sent.sent_at).as_micros()).unwrap_or(u64::MAX);
         if kind == TypeUrl::Cluster {
-            self.warm_again(&resources);
-        }
-        Some(self.frame(kind, resources, Vec::new()))
-    }
-
-    // Envoy warms a changed cluster until it hears of its endpoints, even if they are the same as before.
-    fn warm_again(&mut self, clusters: &[Arc<Resource>]) {
-        let endpoints = &mut self.types[TypeUrl::Endpoints.index()];
-        for cluster in clusters {
-            if endpoints.held.remove(&cluster.name).is_some() {
-                endpoints.dirty.insert(cluster.name.clone());
+            // A refused cluster may never ask for its endpoints.
+            match request.error {
+                Some(_) => self.awaited.names.clear(),
+                None => self.awaited.until = Some(now + ENDPOINTS_AWAITED_MAX),
             }
         }
-    }
-
-    fn removals(&mut self, kind: TypeUrl) -> Option<Frame> {
-        let state = &mut self.types[kind.index()];
-        if !state.asked {
-            return None;
-        }
-        let dirty = std::mem::take(&mut state.dirty);
-        let mut removed: Vec<Arc<str>> = dirty.into_iter().filter(|name| state.held.remove(name).is_some()).collect();
-        let had_any = !removed.is_empty();
-        removed.extend(std::mem::take(&mut state.absent));
-        // State of the world says what is gone only of the types that it always sends whole.
-        let is_said = match self.mode {
-            Mode::Delta => !removed.is_empty(),
-            Mode::Sotw => had_any && kind.is_wildcard_by_default(),
+        let Some(error) = &request.error else {
+            self.status.update(kind, |status| {
+                (status.acked_nonce, status.acked_version, status.acked_at) = (sent.nonce, sent.version, Some(now));
+                status.latency_us = Some(latency_us);
+                status.last_error.clear();
+            });
+            return Outcome::Acked { kind, latency_us };
         };
-        is_said.then(|| self.frame(kind, Vec::new(), removed))
-    }
-
-    fn first(&mut self, kind: TypeUrl) -> Option<Frame> {
-        let state = &self.types[kind.index()];
-        // A state-of-the-world client that asked by name waits for the resource, not for an empty answer.
-        let is_owed = state.owes_first && (self.mode == Mode::Delta || kind.is_wildcard_by_default());
-        is_owed.then(|| self.frame(kind, Vec::new(), Vec::new()))
-    }
-
-    fn frame(&self, kind: TypeUrl, resources: Vec<Arc<Resource>>, removed: Vec<Arc<str>>) -> Frame {
-        let resources = match self.mode {
-            Mode::Sotw if kind.is_wildcard_by_default() => self.whole(kind),
-            _ => resources,
-        };
-        Frame { kind, nonce: String::new(), resources, removed, mode: self.mode }
-    }
-
-    // All that the client holds of a type. What is held but no longer in the target is about to be removed; it can no
-    // longer be sent, so state of the world removes it here, after everything that referred to it.
-    fn whole(&self, kind: TypeUrl) -> Vec<Arc<Resource>> {
-        let mut all: Vec<Arc<Resource>> =
-            self.types[kind.index()].held.keys().filter_map(|name| self.target.get(kind, name).cloned()).collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        all
-    }
-
-    fn send(&mut self, mut frame: Frame, now: Instant) -> Frame {
-        self.nonce += 1;
-        frame.nonce = self.nonce.to_string();
-        let state = &mut self.types[frame.kind.index()];
-        state.owes_first = false;
-        state.last_nonce.clone_from(&frame.nonce);
-        let held = state.held.len();
-        self.status.update(frame.kind, |status| {
-            (status.sent_nonce, status.sent_at, status.held) = (frame.nonce.clone(), Some(now), held);
+        let error: String = error.chars().take(ERROR_CHARS_MAX).collect();
+        self.status.update(kind, |status| {
+            status.latency_us = Some(latency_us);
+            status.last_error.clone_from(&error);
         });
-        self.in_flight = Some(InFlight { kind: frame.kind, nonce: frame.nonce.clone(), sent_at: now });
-        frame
+        let mut names: Vec<_> = sent.names.iter().filter(|name| error.contains(&***name)).cloned().collect();
+        if names.is_empty() {
+            names = sent.names;
+        }
+        names.truncate(NACKED_NAMES_MAX);
+        Outcome::Nacked { kind, names, error }
+    }
+
+    /// When [`Session::poll`] may have something to say although nothing happened.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.awaited.until.filter(|_| !self.awaited.names.is_empty())
     }
 
     /// True when the client has answered everything and nothing is left to say.
     pub fn is_settled(&self) -> bool {
-        self.in_flight.is_none()
-            && self.types.iter().all(|state| !state.asked || state.dirty.is_empty() && !state.owes_first)
+        self.target.is_some()
+            && self.unknown_due.is_empty()
+            && self.types.iter().all(|state| state.stale.is_empty() && state.outstanding.is_none() && !state.owes_answer)
     }
 
-    /// What the client holds of a type, as far as we know.
-    pub fn held(&self, kind: TypeUrl) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
-        self.types[kind.index()].held.iter()
+    /// Bytes that are left to send, about.
+    pub fn backlog(&self) -> usize {
+        let Some(target) = &self.target else { return 0 };
+        let of_type = |kind: TypeUrl| {
+            let names = self.types[kind.index()].stale.keys();
+            names.filter_map(|name| target.get(kind, name)).map(|resource| resource.size()).sum::<usize>()
+        };
+        TypeUrl::ALL.into_iter().map(of_type).sum()
     }
-}
 
-fn mark_all(state: &mut TypeState, target: &Target, kind: TypeUrl) {
-    state.dirty.extend(target.of(kind).map(|resource| resource.name.clone()));
-}
-
-// `again`: the client asks for a name that it may hold already, and must get an answer (xDS, "subscribing to
-// resources": a resubscription is answered with the resource).
-fn mark_named(state: &mut TypeState, target: &Target, kind: TypeUrl, name: &str, again: bool) {
-    let mut found = false;
-    let all_of_table = kind == TypeUrl::VirtualHost && !name.contains('/');
-    if all_of_table {
-        let prefix = format!("{name}/");
-        let hosts = target.of(kind).filter(|resource| resource.name.starts_with(&prefix));
-        let before = state.dirty.len();
-        state.dirty.extend(hosts.map(|resource| resource.name.clone()));
-        found = state.dirty.len() > before;
-    }
-    if let Some(resource) = target.get(kind, name) {
-        found = true;
-        if again {
-            state.held.remove(name);
-        }
-        state.dirty.insert(resource.name.clone());
-    }
-    if !found && !all_of_table {
-        state.absent.insert(name.into());
+    fn show_pending(&self, kind: TypeUrl) {
+        let state = &self.types[kind.index()];
+        let all = || self.target.iter().flat_map(|target| &target.layers).map(|layer| layer.len(kind)).sum();
+        let held = if state.subscription.wildcard { all() } else { state.subscription.len() };
+        self.status.update(kind, |status| {
+            (status.subscribed, status.held, status.pending) = (state.asked, held, state.stale.len());
+        });
     }
 }

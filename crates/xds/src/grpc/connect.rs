@@ -1,69 +1,221 @@
-//! The client's end: one delta stream to a control plane.
+//! The client's end: a task that keeps one delta stream to the control plane open.
+//!
+//! In: how to connect, commands. Out: updates on a bounded queue. A stream that ends is opened again after a pause that grows;
+//! what is held stays held, and is told to the server. An unreachable control plane is one message, not one per attempt.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
-use tonic::{Status, Streaming};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
 
-use crate::limits::RESPONSE_BYTES_MAX;
+use crate::client::{Backoff, ClientSession, Heard, Update};
+use crate::limits::{BACKOFF_RESET, CLIENT_QUEUE, CONNECT_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, RESPONSE_BYTES_MAX};
+use crate::{Node, TypeUrl};
 
-/// Requests between us and the socket; a client sends few, and each is small.
-const REQUESTS_QUEUED_MAX: usize = 64;
-/// Longest that connecting may take.
-const CONNECT_SECONDS_MAX: u64 = 5;
-/// A connection that does not answer a ping for this long is dead.
-const KEEPALIVE_SECONDS: u64 = 30;
+/// Opens a connection. The error is a sentence that names the reason.
+pub type Dial = Box<dyn FnMut() -> BoxFuture<'static, Result<Channel, String>> + Send>;
 
-/// One stream.
-pub struct ClientStream {
-    /// Requests to send.
-    pub requests: mpsc::Sender<DeltaDiscoveryRequest>,
-    /// Responses as they come.
-    pub responses: Streaming<DeltaDiscoveryResponse>,
+/// How a client connects.
+pub struct ClientOptions {
+    /// The control plane, for messages.
+    pub address: String,
+    /// Opens a connection to it.
+    pub dial: Dial,
+    /// Who we are.
+    pub node: Node,
+    /// Uniform numbers, for the jitter of the pauses.
+    pub jitter: Box<dyn FnMut() -> u32 + Send>,
 }
 
-/// Opens a stream. `first` must hold the first requests: a server may wait for them before it answers at all.
-///
-/// # Errors
-/// A sentence that names the address and the reason.
-pub async fn connect(url: &str, first: Vec<DeltaDiscoveryRequest>) -> Result<ClientStream, String> {
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| format!("{url:?} is not a URL: {error}"))?;
-    let endpoint = endpoint
-        .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
-        .http2_keep_alive_interval(Duration::from_secs(KEEPALIVE_SECONDS))
+/// What the owner tells its client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Wants exactly these names of a type.
+    Want(TypeUrl, BTreeSet<String>),
+    /// Answers an update, by type and nonce: taken, or refused with a reason. Every update must be answered.
+    Answer(TypeUrl, String, Option<String>),
+}
+
+/// A running client. Dropping it ends its task.
+#[derive(Debug)]
+pub struct Client {
+    /// Updates, in order.
+    pub updates: mpsc::Receiver<Update>,
+    /// Commands, in order: what an update makes us want goes before its answer.
+    pub commands: mpsc::Sender<Command>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A connection without TLS to `http://host:port`.
+pub fn plaintext(address: &str) -> Dial {
+    let address = address.to_owned();
+    Box::new(move || {
+        let address = address.clone();
+        Box::pin(async move {
+            let endpoint = Endpoint::from_shared(address.clone()).map_err(|error| format!("not an address: {error}"))?;
+            tuned(endpoint).connect().await.map_err(|error| innermost(&error))
+        })
+    })
+}
+
+fn tuned(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(CONNECT_MAX)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
         .tcp_nodelay(true)
+        // A whole configuration in a few round trips.
         .initial_stream_window_size(4 << 20)
-        .initial_connection_window_size(8 << 20);
-    let channel = endpoint.connect().await.map_err(|error| format!("control plane {url} cannot be reached: {}", root(&error)))?;
-    let (requests, queue) = mpsc::channel(REQUESTS_QUEUED_MAX);
-    for request in first {
-        // The queue is longer than there are types.
-        requests.send(request).await.map_err(|_| format!("control plane {url}: the stream closed at once"))?;
-    }
-    let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX);
-    let answer = client.delta_aggregated_resources(ReceiverStream::new(queue)).await;
-    let responses = answer.map_err(|status| format!("control plane {url} refuses the stream: {}", words(&status)))?.into_inner();
-    Ok(ClientStream { requests, responses })
+        .initial_connection_window_size(8 << 20)
 }
 
-/// A status in words.
-pub(super) fn words(status: &Status) -> String {
-    match status.message() {
-        "" => status.code().description().to_owned(),
-        message => message.to_owned(),
+/// Starts a client; the task ends when the [`Client`] is dropped.
+pub fn connect(options: ClientOptions) -> Client {
+    let (update_queue, updates) = mpsc::channel(CLIENT_QUEUE);
+    let (commands, command_queue) = mpsc::channel(CLIENT_QUEUE);
+    let ClientOptions { address, dial, node, jitter } = options;
+    let keeper = Keeper { address, dial, jitter, session: ClientSession::new(node), updates: update_queue, commands: command_queue };
+    Client { updates, commands, task: tokio::spawn(keeper.run()) }
+}
+
+struct Keeper {
+    address: String,
+    dial: Dial,
+    jitter: Box<dyn FnMut() -> u32 + Send>,
+    session: ClientSession,
+    updates: mpsc::Sender<Update>,
+    commands: mpsc::Receiver<Command>,
+}
+
+/// Why a stream is over.
+enum End {
+    /// The owner is gone.
+    Owner,
+    /// The stream, for this reason.
+    Stream(String),
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        let mut backoff = Backoff::default();
+        let mut said = None;
+        loop {
+            let opened = Instant::now();
+            let mut was_open = false;
+            let End::Stream(reason) = self.stream(&mut was_open).await else { return };
+            if was_open && opened.elapsed() >= BACKOFF_RESET {
+                backoff.reset();
+            }
+            // One message per reason: an outage of an hour is not a thousand lines.
+            if was_open || said.as_ref() != Some(&reason) {
+                tracing::warn!("control plane {}: {reason}; the last configuration stays, trying again", self.address);
+                said = Some(reason);
+            }
+            let pause = backoff.next((self.jitter)());
+            if !self.wait(pause).await {
+                return;
+            }
+        }
+    }
+
+    /// Waits, and until every update is answered (see [`ClientSession::reconnect`]); false if the owner is gone.
+    async fn wait(&mut self, pause: Duration) -> bool {
+        let pause = sleep(pause);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause, if self.session.is_answered() => return true,
+                command = self.commands.recv() => match command {
+                    Some(command) => _ = self.obey(command),
+                    None => return false,
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) -> Option<DeltaDiscoveryRequest> {
+        match command {
+            Command::Want(kind, names) => self.session.want(kind, names),
+            Command::Answer(kind, nonce, refusal) => self.session.answer(kind, &nonce, refusal),
+        }
+    }
+
+    async fn stream(&mut self, was_open: &mut bool) -> End {
+        let channel = match (self.dial)().await {
+            Ok(channel) => channel,
+            Err(reason) => return End::Stream(format!("cannot be reached: {reason}")),
+        };
+        // Unbounded, but what goes in answers an update or a command, and both are bounded.
+        let (requests, queue) = mpsc::unbounded_channel();
+        for first in self.session.reconnect() {
+            let _ = requests.send(first);
+        }
+        let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX);
+        let mut responses = match client.delta_aggregated_resources(UnboundedReceiverStream::new(queue)).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => return End::Stream(words(&status)),
+        };
+        *was_open = true;
+        tracing::info!("control plane {}: connected", self.address);
+        let updates = self.updates.clone();
+        // An update the owner has no room for yet; no response is read meanwhile, so nothing piles up.
+        let mut waiting: Option<Update> = None;
+        loop {
+            let request = tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => return End::Owner,
+                },
+                slot = updates.reserve(), if waiting.is_some() => {
+                    let (Ok(slot), Some(update)) = (slot, waiting.take()) else { return End::Owner };
+                    slot.send(update);
+                    None
+                }
+                response = responses.message(), if waiting.is_none() => match response {
+                    Ok(Some(response)) => match self.session.on_response(response) {
+                        Heard::Update(update) => {
+                            waiting = Some(update);
+                            None
+                        }
+                        Heard::Refused(request) => Some(*request),
+                        Heard::Ignored => None,
+                    },
+                    Ok(None) => return End::Stream("the stream was closed".into()),
+                    Err(status) => return End::Stream(words(&status)),
+                },
+            };
+            if let Some(request) = request {
+                // If the stream is gone, its responses say so.
+                let _ = requests.send(request);
+            }
+        }
     }
 }
 
-// The innermost cause says what a person can act on ("connection refused"), the outer ones only that it failed.
-fn root(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
+fn words(status: &Status) -> String {
+    match (status.code(), status.message()) {
+        (Code::PermissionDenied, message) => format!("refuses us: {message}"),
+        (code, "") => code.description().to_owned(),
+        (_, message) => message.to_owned(),
     }
-    inner.to_string()
+}
+
+// The innermost cause is what a person can act on ("connection refused"); the outer ones only say that it failed.
+fn innermost(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).last().map(ToString::to_string).unwrap_or_default()
 }
