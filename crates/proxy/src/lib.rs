@@ -1,1 +1,29 @@
-//! The proxy: a request pipeline on one screen, a file per feature.
+//! `sluice-proxy`: connections in, requests out, as a snapshot says.
+//!
+//! A config thread follows the control plane, decodes, checks and builds a [`plan::Plan`]; workers, one thread each with
+//! a runtime of its own, accept connections and obey the plan that they were last given. A request sees one plan, taken
+//! once. Workers share nothing on the way of a request.
+
+pub mod access_log;
+pub mod admin;
+pub mod args;
+pub mod chain;
+pub mod cluster;
+pub mod connection;
+pub mod dns;
+pub mod failure;
+pub mod follow;
+pub mod forward;
+pub mod headers;
+pub mod identity;
+pub mod local_reply;
+pub mod metrics;
+pub mod normalize;
+pub mod pipeline;
+pub mod plan;
+pub mod record;
+pub mod run;
+pub mod stats;
+pub mod tcp;
+pub mod upgrade;
+pub mod worker;

@@ -1,0 +1,129 @@
+//! The command line of `sluice-proxy`: what was typed, and what it means. The only place that reads the environment.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use serde_json::{Map, Value, json};
+
+use crate::identity::Identity;
+
+/// The command line.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "sluice-proxy", version, about = "Sluice proxy: sidecar and gateway, obeying Envoy's xDS")]
+pub struct Args {
+    /// Who this is: `<sidecar|router>~<ip>~<pod>.<namespace>~<domain>`.
+    #[arg(long, env = "SLUICE_NODE")]
+    pub node: String,
+    /// The control plane, `http://host:15010`.
+    #[arg(long, env = "SLUICE_CONTROL_PLANE")]
+    pub control_plane: String,
+    /// A label of the workload, `key=value`; may be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
+    pub labels: Vec<(String, String)>,
+    /// More node metadata, `key=value`; may be repeated.
+    #[arg(long = "metadata", value_name = "KEY=VALUE", value_parser = pair)]
+    pub metadata: Vec<(String, String)>,
+    /// The workload's name, for metrics; the pod's when absent.
+    #[arg(long)]
+    pub workload: Option<String>,
+    /// The workload's service account.
+    #[arg(long)]
+    pub service_account: Option<String>,
+    /// The name of the cluster.
+    #[arg(long, default_value = "Kubernetes")]
+    pub cluster_id: String,
+    /// How traffic gets here.
+    #[arg(long, value_enum, default_value_t = Interception::Redirect)]
+    pub interception: Interception,
+    /// Where applications reach us without iptables, `127.0.0.1:15080`.
+    #[arg(long)]
+    pub outbound_address: Option<SocketAddr>,
+    /// The application's own address, when it is not on 127.0.0.1.
+    #[arg(long)]
+    pub app_ip: Option<IpAddr>,
+    /// Bind listeners to this address instead of all.
+    #[arg(long)]
+    pub bind_ip: Option<IpAddr>,
+    /// Where the admin pages are.
+    #[arg(long, default_value = "127.0.0.1:15000")]
+    pub admin_address: SocketAddr,
+    /// Where readiness is asked for, `/healthz/ready`.
+    #[arg(long, default_value = "0.0.0.0:15021")]
+    pub status_address: SocketAddr,
+    /// Worker threads; one per core when 0.
+    #[arg(long, default_value_t = 0)]
+    pub concurrency: usize,
+    /// Write an access log to this file even where the control plane asks for none.
+    #[arg(long)]
+    pub access_log: Option<String>,
+    /// That access log as JSON objects.
+    #[arg(long)]
+    pub access_log_json: bool,
+    /// How long requests under way may take to end after SIGTERM, in seconds.
+    #[arg(long, default_value_t = 5)]
+    pub drain_seconds: u64,
+    /// What to log, in the form of `RUST_LOG`.
+    #[arg(long, env = "SLUICE_LOG", default_value = "info")]
+    pub log_level: String,
+}
+
+/// How traffic gets to the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Interception {
+    /// iptables REDIRECT.
+    Redirect,
+    /// iptables TPROXY.
+    Tproxy,
+    /// Applications dial the proxy.
+    None,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl Args {
+    /// Who this is.
+    pub fn identity(&self) -> Identity {
+        let labels = self.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+        let mut metadata: Map<String, Value> =
+            self.metadata.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+        let ip = self.node.split('~').nth(1).unwrap_or_default().to_owned();
+        let interception = match self.interception {
+            Interception::Redirect => "REDIRECT",
+            Interception::Tproxy => "TPROXY",
+            Interception::None => "NONE",
+        };
+        let known = [
+            ("CLUSTER_ID", Some(self.cluster_id.clone())),
+            ("INTERCEPTION_MODE", Some(interception.to_owned())),
+            ("INSTANCE_IPS", Some(ip)),
+            ("WORKLOAD_NAME", self.workload.clone()),
+            ("SERVICE_ACCOUNT", self.service_account.clone()),
+            ("SLUICE_OUTBOUND_ADDRESS", self.outbound_address.map(|address| address.to_string())),
+            ("SLUICE_APP_IP", self.app_ip.map(|ip| ip.to_string())),
+            ("SLUICE_BIND_IP", self.bind_ip.map(|ip| ip.to_string())),
+        ];
+        for (key, value) in known {
+            if let Some(value) = value {
+                metadata.entry(key).or_insert(json!(value));
+            }
+        }
+        Identity::new(&self.node, &labels, metadata)
+    }
+
+    /// Worker threads.
+    pub fn workers(&self) -> usize {
+        match self.concurrency {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        }
+    }
+
+    /// How long a drain may take.
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}
