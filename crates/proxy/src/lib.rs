@@ -27,3 +27,8 @@ pub mod stats;
 pub mod tcp;
 pub mod upgrade;
 pub mod worker;
+
+/// `grpc-status` of headers or trailers.
+pub(crate) fn headers_grpc_status(headers: &http::HeaderMap) -> Option<u16> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}

@@ -1,0 +1,174 @@
+//! A client's connection: which listener, which chain, and then HTTP or bytes.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use transport::exec::LocalExec;
+use transport::io::Io;
+use transport::sniff::{self, Sniffed};
+
+use crate::chain::{self, Facts};
+use crate::pipeline;
+use crate::plan::{ChainPlan, HttpPlan, ListenerPlan, Plan};
+use crate::tcp;
+use crate::worker::Worker;
+
+/// How long a client may take to say anything that tells its protocol; then it is carried as bytes (TR84: a server that
+/// speaks first must get its turn).
+const SNIFF_SECONDS_MAX: u64 = 5;
+/// How long a client may take to send a request's head.
+const HEAD_SECONDS_MAX: u64 = 60;
+/// Largest request head, in bytes (Envoy's 60 KiB).
+const HEAD_BYTES_MAX: usize = 60 << 10;
+/// Most headers of a request (Envoy's default).
+const HEADERS_MAX: usize = 100;
+/// HTTP/2 bounds, as Envoy's edge profile has them.
+const STREAMS_MAX: u32 = 100;
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// What is known of a client's connection.
+pub struct Client {
+    /// Its address.
+    pub peer: Option<SocketAddr>,
+    /// Our end.
+    pub local: Option<SocketAddr>,
+    /// What it dialled, when it was captured.
+    pub dialled: Option<SocketAddr>,
+    /// The listener that took it.
+    pub listener: usize,
+    /// What decided its chain.
+    pub facts: Facts,
+}
+
+struct Busy(Rc<Worker>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let Self(worker) = self;
+        worker.busy.set(worker.busy.get() - 1);
+        let active = &worker.metrics.downstream_active;
+        active.set(active.get() - 1);
+    }
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(worker: Rc<Worker>, slot: usize, stream: TcpStream, peer: SocketAddr) {
+    worker.busy.set(worker.busy.get() + 1);
+    crate::cluster::bump(&worker.metrics.downstream_connections);
+    crate::cluster::bump(&worker.metrics.downstream_active);
+    let _busy = Busy(worker.clone());
+    let plan = worker.plan();
+    let Some(first) = plan.listeners.get(slot).and_then(Option::as_ref) else { return };
+    let dialled = match first.config.use_original_dst || first.config.filters.original_dst {
+        true => transport::listen::original_destination(&stream),
+        false => None,
+    };
+    let listener = hand_off(&plan, first, dialled);
+    let local = stream.local_addr().ok();
+    let sniffed = if listener.sniffs { look(&stream).await } else { Sniffed::More };
+    let facts = Facts { destination: dialled.or(local), sniffed };
+    let client = Client { peer: Some(peer), local, dialled, listener: listener.slot, facts };
+    let Some(chain) = chain::choose(listener, &client.facts) else { return };
+    match chain {
+        ChainPlan::Tcp(tcp) => tcp::serve(worker.clone(), tcp.clone(), stream, client).await,
+        ChainPlan::Http(http) => {
+            let is_http2 = match http.manager.codec {
+                config::HttpCodec::Http1 => false,
+                config::HttpCodec::Http2 => true,
+                config::HttpCodec::Auto if listener.sniffs => client.facts.sniffed == Sniffed::Http2,
+                config::HttpCodec::Auto => look(&stream).await == Sniffed::Http2,
+            };
+            let first = http.clone();
+            serve_http(worker.clone(), first, Io::Tcp(stream), Rc::new(client), is_http2).await;
+        }
+    }
+}
+
+// The listener of the original destination, when there is one: by address, else by port (DP02, DP03).
+fn hand_off<'a>(plan: &'a Plan, first: &'a Arc<ListenerPlan>, dialled: Option<SocketAddr>) -> &'a Arc<ListenerPlan> {
+    let Some(dialled) = dialled.filter(|_| first.config.use_original_dst) else { return first };
+    let any: std::net::IpAddr = match dialled {
+        SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let slot = plan.by_destination.get(&dialled).or_else(|| plan.by_destination.get(&SocketAddr::new(any, dialled.port())));
+    slot.and_then(|slot| plan.listeners.get(*slot)?.as_ref()).unwrap_or(first)
+}
+
+async fn look(stream: &TcpStream) -> Sniffed {
+    let looking = async {
+        let mut buffer = vec![0; 512];
+        loop {
+            let seen = match stream.peek(&mut buffer).await {
+                Ok(0) | Err(_) => return Sniffed::Other,
+                Ok(seen) => seen,
+            };
+            match sniff::look(&buffer[..seen]) {
+                Sniffed::More if seen == buffer.len() && seen < sniff::PEEK_BYTES_MAX => buffer.resize(seen * 2, 0),
+                // `peek` is ready as long as there is anything: wait for the rest without spinning.
+                Sniffed::More if seen < buffer.len() => tokio::time::sleep(Duration::from_millis(2)).await,
+                Sniffed::More => return Sniffed::Other,
+                found => return found,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(SNIFF_SECONDS_MAX), looking).await.unwrap_or(Sniffed::Other)
+}
+
+/// Speaks HTTP on a connection until it ends, or until the worker drains and nothing is under way on it.
+pub async fn serve_http(worker: Rc<Worker>, first: Arc<HttpPlan>, io: Io, client: Rc<Client>, is_http2: bool) {
+    let mut draining = worker.draining();
+    let chain = Rc::new(std::cell::RefCell::new((worker.plan().generation, first)));
+    let service = service_fn(move |request| {
+        let (worker, client, chain) = (worker.clone(), client.clone(), chain.clone());
+        async move { Ok::<_, Infallible>(pipeline::respond(worker, client, chain, request).await) }
+    });
+    let drained = async move {
+        // The sender lives as long as the worker.
+        let _ = draining.wait_for(|draining| *draining).await;
+    };
+    let mut drained = std::pin::pin!(drained);
+    let outcome = if is_http2 {
+        let mut server = hyper::server::conn::http2::Builder::new(LocalExec);
+        server
+            .max_concurrent_streams(STREAMS_MAX)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(HEAD_BYTES_MAX as u32);
+        let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(io), service));
+        tokio::select! {
+            outcome = &mut connection => outcome,
+            () = &mut drained => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    } else {
+        let mut server = hyper::server::conn::http1::Builder::new();
+        server
+            .timer(TokioTimer::new())
+            .header_read_timeout(Some(Duration::from_secs(HEAD_SECONDS_MAX)))
+            .max_buf_size(HEAD_BYTES_MAX)
+            .max_headers(HEADERS_MAX)
+            .preserve_header_case(false)
+            .half_close(true);
+        let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(io), service).with_upgrades());
+        tokio::select! {
+            outcome = &mut connection => outcome,
+            () = &mut drained => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!("client connection ended: {error}");
+    }
+}

@@ -1,0 +1,184 @@
+//! The body type of everything that we answer, and answers of our own.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use transport::upstream::ResponseBody;
+
+use crate::cluster::ClusterState;
+use crate::failure::Flags;
+use crate::record::Record;
+
+/// The body of an answer. Whatever becomes of it, the request's record is finished when it is dropped.
+pub struct ReplyBody {
+    inner: Inner,
+    record: Option<Box<Record>>,
+    /// Where the connection goes back to when the answer has been read.
+    home: Option<Home>,
+    guards: Option<Guards>,
+    whole: bool,
+}
+
+enum Inner {
+    Ours(Option<Bytes>),
+    Upstream(ResponseBody),
+}
+
+/// Where an HTTP/1.1 connection goes back to.
+pub struct Home {
+    /// Its cluster.
+    pub cluster: Rc<ClusterState>,
+    /// Its host.
+    pub host: std::net::SocketAddr,
+    /// Requests it may carry.
+    pub requests_max: Option<u32>,
+}
+
+/// Held while a request is under way at an upstream: the host's count, and places below bounds.
+pub struct Guards {
+    /// The host's active count.
+    pub active: balance::Active,
+    /// A place below `max_requests`.
+    pub request: balance::limits::Permit,
+    /// The cluster's active count goes down with this.
+    pub cluster: Rc<ClusterState>,
+}
+
+impl Drop for Guards {
+    fn drop(&mut self) {
+        let active = &self.cluster.counts.active;
+        active.set(active.get().saturating_sub(1));
+    }
+}
+
+impl ReplyBody {
+    /// An upstream's body.
+    pub fn upstream(body: ResponseBody, record: Box<Record>, home: Option<Home>, guards: Guards) -> Self {
+        Self { inner: Inner::Upstream(body), record: Some(record), home, guards: Some(guards), whole: false }
+    }
+
+    /// No body, and nothing to finish: the bytes after an upgrade are not a body.
+    pub fn empty() -> Self {
+        Self { inner: Inner::Ours(None), record: None, home: None, guards: None, whole: true }
+    }
+
+    fn on_end(&mut self) {
+        self.whole = true;
+        if let (Some(home), Inner::Upstream(body)) = (self.home.take(), &mut self.inner)
+            && let Some(mut connection) = body.take_connection()
+        {
+            let may_carry_more = home.requests_max.is_none_or(|most| connection.carried < most);
+            if may_carry_more && connection.is_reusable() {
+                home.cluster.pool.borrow_mut().give(home.host, connection, Instant::now());
+            }
+        }
+        self.guards = None;
+        self.finish();
+    }
+
+    fn finish(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            record.finish(Instant::now());
+        }
+    }
+}
+
+/// An answer of our own.
+pub fn reply(status: u16, body: impl Into<Bytes>, record: Box<Record>) -> Response<ReplyBody> {
+    let body: Bytes = body.into();
+    let mut record = record;
+    record.status = status;
+    record.sent = body.len() as u64;
+    let has_body = !body.is_empty();
+    let mut response = Response::new(ReplyBody {
+        inner: Inner::Ours(Some(body).filter(|_| has_body)),
+        record: Some(record),
+        home: None,
+        guards: None,
+        whole: !has_body,
+    });
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if has_body {
+        response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    }
+    response
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let polled = match &mut this.inner {
+            Inner::Ours(bytes) => {
+                this.whole = true;
+                return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))));
+            }
+            Inner::Upstream(body) => std::task::ready!(Pin::new(body).poll_frame(cx)),
+        };
+        match &polled {
+            None => this.on_end(),
+            Some(Ok(frame)) => {
+                let Some(record) = &mut this.record else { return Poll::Ready(polled) };
+                if let Some(data) = frame.data_ref() {
+                    record.sent += data.len() as u64;
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    record.grpc_status = crate::headers_grpc_status(trailers).or(record.grpc_status);
+                }
+                // A body of known length ends with its last byte: hyper does not ask again.
+                if let Inner::Upstream(body) = &this.inner
+                    && body.is_end_stream()
+                {
+                    this.on_end();
+                }
+            }
+            Some(Err(_)) => {
+                if let Some(record) = &mut this.record {
+                    record.flags = record.flags.with(Flags::UPSTREAM_CONNECTION_ENDED);
+                    record.details = "upstream_reset_after_response_started{connection_termination}";
+                }
+                this.whole = true;
+                this.guards = None;
+                this.finish();
+            }
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Inner::Ours(bytes) => bytes.is_none(),
+            Inner::Upstream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Inner::Ours(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Inner::Upstream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for ReplyBody {
+    fn drop(&mut self) {
+        // An answer without a body is whole as it is; hyper never polls it.
+        let is_empty = matches!(&self.inner, Inner::Upstream(body) if body.is_end_stream());
+        if !self.whole && is_empty {
+            self.on_end();
+        }
+        if let Some(record) = &mut self.record
+            && !self.whole
+        {
+            record.flags = record.flags.with(Flags::DOWNSTREAM_ENDED);
+            record.details = "downstream_remote_disconnect";
+        }
+        self.finish();
+    }
+}

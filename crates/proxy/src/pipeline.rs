@@ -1,0 +1,206 @@
+//! A request, from its head to the head of its answer, on one screen.
+//!
+//! checks → path → ids and forwarding headers → route → answer here, or forward (`forward.rs`) → answer's headers
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::FutureExt;
+use http::header::HOST;
+use http::{Method, Request, Response, Version};
+use hyper::body::Incoming;
+use routing::Decision;
+
+use crate::chain;
+use crate::connection::Client;
+use crate::failure::Flags;
+use crate::local_reply::{ReplyBody, reply};
+use crate::plan::{ChainPlan, HttpPlan};
+use crate::record::{Head, Record};
+use crate::worker::Worker;
+use crate::{forward, headers, normalize, upgrade};
+
+/// The chain of a connection, and the plan that it was chosen by.
+pub type Chain = Rc<RefCell<(u64, Arc<HttpPlan>)>>;
+
+/// Answers a request. A panic costs this request only.
+pub async fn respond(worker: Rc<Worker>, client: Rc<Client>, chain: Chain, request: Request<Incoming>) -> Response<ReplyBody> {
+    let plan = current(&worker, &client, &chain);
+    let answer = serve(worker.clone(), client, plan.clone(), request);
+    match AssertUnwindSafe(answer).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => {
+            crate::cluster::bump(&worker.metrics.panics);
+            tracing::error!("a request made us panic; it is answered 500, nothing else is touched");
+            let record = new_record(&worker, &plan, Instant::now());
+            reply(500, "internal error", Box::new(record))
+        }
+    }
+}
+
+// A connection stays with its chain; what the chain says is of the newest plan.
+fn current(worker: &Worker, client: &Client, chain: &Chain) -> Arc<HttpPlan> {
+    let plan = worker.plan();
+    let mut known = chain.borrow_mut();
+    if known.0 != plan.generation {
+        known.0 = plan.generation;
+        // A listener that is gone serves its connections as it last did.
+        let listener = plan.listeners.get(client.listener).and_then(Option::as_ref);
+        if let Some(ChainPlan::Http(newer)) = listener.and_then(|listener| chain::choose(listener, &client.facts)) {
+            known.1 = newer.clone();
+        }
+    }
+    known.1.clone()
+}
+
+fn new_record(worker: &Rc<Worker>, plan: &Arc<HttpPlan>, now: Instant) -> Record {
+    Record {
+        worker: worker.clone(),
+        plan: plan.clone(),
+        started: now,
+        head: None,
+        is_grpc: false,
+        status: 0,
+        flags: Flags::default(),
+        details: "via_upstream",
+        received: 0,
+        sent: 0,
+        cluster: None,
+        host: None,
+        grpc_status: None,
+    }
+}
+
+async fn serve(worker: Rc<Worker>, client: Rc<Client>, plan: Arc<HttpPlan>, mut request: Request<Incoming>) -> Response<ReplyBody> {
+    let mut record = Box::new(new_record(&worker, &plan, Instant::now()));
+    let authority = match admit(&mut request) {
+        Ok(authority) => authority,
+        Err((status, details)) => {
+            record.flags = Flags::DOWNSTREAM_PROTOCOL;
+            record.details = details;
+            return finish(&plan, reply(status, "", record));
+        }
+    };
+    record.is_grpc = is_grpc(&request);
+    if !plan.logs.is_empty() {
+        record.head = Some(Box::new(head_of(&request, &authority, &client)));
+    }
+    let manager = &plan.manager;
+    let wants_upgrade = headers::is_websocket(request.headers());
+    let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
+    headers::strip_hop_by_hop(request.headers_mut());
+    headers::forwarded(request.headers_mut(), manager.use_remote_address, client.peer.map(|peer| peer.ip()));
+    if manager.generate_request_id {
+        headers::request_id(request.headers_mut(), || (worker.draw64(), worker.draw64()));
+    }
+    if let Some(head) = &mut record.head {
+        head.headers = request.headers().clone();
+    }
+    let decision = {
+        let head = routing::Head {
+            method: request.method().as_str(),
+            scheme: "http",
+            authority: &authority,
+            path: request.uri().path_and_query().map_or("/", |path| path.as_str()),
+            headers: request.headers(),
+        };
+        plan.router.decide(&head, || worker.draw())
+    };
+    match decision {
+        Decision::NoHost | Decision::NoRoute { .. } => {
+            (record.flags, record.details) = (Flags::NO_ROUTE, "route_not_found");
+            finish(&plan, reply(404, "", record))
+        }
+        Decision::Respond { route, respond, .. } => {
+            record.details = "direct_response";
+            note_route(&mut record, route);
+            let response = reply(respond.status, respond.body.clone(), record);
+            finish(&plan, response)
+        }
+        Decision::Forward { host, route, forward, cluster } => {
+            note_route(&mut record, route);
+            let mission = forward::Mission {
+                worker: &worker,
+                client: &client,
+                forward,
+                cluster,
+                authority: &authority,
+                counts_attempts: host.include_attempt_count,
+            };
+            let response = match upgrade.filter(|_| manager.websocket) {
+                Some(upgrade) => upgrade::serve(mission, request, upgrade, record).await,
+                None => forward::send(mission, request, record).await,
+            };
+            finish(&plan, response)
+        }
+    }
+}
+
+fn note_route(record: &mut Record, route: &config::Route) {
+    if let Some(head) = &mut record.head {
+        head.route.clone_from(&route.name);
+        head.origin.clone_from(&route.origin);
+    }
+}
+
+// The head checks: what cannot be routed is refused here. Gives the authority, and leaves a request in origin form.
+fn admit(request: &mut Request<Incoming>) -> Result<String, (u16, &'static str)> {
+    if request.version() < Version::HTTP_11 {
+        return Err((426, "low_version"));
+    }
+    if request.method() == Method::CONNECT {
+        return Err((404, "connect_not_allowed"));
+    }
+    // Absolute form (a client that treats us as a proxy) and HTTP/2 carry the authority in the target; RFC 9112 3.2.2.
+    let authority = match request.uri().authority() {
+        Some(authority) => authority.as_str().to_owned(),
+        None => {
+            let mut hosts = request.headers().get_all(HOST).iter();
+            match (hosts.next().map(|host| host.to_str()), hosts.next()) {
+                (Some(Ok(host)), None) if !host.is_empty() => host.to_owned(),
+                (_, Some(_)) => return Err((400, "http1.multiple_hosts")),
+                _ => return Err((400, "missing_host_header")),
+            }
+        }
+    };
+    if authority.contains('@') {
+        return Err((400, "http1.invalid_host"));
+    }
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    if !path.starts_with('/') && request.method() != Method::OPTIONS {
+        return Err((400, "http1.invalid_url"));
+    }
+    let normal = normalize::normalize(path).ok_or((400, "path_normalization_failed"))?;
+    let is_plain = matches!(normal, Cow::Borrowed(_)) && request.uri().authority().is_none();
+    if !is_plain {
+        let target = normal.parse::<http::uri::PathAndQuery>().map_err(|_| (400, "http1.invalid_url"))?;
+        *request.uri_mut() = http::Uri::from(target);
+    }
+    Ok(authority)
+}
+
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    let content = request.headers().get(http::header::CONTENT_TYPE);
+    content.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn head_of(request: &Request<Incoming>, authority: &str, client: &Client) -> Head {
+    Head {
+        method: request.method().to_string(),
+        path: request.uri().path_and_query().map_or_else(String::new, ToString::to_string),
+        protocol: if request.version() == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" },
+        authority: authority.to_owned(),
+        local: client.dialled.or(client.local),
+        peer: client.peer,
+        ..Head::default()
+    }
+}
+
+fn finish(plan: &HttpPlan, mut response: Response<ReplyBody>) -> Response<ReplyBody> {
+    headers::server(response.headers_mut(), plan.server.as_ref());
+    response
+}

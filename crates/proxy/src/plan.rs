@@ -1,0 +1,268 @@
+//! A plan: a snapshot made ready to be obeyed. Immutable, shared by all workers.
+//!
+//! In: snapshots, one after the other. Out: plans that reuse what did not change. Names become numbers ("slots") that
+//! stay the same for as long as the process lives, so that a request never looks a name up.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use balance::{HostSet, Limits};
+use config::{Cluster, Direction, Discovery, Endpoints, Filter, HttpManager, Listener, Name, RouteSource, Snapshot};
+use http::HeaderValue;
+use routing::Router;
+
+/// A snapshot, ready.
+#[derive(Default)]
+pub struct Plan {
+    /// Counts plans.
+    pub generation: u64,
+    /// What it was made of.
+    pub snapshot: Arc<Snapshot>,
+    /// Listeners by slot.
+    pub listeners: Vec<Option<Arc<ListenerPlan>>>,
+    /// Listeners that take over connections by their original destination.
+    pub by_destination: BTreeMap<SocketAddr, usize>,
+    /// Clusters by slot.
+    pub clusters: Vec<Option<Arc<ClusterPlan>>>,
+}
+
+/// A listener, ready.
+pub struct ListenerPlan {
+    /// Its slot.
+    pub slot: usize,
+    /// What the snapshot says.
+    pub config: Arc<Listener>,
+    /// Chains, the default one last.
+    pub chains: Vec<ChainPlan>,
+    /// True when the last chain is the default one.
+    pub has_default: bool,
+    /// The first bytes must be looked at before a chain can be chosen.
+    pub sniffs: bool,
+}
+
+/// A filter chain, ready.
+pub enum ChainPlan {
+    /// HTTP.
+    Http(Arc<HttpPlan>),
+    /// Bytes: the clusters and their shares, summed up.
+    Tcp(Arc<TcpPlan>),
+}
+
+/// An HTTP connection manager, ready.
+pub struct HttpPlan {
+    /// Whose traffic it is.
+    pub direction: Direction,
+    /// What the snapshot says.
+    pub manager: HttpManager,
+    /// Its routes.
+    pub router: Arc<Router>,
+    /// The `server` header, when it is to be overwritten.
+    pub server: Option<HeaderValue>,
+    /// Access logs, compiled.
+    pub logs: Vec<Arc<crate::access_log::Format>>,
+}
+
+/// A TCP proxy, ready.
+pub struct TcpPlan {
+    /// Whose traffic it is.
+    pub direction: Direction,
+    /// What the snapshot says.
+    pub config: config::TcpProxy,
+    /// Sum of weights up to each cluster, and its slot.
+    pub shares: Vec<(u32, u32)>,
+    /// Access logs, compiled.
+    pub logs: Vec<Arc<crate::access_log::Format>>,
+}
+
+/// A cluster, ready.
+pub struct ClusterPlan {
+    /// What the snapshot says.
+    pub config: Arc<Cluster>,
+    /// Its hosts.
+    pub hosts: Arc<HostSet>,
+    /// Its bounds, shared by the workers and kept over updates.
+    pub limits: Arc<Limits>,
+}
+
+/// Makes plans, and remembers the last one.
+#[derive(Default)]
+pub struct Planner {
+    listener_slots: BTreeMap<Name, usize>,
+    cluster_slots: BTreeMap<Name, u32>,
+    routers: BTreeMap<Name, Arc<Router>>,
+    last: Arc<Plan>,
+    /// What resolvers found, by cluster.
+    resolved: BTreeMap<Name, Arc<HostSet>>,
+    extra_log: Option<Arc<crate::access_log::Format>>,
+}
+
+impl Planner {
+    /// A planner; `extra_log` is written by every chain that has no log of its own.
+    pub fn new(extra_log: Option<Arc<crate::access_log::Format>>) -> Self {
+        Self { extra_log, ..Self::default() }
+    }
+
+    /// Makes a plan of a snapshot that passed the check.
+    ///
+    /// # Errors
+    /// A sentence that names the resource that cannot be obeyed.
+    pub fn plan(&mut self, snapshot: Arc<Snapshot>) -> Result<Arc<Plan>, String> {
+        let mut plan = Plan { generation: self.last.generation + 1, snapshot: snapshot.clone(), ..Plan::default() };
+        let mut routers = BTreeMap::new();
+        for (name, table) in &snapshot.routes {
+            let known = self.routers.get(name).filter(|router| Arc::ptr_eq(router.table(), table)).cloned();
+            let router = match known {
+                Some(router) => router,
+                None => self.router(table.clone())?,
+            };
+            routers.insert(name.clone(), router);
+        }
+        self.routers = routers;
+        for (name, listener) in &snapshot.listeners {
+            let count = self.listener_slots.len();
+            let slot = *self.listener_slots.entry(name.clone()).or_insert(count);
+            let kept = self.last.listeners.get(slot).and_then(Option::as_ref);
+            let ready = match kept.filter(|kept| Arc::ptr_eq(&kept.config, listener) && self.routers_are_those_of(kept)) {
+                Some(kept) => kept.clone(),
+                None => Arc::new(self.listener(slot, listener)?),
+            };
+            if plan.listeners.len() <= slot {
+                plan.listeners.resize_with(slot + 1, || None);
+            }
+            if !listener.bind_to_port {
+                plan.by_destination.insert(listener.address, slot);
+            }
+            plan.listeners[slot] = Some(ready);
+        }
+        for (name, cluster) in &snapshot.clusters {
+            let slot = self.cluster_slot(name) as usize;
+            let ready = self.cluster(slot, cluster, &snapshot);
+            if plan.clusters.len() <= slot {
+                plan.clusters.resize_with(slot + 1, || None);
+            }
+            plan.clusters[slot] = Some(ready);
+        }
+        let plan = Arc::new(plan);
+        self.last = plan.clone();
+        Ok(plan)
+    }
+
+    /// Takes what a resolver found for a cluster; used from the next plan on.
+    pub fn resolved(&mut self, cluster: Name, hosts: Arc<HostSet>) {
+        self.resolved.insert(cluster, hosts);
+    }
+
+    fn cluster_slot(&mut self, name: &Name) -> u32 {
+        let count = self.cluster_slots.len() as u32;
+        *self.cluster_slots.entry(name.clone()).or_insert(count)
+    }
+
+    fn router(&mut self, table: Arc<config::RouteTable>) -> Result<Arc<Router>, String> {
+        let name = table.name.clone();
+        let router = Router::new(table, &mut |cluster| self.cluster_slot(cluster));
+        router.map(Arc::new).map_err(|error| format!("route table {name:?}: {error}"))
+    }
+
+    fn routers_are_those_of(&self, listener: &ListenerPlan) -> bool {
+        listener.chains.iter().all(|chain| match chain {
+            ChainPlan::Tcp(_) => true,
+            ChainPlan::Http(http) => match &http.manager.routes {
+                RouteSource::Inline(_) => true,
+                RouteSource::Rds(name) => self.routers.get(name).is_some_and(|router| Arc::ptr_eq(router, &http.router)),
+            },
+        })
+    }
+
+    fn listener(&mut self, slot: usize, listener: &Arc<Listener>) -> Result<ListenerPlan, String> {
+        let mut chains = Vec::new();
+        for chain in listener.all_chains() {
+            let ready = self.chain(listener, &chain.filter);
+            chains.push(ready.map_err(|error| format!("listener {:?} chain {:?}: {error}", listener.name, chain.name))?);
+        }
+        let looks = |chain: &config::FilterChain| {
+            let matches = &chain.matches;
+            matches.transport != config::TransportMatch::Any
+                || !matches.application_protocols.is_empty()
+                || !matches.server_names.is_empty()
+        };
+        let sniffs = listener.chains.iter().any(looks);
+        Ok(ListenerPlan { slot, config: listener.clone(), chains, has_default: listener.default_chain.is_some(), sniffs })
+    }
+
+    fn chain(&mut self, listener: &Listener, filter: &Filter) -> Result<ChainPlan, String> {
+        let direction = listener.direction;
+        match filter {
+            Filter::Tcp(tcp) => {
+                let mut sum = 0_u32;
+                let many: Vec<(Name, u32)> = match &tcp.cluster {
+                    config::ClusterChoice::One(name) => vec![(name.clone(), 1)],
+                    config::ClusterChoice::Weighted(many) => many.iter().map(|one| (one.cluster.clone(), one.weight)).collect(),
+                };
+                let mut share = |(name, weight): (Name, u32)| {
+                    sum = sum.saturating_add(weight);
+                    (sum, self.cluster_slot(&name))
+                };
+                let shares = many.into_iter().map(&mut share).collect();
+                let logs = self.logs(&tcp.access_log);
+                Ok(ChainPlan::Tcp(Arc::new(TcpPlan { direction, config: tcp.clone(), shares, logs })))
+            }
+            Filter::Http(manager) => {
+                let router = match &manager.routes {
+                    RouteSource::Inline(table) => self.router(table.clone())?,
+                    RouteSource::Rds(name) => {
+                        self.routers.get(name).cloned().ok_or_else(|| format!("no route table {name:?}"))?
+                    }
+                };
+                let server = match &manager.server_header {
+                    config::ServerHeader::Overwrite(name) => HeaderValue::from_str(name).ok(),
+                    config::ServerHeader::PassThrough => None,
+                };
+                let logs = self.logs(&manager.access_log);
+                Ok(ChainPlan::Http(Arc::new(HttpPlan { direction, manager: manager.clone(), router, server, logs })))
+            }
+        }
+    }
+
+    fn logs(&self, logs: &[config::AccessLog]) -> Vec<Arc<crate::access_log::Format>> {
+        match logs.is_empty() {
+            true => self.extra_log.iter().cloned().collect(),
+            false => logs.iter().map(|log| Arc::new(crate::access_log::Format::new(log))).collect(),
+        }
+    }
+
+    fn cluster(&self, slot: usize, cluster: &Arc<Cluster>, snapshot: &Snapshot) -> Arc<ClusterPlan> {
+        let last = self.last.clusters.get(slot).and_then(Option::as_ref);
+        let given: Option<&Endpoints> = match &cluster.discovery {
+            Discovery::Eds(name) => snapshot.endpoints.get(name).map(Arc::as_ref),
+            Discovery::Static(endpoints) => Some(endpoints),
+            Discovery::StrictDns(_) | Discovery::LogicalDns(_) | Discovery::OriginalDst => None,
+        };
+        let hosts = match given {
+            Some(endpoints) => {
+                let before = last.filter(|last| {
+                    let eds = |one: &Cluster, all: &Snapshot| match &one.discovery {
+                        Discovery::Eds(name) => all.endpoints.get(name).cloned(),
+                        _ => None,
+                    };
+                    let (was, is) = (eds(&last.config, &self.last.snapshot), eds(cluster, snapshot));
+                    matches!((was, is), (Some(was), Some(is)) if Arc::ptr_eq(&was, &is))
+                });
+                before.map_or_else(|| Arc::new(HostSet::new(endpoints)), |last| last.hosts.clone())
+            }
+            None => self.resolved.get(&cluster.name).cloned().unwrap_or_default(),
+        };
+        if let Some(last) = last
+            && Arc::ptr_eq(&last.config, cluster)
+            && Arc::ptr_eq(&last.hosts, &hosts)
+        {
+            return last.clone();
+        }
+        let limits = match last {
+            Some(last) if last.config.thresholds == cluster.thresholds => last.limits.clone(),
+            Some(last) => Arc::new(last.limits.with(&cluster.thresholds)),
+            None => Arc::new(Limits::new(&cluster.thresholds)),
+        };
+        Arc::new(ClusterPlan { config: cluster.clone(), hosts, limits })
+    }
+}

@@ -1,0 +1,94 @@
+//! What is remembered of a request until it is over, for the access log and the metrics.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use config::{Direction, Name};
+use words::Origin;
+
+use crate::failure::Flags;
+use crate::plan::HttpPlan;
+use crate::worker::Worker;
+
+/// One request, from its head to the last byte of its answer.
+pub struct Record {
+    /// The worker that serves it.
+    pub worker: Rc<Worker>,
+    /// The chain that it came by.
+    pub plan: std::sync::Arc<HttpPlan>,
+    /// When its head was read.
+    pub started: Instant,
+    /// Its head, kept only when something logs it.
+    pub head: Option<Box<Head>>,
+    /// `http` or `grpc`, for metrics.
+    pub is_grpc: bool,
+    /// Status code of the answer; 0 before there is one.
+    pub status: u16,
+    /// Flags.
+    pub flags: Flags,
+    /// Envoy's response code details.
+    pub details: &'static str,
+    /// Bytes of the request's body.
+    pub received: u64,
+    /// Bytes of the answer's body.
+    pub sent: u64,
+    /// Slot of the cluster it was sent to.
+    pub cluster: Option<u32>,
+    /// Host of the last try: number in the balancer's set, and address.
+    pub host: Option<(balance::HostId, SocketAddr)>,
+    /// `grpc-status` of the answer.
+    pub grpc_status: Option<u16>,
+}
+
+/// What only the access log needs.
+#[derive(Default)]
+pub struct Head {
+    /// `GET`.
+    pub method: String,
+    /// Path and query as the client sent them.
+    pub path: String,
+    /// `HTTP/1.1`.
+    pub protocol: &'static str,
+    /// Authority.
+    pub authority: String,
+    /// The request's headers.
+    pub headers: http::HeaderMap,
+    /// The answer's headers.
+    pub response_headers: http::HeaderMap,
+    /// The route's name.
+    pub route: String,
+    /// The object behind the route.
+    pub origin: Option<Origin>,
+    /// The cluster's name.
+    pub cluster: Option<Name>,
+    /// The upstream's address.
+    pub upstream: Option<SocketAddr>,
+    /// Our end of the upstream connection.
+    pub upstream_local: Option<SocketAddr>,
+    /// Our end of the client's connection.
+    pub local: Option<SocketAddr>,
+    /// The client.
+    pub peer: Option<SocketAddr>,
+    /// Why no connection could be made.
+    pub transport_failure: String,
+}
+
+impl Record {
+    /// Which side reports: the caller's proxy (and gateways), or the callee's.
+    pub fn is_inbound(&self) -> bool {
+        self.plan.direction == Direction::Inbound
+    }
+
+    /// Writes log and metrics. Called once, when nothing more will happen.
+    pub fn finish(&mut self, now: Instant) {
+        let worker = self.worker.clone();
+        let elapsed = now.saturating_duration_since(self.started);
+        worker.metrics.request(&worker, self, elapsed);
+        if let Some(head) = &self.head {
+            for format in &self.plan.logs {
+                worker.log(format, &crate::access_log::Line { record: self, head, elapsed });
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! A worker: one thread, one runtime, its own sockets, pools, counts. It takes commands from the config thread, and
+//! shares nothing on the way of a request.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io::Write;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, spawn_local};
+
+use crate::access_log::{Format, Line};
+use crate::cluster::ClusterState;
+use crate::connection;
+use crate::identity::Identity;
+use crate::metrics::{Metrics, Scrape};
+use crate::plan::{ListenerPlan, Plan};
+use crate::stats::ClusterStats;
+
+/// Access-log bytes that wait to be written, per file; lines beyond are dropped and counted.
+const LOG_BYTES_MAX: usize = 1 << 20;
+/// A log buffer of this size is written at once.
+const LOG_BYTES_FLUSH: usize = 64 << 10;
+/// A smaller one, after this long.
+const LOG_FLUSH_AFTER: Duration = Duration::from_millis(50);
+/// How often idle connections are looked through.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// Commands that wait for a worker.
+pub const COMMANDS_MAX: usize = 64;
+
+/// What a worker is told.
+pub enum Command {
+    /// Obey this from now on. Sockets for listeners that are new come with it.
+    Install(Arc<Plan>, Vec<(usize, std::net::TcpListener)>),
+    /// Say what you counted.
+    Scrape(oneshot::Sender<Scrape>),
+    /// Take no new connections, end those that are idle, let the others finish.
+    Drain,
+}
+
+/// A worker's state; shared by its tasks, never leaves its thread.
+pub struct Worker {
+    /// Who this proxy is.
+    pub identity: Arc<Identity>,
+    plan: RefCell<Arc<Plan>>,
+    clusters: RefCell<Vec<Option<Rc<ClusterState>>>>,
+    /// Counts.
+    pub metrics: Metrics,
+    random: Cell<u64>,
+    logs: RefCell<HashMap<String, LogFile>>,
+    log_flush_due: Cell<bool>,
+    draining: watch::Sender<bool>,
+    /// Connections and requests that are not over.
+    pub busy: Cell<usize>,
+}
+
+struct LogFile {
+    file: Option<std::fs::File>,
+    waiting: String,
+}
+
+impl Worker {
+    /// A worker that obeys nothing yet. `seed` must differ between workers.
+    pub fn new(identity: Arc<Identity>, seed: u64) -> Rc<Self> {
+        Rc::new(Self {
+            identity,
+            plan: RefCell::default(),
+            clusters: RefCell::default(),
+            metrics: Metrics::default(),
+            random: Cell::new(seed | 1),
+            logs: RefCell::default(),
+            log_flush_due: Cell::new(false),
+            draining: watch::Sender::new(false),
+            busy: Cell::new(0),
+        })
+    }
+
+    /// The plan of this moment. A request takes it once.
+    pub fn plan(&self) -> Arc<Plan> {
+        self.plan.borrow().clone()
+    }
+
+    /// A cluster by slot; `None` when it does not exist.
+    pub fn cluster(&self, slot: u32) -> Option<Rc<ClusterState>> {
+        self.clusters.borrow().get(slot as usize)?.clone()
+    }
+
+    /// A uniform number (xorshift*; for spreading load, not for secrets).
+    pub fn draw64(&self) -> u64 {
+        let mut state = self.random.get();
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        self.random.set(state);
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A uniform number.
+    pub fn draw(&self) -> u32 {
+        (self.draw64() >> 32) as u32
+    }
+
+    /// Becomes true when the worker drains.
+    pub fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
+    }
+
+    /// True while the worker drains.
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    /// Obeys a plan from now on.
+    pub fn install(&self, plan: Arc<Plan>) {
+        let mut clusters = self.clusters.borrow_mut();
+        if clusters.len() < plan.clusters.len() {
+            clusters.resize_with(plan.clusters.len(), || None);
+        }
+        for (slot, state) in clusters.iter_mut().enumerate() {
+            match (plan.clusters.get(slot).and_then(Option::as_ref), state.as_ref()) {
+                (None, _) => *state = None,
+                (Some(newer), Some(state)) => {
+                    if !Arc::ptr_eq(&state.plan.borrow(), newer) {
+                        state.update(newer.clone());
+                    }
+                }
+                (Some(newer), None) => *state = Some(Rc::new(ClusterState::new(newer.clone(), self.draw()))),
+            }
+        }
+        drop(clusters);
+        *self.plan.borrow_mut() = plan;
+    }
+
+    /// Writes a line to an access log, sooner or later.
+    pub fn log(self: &Rc<Self>, format: &Format, line: &Line<'_>) {
+        let mut logs = self.logs.borrow_mut();
+        let log = logs.entry(format.path.clone()).or_insert_with(|| LogFile::open(&format.path));
+        if log.waiting.len() >= LOG_BYTES_MAX {
+            crate::cluster::bump(&self.metrics.log_dropped);
+            return;
+        }
+        format.write(line, &mut log.waiting);
+        if log.waiting.len() >= LOG_BYTES_FLUSH {
+            log.flush();
+        } else if !self.log_flush_due.replace(true) {
+            let worker = self.clone();
+            spawn_local(async move {
+                tokio::time::sleep(LOG_FLUSH_AFTER).await;
+                worker.log_flush_due.set(false);
+                worker.flush_logs();
+            });
+        }
+    }
+
+    /// Writes out what waits in access logs.
+    pub fn flush_logs(&self) {
+        self.logs.borrow_mut().values_mut().for_each(LogFile::flush);
+    }
+
+    fn scrape(&self) -> Scrape {
+        let mut scrape = self.metrics.read();
+        for state in self.clusters.borrow().iter().flatten() {
+            let name = state.plan.borrow().config.name.to_string();
+            scrape.clusters.insert(name, ClusterStats::read(state));
+        }
+        scrape
+    }
+
+    fn sweep(&self, now: Instant) {
+        for state in self.clusters.borrow().iter().flatten() {
+            let balancer = state.balancer.borrow();
+            let there: std::collections::HashSet<_> =
+                balancer.hosts().iter().filter_map(|host| crate::cluster::socket(&host.address)).collect();
+            let is_original = matches!(state.plan.borrow().config.discovery, config::Discovery::OriginalDst);
+            state.pool.borrow_mut().sweep(state.idle_max(), now, |host| is_original || there.contains(host));
+        }
+    }
+}
+
+impl LogFile {
+    fn open(path: &str) -> Self {
+        let opened = match path {
+            "/dev/stdout" => std::fs::OpenOptions::new().append(true).open("/proc/self/fd/1"),
+            "/dev/stderr" => std::fs::OpenOptions::new().append(true).open("/proc/self/fd/2"),
+            path => std::fs::OpenOptions::new().create(true).append(true).open(path),
+        };
+        let file = opened.map_err(|error| tracing::error!("access log {path}: {error}; no lines will be written")).ok();
+        Self { file, waiting: String::new() }
+    }
+
+    fn flush(&mut self) {
+        if let Some(file) = &mut self.file
+            && let Err(error) = file.write_all(self.waiting.as_bytes())
+        {
+            tracing::warn!("access log: {error}");
+        }
+        self.waiting.clear();
+    }
+}
+
+/// Runs a worker until its commands end.
+pub async fn run(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
+    let mut listening: HashMap<usize, JoinHandle<()>> = HashMap::new();
+    let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        tokio::select! {
+            command = commands.recv() => match command {
+                None => break,
+                Some(Command::Install(plan, sockets)) => {
+                    listening.retain(|slot, task| {
+                        let stays = bound(&plan, *slot).is_some();
+                        if !stays {
+                            task.abort();
+                        }
+                        stays
+                    });
+                    worker.install(plan);
+                    for (slot, socket) in sockets {
+                        if let Some(task) = accept(&worker, slot, socket) {
+                            listening.insert(slot, task);
+                        }
+                    }
+                }
+                // Who asked may have gone.
+                Some(Command::Scrape(answer)) => drop(answer.send(worker.scrape())),
+                Some(Command::Drain) => {
+                    listening.drain().for_each(|(_, task)| task.abort());
+                    worker.draining.send_replace(true);
+                }
+            },
+            _ = sweep.tick() => worker.sweep(Instant::now()),
+        }
+    }
+    worker.flush_logs();
+}
+
+/// The listener of a slot, when it has a socket.
+pub fn bound(plan: &Plan, slot: usize) -> Option<&Arc<ListenerPlan>> {
+    plan.listeners.get(slot)?.as_ref().filter(|listener| listener.config.bind_to_port)
+}
+
+fn accept(worker: &Rc<Worker>, slot: usize, socket: std::net::TcpListener) -> Option<JoinHandle<()>> {
+    let listener = transport::listen::into_tokio(socket)
+        .map_err(|error| tracing::error!("listener {slot}: {error}"))
+        .ok()?;
+    let worker = worker.clone();
+    Some(spawn_local(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    // Small answers must not wait for the client's acknowledgement.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!("set_nodelay: {error}");
+                    }
+                    spawn_local(connection::serve(worker.clone(), slot, stream, peer));
+                }
+                Err(error) => {
+                    tracing::warn!("accept: {error}");
+                    // Out of file descriptors, most likely: let some connections end.
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        }
+    }))
+}
