@@ -80,6 +80,10 @@ impl Layer {
         self.by_type[kind.index()].values()
     }
 
+    fn add_names(&self, names: &mut [Vec<Arc<str>>; TypeUrl::COUNT]) {
+        names.iter_mut().zip(&self.by_type).for_each(|(names, all)| names.extend(all.keys().cloned()));
+    }
+
     /// The difference to `newer`, remembered: hundreds of streams ask for the same one.
     pub fn diff(&self, newer: &Self) -> Arc<LayerDiff> {
         let mut diffs = self.diffs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,32 +164,39 @@ impl Target {
         })
     }
 
-    /// Names that may differ between two targets; a superset, so that asking both targets about each settles it.
+    /// Names that may differ between two targets, each once; a superset, so that asking both targets about each settles it.
     /// Layers of the same place are compared through their remembered difference; a place only one has counts wholly.
-    pub(crate) fn changed(&self, newer: &Self, name: &mut dyn FnMut(TypeUrl, &Arc<str>)) {
+    pub(crate) fn changed(&self, newer: &Self) -> [Vec<Arc<str>>; TypeUrl::COUNT] {
+        let mut names: [Vec<Arc<str>>; TypeUrl::COUNT] = Default::default();
         for place in 0..self.layers.len().max(newer.layers.len()) {
             match (self.layers.get(place), newer.layers.get(place)) {
                 (Some(old), Some(new)) if old.id == new.id => {}
                 (Some(old), Some(new)) => {
                     let diff = old.diff(new);
-                    TypeUrl::ALL.iter().for_each(|kind| diff.names(*kind).iter().for_each(|n| name(*kind, n)));
+                    names.iter_mut().zip(&diff.by_type).for_each(|(names, more)| names.extend(more.iter().cloned()));
                 }
-                (Some(only), None) | (None, Some(only)) => every_name(only, name),
+                (Some(only), None) | (None, Some(only)) => only.add_names(&mut names),
                 (None, None) => {}
             }
         }
+        once(names)
     }
 
     /// As [`Target::changed`], without layers' help: every name of both. The oracle of the property test.
-    pub(crate) fn changed_from_scratch(&self, newer: &Self, name: &mut dyn FnMut(TypeUrl, &Arc<str>)) {
-        self.layers.iter().chain(&newer.layers).for_each(|layer| every_name(layer, name));
+    pub(crate) fn changed_from_scratch(&self, newer: &Self) -> [Vec<Arc<str>>; TypeUrl::COUNT] {
+        let mut names = Default::default();
+        self.layers.iter().chain(&newer.layers).for_each(|layer| layer.add_names(&mut names));
+        once(names)
     }
 }
 
-fn every_name(layer: &Layer, name: &mut dyn FnMut(TypeUrl, &Arc<str>)) {
-    for kind in TypeUrl::ALL {
-        layer.by_type[kind.index()].keys().for_each(|n| name(kind, n));
+// A name that moved between layers is in both differences.
+fn once(mut names: [Vec<Arc<str>>; TypeUrl::COUNT]) -> [Vec<Arc<str>>; TypeUrl::COUNT] {
+    for names in &mut names {
+        names.sort_unstable();
+        names.dedup();
     }
+    names
 }
 
 impl fmt::Debug for Layer {

@@ -20,6 +20,9 @@ pub const ERROR_CHARS_MAX: usize = 2_048;
 pub const NACKED_NAMES_MAX: usize = 32;
 /// How long listeners and routes wait for a client to ask for the endpoints of clusters it has just taken.
 pub const ENDPOINTS_AWAITED_MAX: Duration = Duration::from_millis(500);
+/// How long nothing is taken from a client that came back holding something: until it has asked for every type, we do not
+/// know what of it still refers to what is gone.
+pub const RETURNED_REMOVALS_AFTER: Duration = Duration::from_millis(500);
 /// Layer differences remembered by one layer: the last few, since clients lag by one or two.
 pub const DIFFS_PER_LAYER_MAX: usize = 4;
 

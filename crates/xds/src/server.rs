@@ -23,7 +23,7 @@ use std::time::Instant;
 pub use request::Request;
 pub use status::{StreamStatus, TypeStatus};
 
-use crate::limits::{ENDPOINTS_AWAITED_MAX, ERROR_CHARS_MAX, NACKED_NAMES_MAX, UNKNOWN_TYPES_MAX};
+use crate::limits::{ENDPOINTS_AWAITED_MAX, ERROR_CHARS_MAX, NACKED_NAMES_MAX, RETURNED_REMOVALS_AFTER, UNKNOWN_TYPES_MAX};
 use crate::{Target, TypeUrl};
 use state::{Outstanding, TypeState};
 
@@ -69,6 +69,8 @@ pub struct Session {
     target: Option<Target>,
     types: [TypeState; TypeUrl::COUNT],
     awaited: Awaited,
+    /// Set by the first request that says what the client holds from an earlier stream; no removal before.
+    removals_after: Option<Instant>,
     unknown: Vec<String>,
     unknown_due: Vec<String>,
     nonce: u64,
@@ -94,6 +96,7 @@ impl Session {
             target: None,
             types: Default::default(),
             awaited: Awaited::default(),
+            removals_after: None,
             unknown: Vec::new(),
             unknown_due: Vec::new(),
             nonce: 0,
@@ -112,11 +115,13 @@ impl Session {
         self.replace_target(target, Target::changed_from_scratch);
     }
 
-    fn replace_target(&mut self, target: Target, changed: fn(&Target, &Target, &mut dyn FnMut(TypeUrl, &Arc<str>))) {
+    fn replace_target(&mut self, target: Target, changed: fn(&Target, &Target) -> [Vec<Arc<str>>; TypeUrl::COUNT]) {
         self.targets += 1;
-        let (types, since) = (&mut self.types, self.targets);
         let old = self.target.take().unwrap_or_default();
-        changed(&old, &target, &mut |kind, name| types[kind.index()].touch(kind, name, &old, &target, since));
+        let types = TypeUrl::ALL.into_iter().zip(&mut self.types).zip(changed(&old, &target));
+        for ((kind, state), names) in types.filter(|((_, state), _)| state.asked) {
+            names.iter().for_each(|name| state.touch(kind, name, &old, &target, self.targets));
+        }
         self.awaited.names.retain(|name| target.get(TypeUrl::Endpoints, name).is_some());
         self.target = Some(target);
         for kind in TypeUrl::ALL.into_iter().filter(|kind| self.types[kind.index()].asked) {
@@ -128,6 +133,9 @@ impl Session {
     pub fn on_request(&mut self, request: &Request, now: Instant) -> Outcome {
         let Some(kind) = TypeUrl::parse(&request.type_url) else { return self.unknown_type(&request.type_url) };
         let state = &mut self.types[kind.index()];
+        if !state.asked && !request.initial_versions.is_empty() {
+            self.removals_after.get_or_insert(now + RETURNED_REMOVALS_AFTER);
+        }
         let answered = state.outstanding.take_if(|sent| sent.nonce == request.nonce);
         match self.mode {
             Mode::Delta => self.subscribe_delta(kind, request),
@@ -182,7 +190,8 @@ impl Session {
 
     /// When [`Session::poll`] may have something to say although nothing happened.
     pub fn deadline(&self) -> Option<Instant> {
-        self.awaited.until.filter(|_| !self.awaited.names.is_empty())
+        let awaited = self.awaited.until.filter(|_| !self.awaited.names.is_empty());
+        awaited.into_iter().chain(self.removals_after).min()
     }
 
     /// True when the client has answered everything and nothing is left to say.

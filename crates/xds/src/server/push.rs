@@ -67,12 +67,14 @@ impl Session {
 
     fn next_removal(&mut self, target: &Target) -> Option<(TypeUrl, Content)> {
         let mut states = TypeUrl::ORDERED.iter().map(|kind| &self.types[kind.index()]);
-        if states.any(|state| state.outstanding.is_some()) || self.awaits_endpoints() {
+        if states.any(|state| state.outstanding.is_some()) || self.awaits_endpoints() || self.removals_after.is_some() {
             return None;
         }
         let added_since = TypeUrl::ORDERED.into_iter().flat_map(|kind| {
             let stale = self.types[kind.index()].stale.iter();
-            stale.filter(move |(name, _)| target.get(kind, name).is_some()).map(|(_, stale)| stale.since)
+            // An answer that is owed counts: it may be what takes the last reference from the client.
+            let is_added = move |name: &str, held: &Held| matches!(held, Held::Asked) || target.get(kind, name).is_some();
+            stale.filter(move |(name, stale)| is_added(name, &stale.held)).map(|(_, stale)| stale.since)
         });
         let before = added_since.min().unwrap_or(u64::MAX);
         let mut kinds = TypeUrl::ORDERED.into_iter().rev();
@@ -84,6 +86,7 @@ impl Session {
     }
 
     fn stop_awaiting(&mut self, now: Instant) {
+        self.removals_after = self.removals_after.filter(|after| now < *after);
         // No deadline: the clusters themselves are not answered yet.
         if !self.awaits_endpoints() || self.awaited.until.is_none_or(|until| now < until) {
             return;

@@ -82,11 +82,9 @@ impl TypeState {
         self.stale.insert(name.clone(), Stale { held, since });
     }
 
-    /// A name that may differ between the target so far and the next one.
+    /// A name that may differ between the target so far and the next one. Once per name and target: what is settled here is
+    /// no longer known to have been stale.
     pub(super) fn touch(&mut self, kind: TypeUrl, name: &Arc<str>, old: &Target, new: &Target, since: u64) {
-        if !self.asked {
-            return;
-        }
         let (before, wanted) = (old.get(kind, name), new.get(kind, name));
         if let Some(stale) = self.stale.get(name) {
             if stale.held.is_settled(wanted) {
