@@ -28,7 +28,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
+            .filter_map(|name| name.trim().parse::<HeaderName>().ok())
             // A client must not make us drop what routing or identity rests on.
             .filter(|name| *name != HOST && *name != TE && !name.as_str().starts_with("x-forwarded-"))
             .collect();

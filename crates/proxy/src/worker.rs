@@ -219,7 +219,10 @@ pub async fn run(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
                     worker.install(plan);
                     for (slot, socket) in sockets {
                         if let Some(task) = accept(&worker, slot, socket) {
-                            listening.insert(slot, task);
+                            // A listener that has moved: its old socket goes.
+                            if let Some(old) = listening.insert(slot, task) {
+                                old.abort();
+                            }
                         }
                     }
                 }

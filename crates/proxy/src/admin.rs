@@ -1,0 +1,203 @@
+//! The admin pages, under Envoy's paths, and readiness.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::spawn_local;
+use xds::TypeUrl;
+
+use crate::run::App;
+use crate::stats;
+
+/// Which pages an address serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// All of them.
+    All,
+    /// Only `/healthz/ready`: this address is reached from outside of the pod.
+    Readiness,
+}
+
+const HELP: &str = "\
+/certs, /memory, /runtime      not kept here
+/clusters[?format=json]        clusters, hosts, their counts and bounds
+/config_dump                   what is obeyed now, with versions
+/drain                         POST: take no new connections (also /drain_listeners)
+/healthcheck/fail|ok           POST: be not ready, be ready
+/healthz/ready, /ready         200 when requests may be sent here
+/listeners                     names and addresses
+/logging?level=                POST: what is logged
+/quitquitquit                  POST: finish and end
+/server_info                   version, state, node
+/stats[?filter=]               counters
+/stats/prometheus              counters and Istio's metrics for Prometheus
+";
+
+/// Serves until the program ends.
+pub async fn serve(listener: TcpListener, app: Rc<App>, pages: Pages) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!("admin: accept: {error}");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let app = app.clone();
+        spawn_local(async move {
+            let service = service_fn(move |request| {
+                let app = app.clone();
+                async move { Ok::<_, Infallible>(respond(&app, pages, &request).await) }
+            });
+            // A client that goes away is no news.
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn respond(app: &App, pages: Pages, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    if matches!(path, "/ready" | "/healthz/ready") {
+        return match app.is_ready() {
+            true => text(200, "LIVE\n"),
+            false if app.draining.get() => text(503, "DRAINING\n"),
+            false => text(503, "PRE_INITIALIZING\n"),
+        };
+    }
+    if pages == Pages::Readiness {
+        return text(404, "only /healthz/ready is here\n");
+    }
+    match *request.method() {
+        Method::GET => show(app, request).await,
+        Method::POST => change(app, request).await,
+        _ => text(405, "only GET and POST\n"),
+    }
+}
+
+fn parameter<'a>(request: &'a Request<Incoming>, name: &str) -> Option<&'a str> {
+    let query = request.uri().query().unwrap_or_default();
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
+async fn show(app: &App, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    match request.uri().path() {
+        "/" | "/help" => text(200, HELP),
+        "/config_dump" => page(200, "application/json", format!("{:#}\n", config_dump(app))),
+        "/clusters" => {
+            let clusters = app.scrape().await.clusters;
+            match parameter(request, "format") {
+                Some("json") => page(200, "application/json", format!("{:#}\n", stats::clusters_json(&clusters))),
+                _ => text(200, &stats::clusters(&clusters)),
+            }
+        }
+        "/listeners" => {
+            let snapshot = app.snapshot.borrow();
+            let bound = snapshot.listeners.values().filter(|listener| listener.bind_to_port);
+            text(200, &bound.map(|listener| format!("{}::{}\n", listener.name, listener.address)).collect::<String>())
+        }
+        "/stats" => {
+            let all = stats::plain(&app.scrape().await.clusters);
+            let all = format!("{all}control_plane.connected_state: {}\n", u8::from(app.connected.get()));
+            let filter = parameter(request, "filter").unwrap_or_default();
+            text(200, &all.lines().filter(|line| line.contains(filter)).map(|line| format!("{line}\n")).collect::<String>())
+        }
+        "/stats/prometheus" | "/metrics" => text(200, &app.scrape().await.text()),
+        "/server_info" => page(200, "application/json", format!("{:#}\n", server_info(app))),
+        _ => text(404, &format!("no such page\n\n{HELP}")),
+    }
+}
+
+async fn change(app: &App, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    match request.uri().path() {
+        "/logging" => match parameter(request, "level") {
+            None => text(400, "which level? add ?level=debug\n"),
+            Some(level) => match (app.set_log_level)(level) {
+                Ok(()) => text(200, "OK\n"),
+                Err(reason) => text(400, &format!("{reason}\n")),
+            },
+        },
+        "/drain" | "/drain_listeners" => {
+            app.drain().await;
+            text(200, "OK\n")
+        }
+        "/healthcheck/fail" => {
+            app.failed.set(true);
+            text(200, "OK\n")
+        }
+        "/healthcheck/ok" => {
+            app.failed.set(false);
+            text(200, "OK\n")
+        }
+        "/quitquitquit" => {
+            app.quit.notify_one();
+            text(200, "OK\n")
+        }
+        _ => text(404, &format!("nothing to POST to\n\n{HELP}")),
+    }
+}
+
+fn server_info(app: &App) -> Value {
+    let state = match (app.draining.get(), app.ready.get()) {
+        (true, _) => "DRAINING",
+        (false, true) => "LIVE",
+        (false, false) => "PRE_INITIALIZING",
+    };
+    json!({
+        "version": env!("CARGO_PKG_VERSION"), "state": state,
+        "uptime_all_epochs": format!("{}s", app.started.elapsed().as_secs()),
+        "node": {"id": app.identity.node_id, "metadata": app.identity.metadata}
+    })
+}
+
+fn config_dump(app: &App) -> Value {
+    let snapshot = app.snapshot.borrow().clone();
+    let versions = app.versions.borrow();
+    let version = |kind: TypeUrl, name: &config::Name| versions.get(&(kind, name.clone())).cloned().unwrap_or_default();
+    let clusters: Vec<Value> = snapshot
+        .clusters
+        .iter()
+        .map(|(name, one)| json!({"version_info": version(TypeUrl::Cluster, name), "cluster": codec::json::cluster(one)}))
+        .collect();
+    let listener = |(name, one): (&config::Name, &std::sync::Arc<config::Listener>)| {
+        let state = json!({"version_info": version(TypeUrl::Listener, name), "listener": codec::json::listener(one)});
+        json!({"name": name.as_ref(), "active_state": state})
+    };
+    let listeners: Vec<Value> = snapshot.listeners.iter().map(listener).collect();
+    let route = |(name, one): (&config::Name, &std::sync::Arc<config::RouteTable>)| {
+        json!({"version_info": version(TypeUrl::Route, name), "route_config": codec::json::route_table(one)})
+    };
+    let routes: Vec<Value> = snapshot.routes.iter().map(route).collect();
+    let endpoint = |(name, one): (&config::Name, &std::sync::Arc<config::Endpoints>)| {
+        json!({"version_info": version(TypeUrl::Endpoints, name), "endpoint_config": codec::json::endpoints(one)})
+    };
+    let endpoints: Vec<Value> = snapshot.endpoints.iter().map(endpoint).collect();
+    let section = |name: &str, list: &str, entries: Vec<Value>| {
+        json!({"@type": format!("type.googleapis.com/envoy.admin.v3.{name}ConfigDump"), list: entries})
+    };
+    json!({"configs": [
+        section("Clusters", "dynamic_active_clusters", clusters),
+        section("Listeners", "dynamic_listeners", listeners),
+        section("Routes", "dynamic_route_configs", routes),
+        section("Endpoints", "dynamic_endpoint_configs", endpoints),
+    ]})
+}
+
+fn text(status: u16, body: &str) -> Response<Full<Bytes>> {
+    page(status, "text/plain; charset=utf-8", body.to_owned())
+}
+
+fn page(status: u16, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+    response
+}

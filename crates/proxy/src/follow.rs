@@ -1,0 +1,186 @@
+//! Following the control plane: responses in, plans out; acknowledged when they are obeyed, refused with reasons.
+//!
+//! What was accepted last stays until something better comes: a resource that cannot be obeyed, a snapshot that does not
+//! pass the check, a control plane that is gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use codec::{Decoded, ResourceKind};
+use config::{Cluster, Discovery, Endpoints, Filter, Listener, Name, RouteSource, RouteTable, Snapshot, VirtualHost};
+use xds::TypeUrl;
+use xds::client::Update;
+
+/// Everything that was accepted, by type and name.
+#[derive(Default)]
+pub struct Holdings {
+    clusters: BTreeMap<Name, Arc<Cluster>>,
+    endpoints: BTreeMap<Name, Arc<Endpoints>>,
+    listeners: BTreeMap<Name, Arc<Listener>>,
+    tables: BTreeMap<Name, Held>,
+    /// By `<table>/<host>`.
+    hosts: BTreeMap<Name, Arc<VirtualHost>>,
+    /// Version of each resource, for `config_dump`.
+    pub versions: BTreeMap<(TypeUrl, Name), String>,
+}
+
+struct Held {
+    table: Arc<RouteTable>,
+    vhds: bool,
+}
+
+/// What became of an update.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Name and version of what was accepted.
+    pub accepted: Vec<(String, String)>,
+    /// Why the others were not.
+    pub refused: Vec<String>,
+}
+
+impl Holdings {
+    /// Takes an update.
+    pub fn take(&mut self, update: &Update) -> Taken {
+        let mut taken = Taken::default();
+        for (name, version, body) in &update.upserts {
+            match codec::decode(resource_kind(update.kind), name, body) {
+                Ok((decoded, notes)) => {
+                    for note in notes {
+                        tracing::warn!(resource = name, "{note}");
+                    }
+                    self.insert(name.as_str().into(), decoded);
+                    self.versions.insert((update.kind, name.as_str().into()), version.clone());
+                    taken.accepted.push((name.clone(), version.clone()));
+                }
+                Err(rejected) => taken.refused.push(rejected.to_string()),
+            }
+        }
+        for name in &update.removed {
+            self.remove(update.kind, name);
+        }
+        taken
+    }
+
+    fn insert(&mut self, name: Name, decoded: Decoded) {
+        match decoded {
+            Decoded::Cluster(cluster) => {
+                self.clusters.insert(name, Arc::new(cluster));
+            }
+            Decoded::Endpoints(endpoints) => {
+                self.endpoints.insert(name, Arc::new(endpoints));
+            }
+            Decoded::Listener(listener) => {
+                self.listeners.insert(name, Arc::new(listener));
+            }
+            Decoded::Route { table, vhds } => {
+                self.tables.insert(name.clone(), Held { table: Arc::new(table), vhds });
+                self.gather(&name);
+            }
+            Decoded::VirtualHost(host) => {
+                let table: Option<Name> = name.split_once('/').map(|(table, _)| table.into());
+                self.hosts.insert(name, Arc::new(host));
+                if let Some(table) = table {
+                    self.gather(&table);
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, kind: TypeUrl, name: &str) {
+        self.versions.remove(&(kind, name.into()));
+        match kind {
+            TypeUrl::Cluster => drop(self.clusters.remove(name)),
+            TypeUrl::Endpoints => drop(self.endpoints.remove(name)),
+            TypeUrl::Listener => drop(self.listeners.remove(name)),
+            TypeUrl::Route => drop(self.tables.remove(name)),
+            TypeUrl::VirtualHost => {
+                self.hosts.remove(name);
+                if let Some((table, _)) = name.split_once('/') {
+                    self.gather(table);
+                }
+            }
+        }
+    }
+
+    // Puts the virtual hosts that travel on their own into their table.
+    fn gather(&mut self, table: &str) {
+        let Some(held) = self.tables.get_mut(table).filter(|held| held.vhds) else { return };
+        let prefix = format!("{table}/");
+        let from = self.hosts.range::<str, _>((std::ops::Bound::Included(prefix.as_str()), std::ops::Bound::Unbounded));
+        let hosts: Vec<_> = from.take_while(|(name, _)| name.starts_with(&prefix)).map(|(_, host)| host.clone()).collect();
+        let RouteTable { name, ignore_port, virtual_hosts: _ } = held.table.as_ref();
+        held.table = Arc::new(RouteTable { name: name.clone(), ignore_port: *ignore_port, virtual_hosts: hosts });
+    }
+
+    /// The names of a type that are needed by what is held.
+    pub fn wanted(&self, kind: TypeUrl) -> BTreeSet<String> {
+        match kind {
+            TypeUrl::Cluster | TypeUrl::Listener => BTreeSet::new(),
+            TypeUrl::Endpoints => self
+                .clusters
+                .values()
+                .filter_map(|cluster| match &cluster.discovery {
+                    Discovery::Eds(name) => Some(name.to_string()),
+                    _ => None,
+                })
+                .collect(),
+            TypeUrl::Route => self.listeners.values().flat_map(|listener| tables_of(listener)).map(|name| name.to_string()).collect(),
+            TypeUrl::VirtualHost => {
+                self.tables.iter().filter(|(_, held)| held.vhds).map(|(name, _)| name.to_string()).collect()
+            }
+        }
+    }
+
+    /// What can be obeyed now: listeners whose tables are here, clusters whose endpoints are here. The second value is
+    /// true when nothing is waited for.
+    pub fn snapshot(&self) -> (Snapshot, bool) {
+        let mut snapshot = Snapshot::default();
+        let mut whole = true;
+        for (name, cluster) in &self.clusters {
+            if let Discovery::Eds(service) = &cluster.discovery {
+                let Some(endpoints) = self.endpoints.get(service) else {
+                    whole = false;
+                    continue;
+                };
+                snapshot.endpoints.insert(service.clone(), endpoints.clone());
+            }
+            snapshot.clusters.insert(name.clone(), cluster.clone());
+        }
+        for (name, listener) in &self.listeners {
+            let tables: Option<Vec<_>> = tables_of(listener).map(|name| self.table(name)).collect();
+            let Some(tables) = tables else {
+                whole = false;
+                continue;
+            };
+            snapshot.routes.extend(tables.into_iter().map(|table| (table.name.clone(), table)));
+            snapshot.listeners.insert(name.clone(), listener.clone());
+        }
+        (snapshot, whole)
+    }
+
+    // A table whose hosts travel on their own is here once one of them is: a table without hosts answers nothing.
+    fn table(&self, name: &Name) -> Option<Arc<RouteTable>> {
+        let held = self.tables.get(name)?;
+        (!held.vhds || !held.table.virtual_hosts.is_empty()).then(|| held.table.clone())
+    }
+}
+
+fn tables_of(listener: &Listener) -> impl Iterator<Item = &Name> {
+    listener.all_chains().filter_map(|chain| match &chain.filter {
+        Filter::Http(http) => match &http.routes {
+            RouteSource::Rds(name) => Some(name),
+            RouteSource::Inline(_) => None,
+        },
+        Filter::Tcp(_) => None,
+    })
+}
+
+fn resource_kind(kind: TypeUrl) -> ResourceKind {
+    match kind {
+        TypeUrl::Cluster => ResourceKind::Cluster,
+        TypeUrl::Endpoints => ResourceKind::Endpoints,
+        TypeUrl::Listener => ResourceKind::Listener,
+        TypeUrl::Route => ResourceKind::Route,
+        TypeUrl::VirtualHost => ResourceKind::VirtualHost,
+    }
+}

@@ -1,0 +1,379 @@
+//! Wiring: worker threads, the config thread's loop, sockets, the end.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use config::{AccessLog, AccessLogFormat, Name, Snapshot};
+use hickory_resolver::TokioResolver;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, LocalSet, spawn_local};
+use xds::TypeUrl;
+use xds::client::{Backoff, ClientSession, Update};
+use xds::grpc::ClientStream;
+
+use crate::access_log::Format;
+use crate::admin;
+use crate::args::Args;
+use crate::dns::{self, Found};
+use crate::follow::Holdings;
+use crate::identity::Identity;
+use crate::metrics::Scrape;
+use crate::plan::{Plan, Planner};
+use crate::worker::{self, COMMANDS_MAX, Command, Worker};
+
+/// Answers of resolvers that wait for the loop.
+const FOUND_MAX: usize = 64;
+
+/// What the config thread knows; the admin pages read it.
+pub struct App {
+    /// Who this proxy is.
+    pub identity: Arc<Identity>,
+    workers: Vec<mpsc::Sender<Command>>,
+    /// What is obeyed now.
+    pub snapshot: RefCell<Arc<Snapshot>>,
+    /// Versions of what is held.
+    pub versions: RefCell<BTreeMap<(TypeUrl, Name), String>>,
+    /// A whole configuration has been installed.
+    pub ready: Cell<bool>,
+    /// Somebody said that we are not healthy (`/healthcheck/fail`).
+    pub failed: Cell<bool>,
+    /// We are going away.
+    pub draining: Cell<bool>,
+    /// A control plane answers.
+    pub connected: Cell<bool>,
+    /// When the program began.
+    pub started: Instant,
+    /// Asked to end over HTTP.
+    pub quit: tokio::sync::Notify,
+    /// Changes what is logged.
+    pub set_log_level: Box<dyn Fn(&str) -> Result<(), String>>,
+}
+
+impl App {
+    /// What all workers counted.
+    pub async fn scrape(&self) -> Scrape {
+        let mut all = Scrape::default();
+        for worker in &self.workers {
+            let (answer, counted) = oneshot::channel();
+            if worker.send(Command::Scrape(answer)).await.is_ok()
+                && let Ok(counted) = counted.await
+            {
+                all.add(counted);
+            }
+        }
+        all
+    }
+
+    /// Takes no new connections from now on.
+    pub async fn drain(&self) {
+        if self.draining.replace(true) {
+            return;
+        }
+        for worker in &self.workers {
+            // A worker ends only with the program.
+            let _ = worker.send(Command::Drain).await;
+        }
+    }
+
+    /// True when requests may be sent here.
+    pub fn is_ready(&self) -> bool {
+        self.ready.get() && !self.draining.get() && !self.failed.get()
+    }
+}
+
+/// Runs the proxy until SIGTERM, Ctrl-C, or `/quitquitquit`.
+pub fn run(args: Args, set_log_level: Box<dyn Fn(&str) -> Result<(), String>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, async move {
+        let identity = Arc::new(args.identity());
+        let admin = bind(args.admin_address, "--admin-address").await?;
+        let status = bind(args.status_address, "--status-address").await?;
+        let workers = (0..args.workers()).map(|number| start_worker(number, identity.clone())).collect::<Result<Vec<_>>>()?;
+        let app = Rc::new(App {
+            identity: identity.clone(),
+            workers,
+            snapshot: RefCell::default(),
+            versions: RefCell::default(),
+            ready: Cell::new(false),
+            failed: Cell::new(false),
+            draining: Cell::new(false),
+            connected: Cell::new(false),
+            started: Instant::now(),
+            quit: tokio::sync::Notify::new(),
+            set_log_level,
+        });
+        spawn_local(admin::serve(admin, app.clone(), admin::Pages::All));
+        spawn_local(admin::serve(status, app.clone(), admin::Pages::Readiness));
+        tracing::info!(admin = %args.admin_address, control_plane = args.control_plane, node = identity.node_id, "started");
+        let follower = Follower::new(app.clone(), &args);
+        tokio::select! {
+            () = follower.follow(args.control_plane.clone()) => {}
+            () = app.quit.notified() => tracing::info!("asked to end"),
+            () = interrupted() => tracing::info!("stopping: no new connections, requests under way may finish"),
+        }
+        finish(&app, args.drain()).await;
+        Ok(())
+    })
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> Result<tokio::net::TcpListener> {
+    tokio::net::TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({flag})"))
+}
+
+fn start_worker(number: usize, identity: Arc<Identity>) -> Result<mpsc::Sender<Command>> {
+    let (commands, queue) = mpsc::channel(COMMANDS_MAX);
+    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let seed = (time.as_nanos() as u64) ^ (u64::from(std::process::id()) << 32) ^ ((number as u64 + 1) * 0x9e37_79b9_7f4a_7c15);
+    let body = move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return tracing::error!("worker {number} cannot start: {error}"),
+        };
+        LocalSet::new().block_on(&runtime, worker::run(Worker::new(identity, seed), queue));
+    };
+    std::thread::Builder::new().name(format!("worker-{number}")).spawn(body).context("start a worker thread")?;
+    Ok(commands)
+}
+
+// Readiness is off and sockets are closed; what is under way may finish within the bound.
+async fn finish(app: &App, limit: Duration) {
+    app.drain().await;
+    let began = Instant::now();
+    while began.elapsed() < limit {
+        if app.scrape().await.text().contains("envoy_http_downstream_cx_active 0\n") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Logs wait at most this long in their buffers.
+    tokio::time::sleep(Duration::from_millis(60)).await;
+}
+
+/// The config thread's loop.
+struct Follower {
+    app: Rc<App>,
+    session: ClientSession,
+    holdings: Holdings,
+    planner: Planner,
+    bound: BTreeMap<usize, SocketAddr>,
+    resolver: Option<Arc<TokioResolver>>,
+    resolving: BTreeMap<Name, (Arc<config::Cluster>, AbortHandle)>,
+    found: (mpsc::Sender<Found>, mpsc::Receiver<Found>),
+}
+
+impl Follower {
+    fn new(app: Rc<App>, args: &Args) -> Self {
+        let node = codec::node::encode(&app.identity.node_id, &app.identity.workload, &app.identity.metadata);
+        let extra = args.access_log.clone().map(|path| {
+            let format = match args.access_log_json {
+                true => AccessLogFormat::Json(BTreeMap::new()),
+                false => AccessLogFormat::Default,
+            };
+            Arc::new(Format::new(&AccessLog { path, format }))
+        });
+        let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build());
+        let resolver = resolver.map_err(|error| tracing::warn!("names cannot be resolved: {error}")).ok();
+        Self {
+            app,
+            session: ClientSession::new(node),
+            holdings: Holdings::default(),
+            planner: Planner::new(extra),
+            bound: BTreeMap::new(),
+            resolver: resolver.map(Arc::new),
+            resolving: BTreeMap::new(),
+            found: mpsc::channel(FOUND_MAX),
+        }
+    }
+
+    async fn follow(mut self, url: String) {
+        let mut backoff = Backoff::default();
+        loop {
+            let first = self.session.start();
+            match xds::grpc::connect(&url, first).await {
+                Err(error) => tracing::warn!("{error}; what was obeyed last is still obeyed"),
+                Ok(stream) => {
+                    tracing::info!(url, "connected to the control plane");
+                    self.app.connected.set(true);
+                    let reason = self.exchange(stream, &mut backoff).await;
+                    self.app.connected.set(false);
+                    tracing::warn!("the control plane is gone ({reason}); what was obeyed last is still obeyed");
+                }
+            }
+            let wait = backoff.next(jitter());
+            let again = tokio::time::sleep(wait);
+            tokio::pin!(again);
+            loop {
+                tokio::select! {
+                    () = &mut again => break,
+                    Some(found) = self.found.1.recv() => self.take_found(found).await,
+                }
+            }
+        }
+    }
+
+    async fn exchange(&mut self, mut stream: ClientStream, backoff: &mut Backoff) -> String {
+        loop {
+            tokio::select! {
+                response = stream.responses.message() => {
+                    let response = match response {
+                        Ok(Some(response)) => response,
+                        Ok(None) => return "the stream ended".into(),
+                        Err(status) => return status.message().to_owned(),
+                    };
+                    backoff.reset();
+                    let Some(update) = self.session.on_response(response) else { continue };
+                    for request in self.take(update).await {
+                        if stream.requests.send(request).await.is_err() {
+                            return "the stream ended".into();
+                        }
+                    }
+                }
+                Some(found) = self.found.1.recv() => self.take_found(found).await,
+            }
+        }
+    }
+
+    // Decodes, installs, and answers; then asks for what is needed now.
+    async fn take(&mut self, update: Update) -> Vec<envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest> {
+        let taken = self.holdings.take(&update);
+        self.session.holds(update.kind, taken.accepted, &update.removed);
+        let mut refused = taken.refused;
+        refused.extend(self.install().await);
+        let mut requests = Vec::new();
+        // What is needed of the next types is asked for before the answer, so that it is on its way early.
+        for kind in [TypeUrl::Endpoints, TypeUrl::Route, TypeUrl::VirtualHost] {
+            requests.extend(self.session.want(kind, self.holdings.wanted(kind)));
+        }
+        requests.push(if refused.is_empty() {
+            self.session.ack(update.kind, update.nonce)
+        } else {
+            let reasons = refused.join("; ");
+            tracing::error!("refused, the last good configuration stays: {reasons}");
+            self.session.nack(update.kind, update.nonce, reasons)
+        });
+        requests
+    }
+
+    async fn take_found(&mut self, (cluster, hosts): Found) {
+        self.planner.resolved(cluster, hosts);
+        for reason in self.install().await {
+            tracing::error!("{reason}");
+        }
+    }
+
+    // Makes a plan of what is held and hands it to the workers; what cannot be obeyed, in words.
+    async fn install(&mut self) -> Vec<String> {
+        let (mut snapshot, whole) = self.holdings.snapshot();
+        let problems = config::check(&snapshot);
+        if !problems.is_empty() {
+            return problems.iter().map(ToString::to_string).collect();
+        }
+        let taken = self.remove_unbindable(&mut snapshot);
+        let snapshot = Arc::new(snapshot);
+        let plan = match self.planner.plan(snapshot.clone()) {
+            Ok(plan) => plan,
+            Err(reason) => return vec![reason],
+        };
+        let mut sockets = self.sockets(&plan);
+        for worker in &self.app.workers {
+            let own = sockets.pop().unwrap_or_default();
+            // A worker ends only with the program.
+            let _ = worker.send(Command::Install(plan.clone(), own)).await;
+        }
+        self.resolve(&snapshot);
+        *self.app.snapshot.borrow_mut() = snapshot;
+        self.app.versions.borrow_mut().clone_from(&self.holdings.versions);
+        if whole && !self.app.ready.get() && !plan.listeners.is_empty() {
+            self.app.ready.set(true);
+            tracing::info!(after_ms = self.app.started.elapsed().as_millis() as u64, "ready");
+        }
+        taken
+    }
+
+    // A listener whose address another program has is left out, and named; everything else goes on.
+    fn remove_unbindable(&self, snapshot: &mut Snapshot) -> Vec<String> {
+        let ours: BTreeSet<SocketAddr> = self.bound.values().copied().collect();
+        let mut reasons = Vec::new();
+        snapshot.listeners.retain(|name, listener| {
+            if !listener.bind_to_port || ours.contains(&listener.address) {
+                return true;
+            }
+            match transport::listen::probe(listener.address) {
+                Ok(()) => true,
+                Err(error) => {
+                    reasons.push(format!("listener {name:?}: cannot listen on {}: {error}", listener.address));
+                    false
+                }
+            }
+        });
+        reasons
+    }
+
+    // A socket per worker for each listener that is new or has moved.
+    fn sockets(&mut self, plan: &Plan) -> Vec<Vec<(usize, std::net::TcpListener)>> {
+        let mut all: Vec<Vec<_>> = self.app.workers.iter().map(|_| Vec::new()).collect();
+        self.bound.retain(|slot, address| {
+            worker::bound(plan, *slot).is_some_and(|listener| listener.config.address == *address)
+        });
+        for slot in 0..plan.listeners.len() {
+            let Some(listener) = worker::bound(plan, slot) else { continue };
+            if self.bound.contains_key(&slot) {
+                continue;
+            }
+            let address = listener.config.address;
+            for own in &mut all {
+                match transport::listen::bind(address) {
+                    Ok(socket) => own.push((slot, socket)),
+                    Err(error) => tracing::error!("listener {:?}: cannot listen on {address}: {error}", listener.config.name),
+                }
+            }
+            tracing::info!(listener = %listener.config.name, %address, "listening");
+            self.bound.insert(slot, address);
+        }
+        all
+    }
+
+    fn resolve(&mut self, snapshot: &Snapshot) {
+        self.resolving.retain(|name, (cluster, task)| {
+            let stays = snapshot.clusters.get(name).is_some_and(|newer| Arc::ptr_eq(newer, cluster));
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for (name, cluster) in &snapshot.clusters {
+            if dns::endpoints(cluster).is_some() && !self.resolving.contains_key(name) {
+                let task = spawn_local(dns::follow(cluster.clone(), self.resolver.clone(), self.found.0.clone()));
+                self.resolving.insert(name.clone(), (cluster.clone(), task.abort_handle()));
+            }
+        }
+    }
+}
+
+// Spreads reconnects; any noise will do.
+fn jitter() -> u32 {
+    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    (time.as_nanos() as u32).wrapping_mul(0x9e37_79b9) ^ std::process::id()
+}
+
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        }
+        Err(error) => {
+            tracing::warn!("SIGTERM cannot be caught: {error}");
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}

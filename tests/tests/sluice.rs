@@ -1,0 +1,49 @@
+//! Altitude c: every case through real processes of ours, sluiced and sluice-proxy.
+
+use anyhow::{Context, Result, bail};
+use suite::case::{By, HAS_LOG, call_all, set};
+use suite::mesh::Proxy;
+use testkit::case;
+
+const FIRST_BLOCK: u8 = 10;
+
+async fn run(one: &case::Case, block: u8) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let stage = set(one, block, folder.path()).await?;
+    let proxy = Proxy::start(&stage.who, stage.plane.xds).await.with_context(|| stage.plane.process.tail())?;
+    stage.plane.synced(1).await.with_context(|| stage.plane.process.tail())?;
+    // The access log goes to standard output; our own log lines begin otherwise.
+    let log = || proxy.process.lines().into_iter().filter(|line| line.starts_with('[')).collect::<Vec<_>>();
+    let mut found = call_all(one, &stage, By::Sluice, &log).await.with_context(|| proxy.process.tail())?;
+    if !one.diagnostics.is_empty() {
+        let said = stage.plane.findings().await?;
+        let missing = one.diagnostics.iter().filter(|wanted| !said.contains(wanted));
+        found.extend(missing.map(|wanted| format!("diagnostic {wanted} is missing; said: {said:?}")));
+    }
+    if !found.is_empty() {
+        bail!("{}", found.join("\n  "));
+    }
+    let code = proxy.process.terminate(std::time::Duration::from_secs(10)).await?;
+    if code != 0 {
+        bail!("sluice-proxy ended with {code} on SIGTERM");
+    }
+    Ok(())
+}
+
+#[test]
+fn sluice_obeys_every_case() {
+    let only = std::env::var("CASE").unwrap_or_default();
+    let cases = case::all(&case::root()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    HAS_LOG.set(true);
+    let (mut failed, mut count) = (Vec::new(), 0);
+    for (index, one) in cases.iter().enumerate().filter(|(_, one)| one.name.contains(&only)) {
+        count += 1;
+        if let Err(error) = runtime.block_on(run(one, FIRST_BLOCK + (index % 80) as u8)) {
+            failed.push(format!("{}: {error:#}", one.name));
+        }
+    }
+    println!("sluice: {count} cases, {} failed", failed.len());
+    assert!(failed.is_empty(), "\n{}", failed.join("\n"));
+    assert!(count > 0, "no case is named like {only:?}");
+}
