@@ -194,7 +194,8 @@ impl ClientSession {
 
     fn answer_request(&mut self, kind: TypeUrl, nonce: String, refusal: Option<String>) -> DeltaDiscoveryRequest {
         let message = |text: String| text.chars().take(ERROR_CHARS_MAX).collect();
-        let error_detail = refusal.map(|text| Status { code: INVALID_ARGUMENT, message: message(text), details: Vec::new() });
+        let error_detail =
+            refusal.map(|text| Status { code: INVALID_ARGUMENT, message: message(text), details: Vec::new() });
         DeltaDiscoveryRequest { response_nonce: nonce, error_detail, ..self.request(kind) }
     }
 

@@ -23,7 +23,9 @@ use std::time::Instant;
 pub use request::Request;
 pub use status::{StreamStatus, TypeStatus};
 
-use crate::limits::{ENDPOINTS_AWAITED_MAX, ERROR_CHARS_MAX, NACKED_NAMES_MAX, RETURNED_REMOVALS_AFTER, UNKNOWN_TYPES_MAX};
+use crate::limits::{
+    ENDPOINTS_AWAITED_MAX, ERROR_CHARS_MAX, NACKED_NAMES_MAX, RETURNED_REMOVALS_AFTER, UNKNOWN_TYPES_MAX,
+};
 use crate::{Target, TypeUrl};
 use state::{Outstanding, TypeState};
 
@@ -198,7 +200,10 @@ impl Session {
     pub fn is_settled(&self) -> bool {
         self.target.is_some()
             && self.unknown_due.is_empty()
-            && self.types.iter().all(|state| state.stale.is_empty() && state.outstanding.is_none() && !state.owes_answer)
+            && self
+                .types
+                .iter()
+                .all(|state| state.stale.is_empty() && state.outstanding.is_none() && !state.owes_answer)
     }
 
     /// Bytes that are left to send, about.

@@ -57,7 +57,10 @@ fn wants_become_differences_and_what_is_unwanted_is_forgotten() {
     session.on_response(response(TypeUrl::VirtualHost, "1", &["80/a", "81/a"]));
     session.answer(TypeUrl::VirtualHost, "1", None);
     let second = session.want(TypeUrl::VirtualHost, names(&["81", "82"])).unwrap();
-    assert_eq!((second.resource_names_subscribe, second.resource_names_unsubscribe), (vec!["82".into()], vec!["80".into()]));
+    assert_eq!(
+        (second.resource_names_subscribe, second.resource_names_unsubscribe),
+        (vec!["82".into()], vec!["80".into()])
+    );
     assert_eq!(session.held(TypeUrl::VirtualHost).keys().collect::<Vec<_>>(), ["81/a"]);
     assert!(session.want(TypeUrl::VirtualHost, names(&["81", "82"])).is_none());
 }

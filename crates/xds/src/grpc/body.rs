@@ -106,9 +106,8 @@ mod tests {
     use http_body_util::BodyExt;
 
     fn response(sizes: &[usize]) -> Response {
-        let resource = |(at, size): (usize, &usize)| {
-            Resource::new(TypeUrl::Cluster, format!("c{at}"), "1", &vec![7; *size])
-        };
+        let resource =
+            |(at, size): (usize, &usize)| Resource::new(TypeUrl::Cluster, format!("c{at}"), "1", &vec![7; *size]);
         Response {
             mode: Mode::Delta,
             kind: Some(TypeUrl::Cluster),

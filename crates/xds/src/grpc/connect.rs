@@ -17,7 +17,9 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use crate::client::{Backoff, ClientSession, Heard, Update};
-use crate::limits::{BACKOFF_RESET, CLIENT_QUEUE, CONNECT_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, RESPONSE_BYTES_MAX};
+use crate::limits::{
+    BACKOFF_RESET, CLIENT_QUEUE, CONNECT_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, RESPONSE_BYTES_MAX,
+};
 use crate::{Node, TypeUrl};
 
 /// Opens a connection. The error is a sentence that names the reason.
@@ -66,7 +68,8 @@ pub fn plaintext(address: &str) -> Dial {
     Box::new(move || {
         let address = address.clone();
         Box::pin(async move {
-            let endpoint = Endpoint::from_shared(address.clone()).map_err(|error| format!("not an address: {error}"))?;
+            let endpoint =
+                Endpoint::from_shared(address.clone()).map_err(|error| format!("not an address: {error}"))?;
             tuned(endpoint).connect().await.map_err(|error| innermost(&error))
         })
     })
@@ -89,7 +92,14 @@ pub fn connect(options: ClientOptions) -> Client {
     let (update_queue, updates) = mpsc::channel(CLIENT_QUEUE);
     let (commands, command_queue) = mpsc::channel(CLIENT_QUEUE);
     let ClientOptions { address, dial, node, jitter } = options;
-    let keeper = Keeper { address, dial, jitter, session: ClientSession::new(node), updates: update_queue, commands: command_queue };
+    let keeper = Keeper {
+        address,
+        dial,
+        jitter,
+        session: ClientSession::new(node),
+        updates: update_queue,
+        commands: command_queue,
+    };
     Client { updates, commands, task: tokio::spawn(keeper.run()) }
 }
 

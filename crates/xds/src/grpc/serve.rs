@@ -20,10 +20,10 @@ use tonic::server::NamedService;
 use tonic::{Status, metadata};
 use tonic_prost::ProstCodec;
 
+use super::Events;
 use super::admission::Admission;
 use super::body::ResponseBody;
 use super::stream::Task;
-use super::Events;
 use crate::limits::{REQUEST_BYTES_MAX, RESPONSE_QUEUE};
 use crate::server::Request;
 use crate::{Mode, Node};

@@ -39,7 +39,7 @@ enum Turn {
 struct Exchange {
     session: Session,
     turn: Turn,
-    /// Admitted until then, or until it has nothing left to say.
+    /// Admitted until then, or until nothing large is left to send.
     admitted: Option<(Option<OwnedSemaphorePermit>, Instant)>,
 }
 
@@ -171,7 +171,8 @@ impl Exchange {
         if response.is_none() {
             self.turn = Turn::Idle;
         }
-        if self.session.is_settled() {
+        // What is under way now is one response, and bounded.
+        if self.admitted.is_some() && self.session.backlog() == 0 {
             self.admitted = None;
         }
         response

@@ -73,7 +73,8 @@ impl Session {
         let added_since = TypeUrl::ORDERED.into_iter().flat_map(|kind| {
             let stale = self.types[kind.index()].stale.iter();
             // An answer that is owed counts: it may be what takes the last reference from the client.
-            let is_added = move |name: &str, held: &Held| matches!(held, Held::Asked) || target.get(kind, name).is_some();
+            let is_added =
+                move |name: &str, held: &Held| matches!(held, Held::Asked) || target.get(kind, name).is_some();
             stale.filter(move |(name, stale)| is_added(name, &stale.held)).map(|(_, stale)| stale.since)
         });
         let before = added_since.min().unwrap_or(u64::MAX);
@@ -129,7 +130,11 @@ impl Session {
         }
         if kind == TypeUrl::Cluster {
             for (cluster, stale) in &sent {
-                self.ask_endpoints_again(&cluster.name, target, stale.as_ref().map_or(self.targets, |stale| stale.since));
+                self.ask_endpoints_again(
+                    &cluster.name,
+                    target,
+                    stale.as_ref().map_or(self.targets, |stale| stale.since),
+                );
             }
         }
         Some(content)

@@ -63,7 +63,8 @@ impl Session {
         }
         let (state, since) = (&mut self.types[kind.index()], self.targets);
         let meant = self.target.as_ref().map(|target| meant_by(target, kind, name)).unwrap_or_default();
-        let name: Arc<str> = meant.iter().find(|one| &*one.name == name).map_or_else(|| name.into(), |one| one.name.clone());
+        let name: Arc<str> =
+            meant.iter().find(|one| &*one.name == name).map_or_else(|| name.into(), |one| one.name.clone());
         if !state.subscription.add(&name) {
             tracing::warn!(kind = kind.short(), name = &*name, "subscription refused: too many names on this stream");
             return;
@@ -122,7 +123,8 @@ impl Session {
         let state = &mut self.types[kind.index()];
         let asked: std::collections::BTreeSet<&str> = request.names.iter().map(String::as_str).collect();
         state.subscription.retain(|name| asked.contains(&**name));
-        let added: Vec<&str> = asked.into_iter().filter(|name| *name != "*" && !state.subscription.covers(kind, name)).collect();
+        let added: Vec<&str> =
+            asked.into_iter().filter(|name| *name != "*" && !state.subscription.covers(kind, name)).collect();
         for name in added {
             self.subscribe_name(kind, name, &Claims::default());
         }
@@ -136,7 +138,8 @@ fn claim(claims: &Claims<'_>, resource: &Resource) -> Option<Held> {
 
 /// The resources a name means: the one called so, the one with that alias, and for a route table all its virtual hosts.
 pub(super) fn meant_by(target: &Target, kind: TypeUrl, name: &str) -> Vec<Arc<Resource>> {
-    let mut meant: Vec<_> = target.get(kind, name).or_else(|| target.by_alias(kind, name)).cloned().into_iter().collect();
+    let mut meant: Vec<_> =
+        target.get(kind, name).or_else(|| target.by_alias(kind, name)).cloned().into_iter().collect();
     if kind == TypeUrl::VirtualHost {
         meant.extend(target.in_namespace(kind, name).cloned());
     }

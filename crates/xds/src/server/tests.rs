@@ -89,7 +89,8 @@ fn settled(resources: &[(TypeUrl, &str, &str)]) -> Bench {
     bench.ask(Cluster, &["*"]);
     bench.drain();
     for kind in [Endpoints, Listener, Route, VirtualHost] {
-        let mut names: BTreeSet<&str> = resources.iter().filter(|(of, ..)| *of == kind).map(|(_, name, _)| *name).collect();
+        let mut names: BTreeSet<&str> =
+            resources.iter().filter(|(of, ..)| *of == kind).map(|(_, name, _)| *name).collect();
         if kind == VirtualHost {
             names = names.iter().filter_map(|name| name.split('/').next()).collect();
         }

@@ -78,9 +78,11 @@ pub(crate) fn read(body: &[u8]) -> (String, String, String) {
     (name.to_owned(), version.to_owned(), refers_to.to_owned())
 }
 
+type Known = (Vec<Arc<Resource>>, Arc<Layer>);
+
 fn layer(resources: Vec<Arc<Resource>>) -> Arc<Layer> {
     thread_local! {
-        static KNOWN: RefCell<Vec<(Vec<Arc<Resource>>, Arc<Layer>)>> = const { RefCell::new(Vec::new()) };
+        static KNOWN: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
     }
     KNOWN.with_borrow_mut(|known| {
         if let Some((_, layer)) = known.iter().find(|(held, _)| *held == resources) {

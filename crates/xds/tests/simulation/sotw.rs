@@ -40,8 +40,12 @@ impl Wire {
 
     fn wanted(&self, kind: TypeUrl) -> BTreeSet<String> {
         match kind {
-            TypeUrl::Endpoints => self.held.get(&TypeUrl::Cluster).into_iter().flatten().map(|(name, _)| name.clone()).collect(),
-            TypeUrl::Route => self.held.get(&TypeUrl::Listener).into_iter().flatten().map(|(_, (_, table))| table.clone()).collect(),
+            TypeUrl::Endpoints => {
+                self.held.get(&TypeUrl::Cluster).into_iter().flatten().map(|(name, _)| name.clone()).collect()
+            }
+            TypeUrl::Route => {
+                self.held.get(&TypeUrl::Listener).into_iter().flatten().map(|(_, (_, table))| table.clone()).collect()
+            }
             _ => BTreeSet::new(),
         }
     }

@@ -85,7 +85,11 @@ impl Wire {
     pub(crate) fn send(&mut self) -> bool {
         let (response, shadow) = (self.server.poll(self.now), self.shadow.poll(self.now));
         let without_version = |response: &Response| Response { version: String::new(), ..response.clone() }.encode();
-        assert_eq!(response.as_ref().map(without_version), shadow.as_ref().map(without_version), "layers against names");
+        assert_eq!(
+            response.as_ref().map(without_version),
+            shadow.as_ref().map(without_version),
+            "layers against names"
+        );
         let Some(response) = response else { return false };
         let kind = response.kind.expect("a type we asked for");
         assert!(self.open.insert(kind), "a second {kind} response is open");
@@ -172,7 +176,8 @@ impl Wire {
         if !request.nonce.is_empty() {
             self.open.remove(&TypeUrl::parse(&request.type_url).expect("a type"));
         }
-        let (outcome, shadow) = (self.server.on_request(&request, self.now), self.shadow.on_request(&request, self.now));
+        let (outcome, shadow) =
+            (self.server.on_request(&request, self.now), self.shadow.on_request(&request, self.now));
         assert_eq!(outcome, shadow);
         true
     }
@@ -193,7 +198,8 @@ impl Wire {
     }
 
     pub(crate) fn held(&self) -> Held {
-        let of_type = |kind| self.client.held(kind).iter().map(move |(name, version)| ((kind, name.clone()), version.clone()));
+        let of_type =
+            |kind| self.client.held(kind).iter().map(move |(name, version)| ((kind, name.clone()), version.clone()));
         TypeUrl::ALL.into_iter().flat_map(of_type).collect()
     }
 

@@ -28,7 +28,13 @@ fn envoys_start_is_answered_as_it_asks() {
 #[test]
 fn additions_go_forward_removals_backward() {
     let mut bench = settled(&MESH);
-    bench.set(&[(Cluster, "b", "1"), (Endpoints, "b", "1"), (Listener, "m", "1"), (Route, "r", "2"), (VirtualHost, "r/i", "1")]);
+    bench.set(&[
+        (Cluster, "b", "1"),
+        (Endpoints, "b", "1"),
+        (Listener, "m", "1"),
+        (Route, "r", "2"),
+        (VirtualHost, "r/i", "1"),
+    ]);
     let clusters = bench.next();
     assert_eq!(said(&clusters), "CDS +b@1");
     assert!(bench.poll().is_none(), "the rest waits for the ACK");
@@ -55,9 +61,21 @@ fn a_refusal_opens_the_gate() {
 #[test]
 fn endpoints_do_not_wait_for_routes() {
     let mut bench = settled(&MESH);
-    bench.set(&[(Cluster, "a", "1"), (Endpoints, "a", "1"), (Listener, "l", "1"), (Route, "r", "2"), (VirtualHost, "r/h", "1")]);
+    bench.set(&[
+        (Cluster, "a", "1"),
+        (Endpoints, "a", "1"),
+        (Listener, "l", "1"),
+        (Route, "r", "2"),
+        (VirtualHost, "r/h", "1"),
+    ]);
     assert_eq!(said(&bench.next()), "RDS +r@2");
-    bench.set(&[(Cluster, "a", "1"), (Endpoints, "a", "2"), (Listener, "l", "1"), (Route, "r", "2"), (VirtualHost, "r/h", "1")]);
+    bench.set(&[
+        (Cluster, "a", "1"),
+        (Endpoints, "a", "2"),
+        (Listener, "l", "1"),
+        (Route, "r", "2"),
+        (VirtualHost, "r/h", "1"),
+    ]);
     assert_eq!(said(&bench.next()), "EDS +a@2");
 }
 

@@ -4,7 +4,8 @@ use super::*;
 
 #[test]
 fn clusters_are_always_sent_whole_and_endpoints_by_name() {
-    let mut bench = Bench::sotw(&[(Cluster, "a", "1"), (Cluster, "b", "1"), (Endpoints, "a", "1"), (Endpoints, "b", "1")]);
+    let mut bench =
+        Bench::sotw(&[(Cluster, "a", "1"), (Cluster, "b", "1"), (Endpoints, "a", "1"), (Endpoints, "b", "1")]);
     bench.ask(Cluster, &[]);
     assert_eq!(said(&bench.next()), "CDS +a@1 +b@1");
     bench.request(Cluster, |request| request.nonce = "1".into());

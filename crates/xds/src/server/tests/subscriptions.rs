@@ -88,7 +88,8 @@ fn names_that_are_held_are_not_sent_again_after_a_reconnect() {
     let mut bench = Bench::delta(&[(Endpoints, "a", "1"), (Endpoints, "b", "2")]);
     bench.request(Endpoints, |request| {
         request.names = owned(&["a", "b", "gone", "never"]);
-        request.initial_versions = vec![("a".into(), "1".into()), ("b".into(), "1".into()), ("gone".into(), "1".into())];
+        request.initial_versions =
+            vec![("a".into(), "1".into()), ("b".into(), "1".into()), ("gone".into(), "1".into())];
     });
     assert_eq!(bench.drain(), ["EDS +b@2 -never"]);
     bench.now = bench.session.deadline().expect("a moment");
@@ -97,7 +98,8 @@ fn names_that_are_held_are_not_sent_again_after_a_reconnect() {
 
 #[test]
 fn a_table_means_all_its_virtual_hosts() {
-    let mut bench = Bench::delta(&[(VirtualHost, "80/a", "1"), (VirtualHost, "80/b", "1"), (VirtualHost, "8080/a", "1")]);
+    let mut bench =
+        Bench::delta(&[(VirtualHost, "80/a", "1"), (VirtualHost, "80/b", "1"), (VirtualHost, "8080/a", "1")]);
     bench.ask(VirtualHost, &["80"]);
     assert_eq!(bench.drain(), ["VHDS +80/a@1 +80/b@1"]);
     bench.set(&[(VirtualHost, "80/b", "2"), (VirtualHost, "80/c", "1"), (VirtualHost, "8080/a", "2")]);
