@@ -120,29 +120,35 @@ fn settle(expect: &Expect, _stage: &Stage) -> Expect {
 
 async fn call_many(call: &Call, stage: &Stage, log: &dyn Fn() -> Vec<String>) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
+    let is_logged = call.expect.flags.is_some() || call.expect.route.is_some() || call.expect.origin.is_some();
+    let mut call = call.clone();
     for _ in 0..call.times {
-        let lines_before = log().len();
+        let id = (is_logged && HAS_LOG.get()).then(next_id);
+        call.headers.extend(id.clone().map(|id| ("x-request-id".to_owned(), id)));
         let before: u32 = stage.servers.backends.iter().map(|backend| backend.count()).sum();
-        let answer = testkit::call::send(stage.target, call).await?;
+        let answer = testkit::call::send(stage.target, &call).await?;
         let after: u32 = stage.servers.backends.iter().map(|backend| backend.count()).sum();
         let mut outcome = Outcome::of(answer);
         outcome.attempts = Some(after - before);
-        if call.expect.flags.is_some() || call.expect.route.is_some() || call.expect.origin.is_some() {
-            read_log(&mut outcome, lines_before, log).await?;
+        if let Some(id) = id {
+            read_log(&mut outcome, &id, log).await?;
         }
         outcomes.push(outcome);
     }
     Ok(outcomes)
 }
 
-// The access log's line of this call; written a moment after the answer. An altitude without a log gives no lines.
-async fn read_log(outcome: &mut Outcome, before: usize, log: &dyn Fn() -> Vec<String>) -> Result<()> {
-    if !HAS_LOG.get() {
-        return Ok(());
-    }
+// An id that no other call of this process has, to find its line in the access log.
+fn next_id() -> String {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    format!("00000000-0000-4000-8000-{:012}", NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+}
+
+// The access log's line of this call; written a moment after the answer.
+async fn read_log(outcome: &mut Outcome, id: &str, log: &dyn Fn() -> Vec<String>) -> Result<()> {
     let what = "a line in the access log";
     let line = testkit::wait::until(what, std::time::Duration::from_secs(5), || async {
-        log().get(before).cloned().ok_or("none yet")
+        log().into_iter().find(|line| line.contains(id)).ok_or("none yet")
     })
     .await?;
     let Some((flags, route, origin)) = parse_line(&line) else { bail!("not an access log line: {line}") };

@@ -86,16 +86,16 @@ fn encode_route(route: &Route) -> pb::Route {
     }
 }
 
+#[allow(deprecated, reason = "max_grpc_timeout has no replacement that leaves the timeout alone")]
 fn encode_forward(forward: &Forward) -> pb::RouteAction {
     let Forward { cluster, timeout, retry } = forward;
     let limit = duration(timeout.unwrap_or(Duration::ZERO));
-    let max_stream_duration =
-        pb::route_action::MaxStreamDuration { grpc_timeout_header_max: Some(limit), ..Default::default() };
     pb::RouteAction {
         cluster_specifier: Some(encode_choice(cluster)),
         timeout: Some(limit),
-        // Istio caps a client's grpc-timeout by the route's; 0 means the client's own counts (VS48).
-        max_stream_duration: timeout.is_some().then_some(max_stream_duration),
+        // Istio caps a client's grpc-timeout by the route's; 0 means the client's own counts (VS48). The newer field,
+        // max_stream_duration, would switch the route's timeout off.
+        max_grpc_timeout: Some(limit),
         retry_policy: retry.as_ref().map(retry::encode),
         ..Default::default()
     }

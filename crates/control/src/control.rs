@@ -105,7 +105,7 @@ impl Control {
 
     pub(crate) fn on_stream(&mut self, event: StreamEvent, now: Instant) {
         match event {
-            StreamEvent::Connected { id, node, mode, wish, status } => self.connect(id, &node, mode, wish, status, now),
+            StreamEvent::Connected { id, node, mode, wish, status, .. } => self.connect(id, &node, mode, wish, status, now),
             StreamEvent::Disconnected { id } => {
                 if let Some(proxy) = self.proxies.remove(&id) {
                     self.metrics.connected.dec();
@@ -120,7 +120,7 @@ impl Control {
                 }
             }
             StreamEvent::Acked { id, kind: _, latency_us: _ } => self.answered(id, now),
-            StreamEvent::Nacked { id, kind, error } => {
+            StreamEvent::Nacked { id, kind, error, .. } => {
                 self.metrics.rejects.inc();
                 if let Some(proxy) = self.proxies.get(&id) {
                     tracing::error!(proxy = proxy.name, kind = kind.short(), "refused, it keeps what it had: {error}");

@@ -106,7 +106,6 @@ async fn show(app: &App, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         }
         "/stats" => {
             let all = stats::plain(&app.scrape().await.clusters);
-            let all = format!("{all}control_plane.connected_state: {}\n", u8::from(app.connected.get()));
             let filter = parameter(request, "filter").unwrap_or_default();
             text(200, &all.lines().filter(|line| line.contains(filter)).map(|line| format!("{line}\n")).collect::<String>())
         }

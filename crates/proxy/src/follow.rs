@@ -9,7 +9,7 @@ use std::sync::Arc;
 use codec::{Decoded, ResourceKind};
 use config::{Cluster, Discovery, Endpoints, Filter, Listener, Name, RouteSource, RouteTable, Snapshot, VirtualHost};
 use xds::TypeUrl;
-use xds::client::Update;
+use xds::client::{Update, Upsert};
 
 /// Everything that was accepted, by type and name.
 #[derive(Default)]
@@ -29,36 +29,27 @@ struct Held {
     vhds: bool,
 }
 
-/// What became of an update.
-#[derive(Debug, Default)]
-pub struct Taken {
-    /// Name and version of what was accepted.
-    pub accepted: Vec<(String, String)>,
-    /// Why the others were not.
-    pub refused: Vec<String>,
-}
-
 impl Holdings {
-    /// Takes an update.
-    pub fn take(&mut self, update: &Update) -> Taken {
-        let mut taken = Taken::default();
-        for (name, version, body) in &update.upserts {
-            match codec::decode(resource_kind(update.kind), name, body) {
+    /// Takes an update; why some of it was not accepted, in words.
+    pub fn take(&mut self, update: &Update) -> Vec<String> {
+        let Some(kind) = resource_kind(update.kind) else { return Vec::new() };
+        let mut refused = Vec::new();
+        for Upsert { name, version, body } in &update.upserts {
+            match codec::decode(kind, name, body) {
                 Ok((decoded, notes)) => {
                     for note in notes {
                         tracing::warn!(resource = name, "{note}");
                     }
                     self.insert(name.as_str().into(), decoded);
                     self.versions.insert((update.kind, name.as_str().into()), version.clone());
-                    taken.accepted.push((name.clone(), version.clone()));
                 }
-                Err(rejected) => taken.refused.push(rejected.to_string()),
+                Err(rejected) => refused.push(rejected.to_string()),
             }
         }
         for name in &update.removed {
             self.remove(update.kind, name);
         }
-        taken
+        refused
     }
 
     fn insert(&mut self, name: Name, decoded: Decoded) {
@@ -99,6 +90,7 @@ impl Holdings {
                     self.gather(table);
                 }
             }
+            TypeUrl::Secret | TypeUrl::ExtensionConfig => {}
         }
     }
 
@@ -115,7 +107,7 @@ impl Holdings {
     /// The names of a type that are needed by what is held.
     pub fn wanted(&self, kind: TypeUrl) -> BTreeSet<String> {
         match kind {
-            TypeUrl::Cluster | TypeUrl::Listener => BTreeSet::new(),
+            TypeUrl::Cluster | TypeUrl::Listener | TypeUrl::Secret | TypeUrl::ExtensionConfig => BTreeSet::new(),
             TypeUrl::Endpoints => self
                 .clusters
                 .values()
@@ -175,12 +167,14 @@ fn tables_of(listener: &Listener) -> impl Iterator<Item = &Name> {
     })
 }
 
-fn resource_kind(kind: TypeUrl) -> ResourceKind {
-    match kind {
+// `None` for types that we never ask for.
+fn resource_kind(kind: TypeUrl) -> Option<ResourceKind> {
+    Some(match kind {
         TypeUrl::Cluster => ResourceKind::Cluster,
         TypeUrl::Endpoints => ResourceKind::Endpoints,
         TypeUrl::Listener => ResourceKind::Listener,
         TypeUrl::Route => ResourceKind::Route,
         TypeUrl::VirtualHost => ResourceKind::VirtualHost,
-    }
+        TypeUrl::Secret | TypeUrl::ExtensionConfig => return None,
+    })
 }

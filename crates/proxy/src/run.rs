@@ -13,8 +13,8 @@ use hickory_resolver::TokioResolver;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use xds::TypeUrl;
-use xds::client::{Backoff, ClientSession, Update};
-use xds::grpc::ClientStream;
+use xds::client::Update;
+use xds::grpc::{Client, ClientOptions, Command as Say};
 
 use crate::access_log::Format;
 use crate::admin;
@@ -44,8 +44,6 @@ pub struct App {
     pub failed: Cell<bool>,
     /// We are going away.
     pub draining: Cell<bool>,
-    /// A control plane answers.
-    pub connected: Cell<bool>,
     /// When the program began.
     pub started: Instant,
     /// Asked to end over HTTP.
@@ -103,7 +101,6 @@ pub fn run(args: Args, set_log_level: Box<dyn Fn(&str) -> Result<(), String>>) -
             ready: Cell::new(false),
             failed: Cell::new(false),
             draining: Cell::new(false),
-            connected: Cell::new(false),
             started: Instant::now(),
             quit: tokio::sync::Notify::new(),
             set_log_level,
@@ -158,7 +155,6 @@ async fn finish(app: &App, limit: Duration) {
 /// The config thread's loop.
 struct Follower {
     app: Rc<App>,
-    session: ClientSession,
     holdings: Holdings,
     planner: Planner,
     bound: BTreeMap<usize, SocketAddr>,
@@ -169,7 +165,6 @@ struct Follower {
 
 impl Follower {
     fn new(app: Rc<App>, args: &Args) -> Self {
-        let node = codec::node::encode(&app.identity.node_id, &app.identity.workload, &app.identity.metadata);
         let extra = args.access_log.clone().map(|path| {
             let format = match args.access_log_json {
                 true => AccessLogFormat::Json(BTreeMap::new()),
@@ -181,7 +176,6 @@ impl Follower {
         let resolver = resolver.map_err(|error| tracing::warn!("names cannot be resolved: {error}")).ok();
         Self {
             app,
-            session: ClientSession::new(node),
             holdings: Holdings::default(),
             planner: Planner::new(extra),
             bound: BTreeMap::new(),
@@ -191,73 +185,39 @@ impl Follower {
         }
     }
 
+    // Reconnecting, with pauses that grow, is the client's business; what is obeyed stays meanwhile.
     async fn follow(mut self, url: String) {
-        let mut backoff = Backoff::default();
-        loop {
-            let first = self.session.start();
-            match xds::grpc::connect(&url, first).await {
-                Err(error) => tracing::warn!("{error}; what was obeyed last is still obeyed"),
-                Ok(stream) => {
-                    tracing::info!(url, "connected to the control plane");
-                    self.app.connected.set(true);
-                    let reason = self.exchange(stream, &mut backoff).await;
-                    self.app.connected.set(false);
-                    tracing::warn!("the control plane is gone ({reason}); what was obeyed last is still obeyed");
-                }
-            }
-            let wait = backoff.next(jitter());
-            let again = tokio::time::sleep(wait);
-            tokio::pin!(again);
-            loop {
-                tokio::select! {
-                    () = &mut again => break,
-                    Some(found) = self.found.1.recv() => self.take_found(found).await,
-                }
-            }
-        }
-    }
-
-    async fn exchange(&mut self, mut stream: ClientStream, backoff: &mut Backoff) -> String {
+        let identity = self.app.identity.clone();
+        let mut client = xds::grpc::connect(ClientOptions {
+            dial: xds::grpc::plaintext(&url),
+            address: url,
+            node: codec::node::encode(&identity.node_id, &identity.workload, &identity.metadata),
+            jitter: Box::new(jitter),
+        });
         loop {
             tokio::select! {
-                response = stream.responses.message() => {
-                    let response = match response {
-                        Ok(Some(response)) => response,
-                        Ok(None) => return "the stream ended".into(),
-                        Err(status) => return status.message().to_owned(),
-                    };
-                    backoff.reset();
-                    let Some(update) = self.session.on_response(response) else { continue };
-                    for request in self.take(update).await {
-                        if stream.requests.send(request).await.is_err() {
-                            return "the stream ended".into();
-                        }
-                    }
+                update = client.updates.recv() => {
+                    let Some(update) = update else { return tracing::error!("the xDS client stopped") };
+                    self.take(update, &client).await;
                 }
                 Some(found) = self.found.1.recv() => self.take_found(found).await,
             }
         }
     }
 
-    // Decodes, installs, and answers; then asks for what is needed now.
-    async fn take(&mut self, update: Update) -> Vec<envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest> {
-        let taken = self.holdings.take(&update);
-        self.session.holds(update.kind, taken.accepted, &update.removed);
-        let mut refused = taken.refused;
+    // Decodes, installs, asks for what is needed now, and answers.
+    async fn take(&mut self, update: Update, client: &Client) {
+        let mut refused = self.holdings.take(&update);
         refused.extend(self.install().await);
-        let mut requests = Vec::new();
-        // What is needed of the next types is asked for before the answer, so that it is on its way early.
         for kind in [TypeUrl::Endpoints, TypeUrl::Route, TypeUrl::VirtualHost] {
-            requests.extend(self.session.want(kind, self.holdings.wanted(kind)));
+            // The client's task ends only with us.
+            let _ = client.commands.send(Say::Want(kind, self.holdings.wanted(kind))).await;
         }
-        requests.push(if refused.is_empty() {
-            self.session.ack(update.kind, update.nonce)
-        } else {
-            let reasons = refused.join("; ");
+        let refusal = (!refused.is_empty()).then(|| refused.join("; "));
+        if let Some(reasons) = &refusal {
             tracing::error!("refused, the last good configuration stays: {reasons}");
-            self.session.nack(update.kind, update.nonce, reasons)
-        });
-        requests
+        }
+        let _ = client.commands.send(Say::Answer(update.kind, update.nonce, refusal)).await;
     }
 
     async fn take_found(&mut self, (cluster, hosts): Found) {
