@@ -126,7 +126,7 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<tokio::net::TcpListener
 fn start_worker(number: usize, identity: Arc<Identity>) -> Result<mpsc::Sender<Command>> {
     let (commands, queue) = mpsc::channel(COMMANDS_MAX);
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let seed = (time.as_nanos() as u64) ^ (u64::from(std::process::id()) << 32) ^ ((number as u64 + 1) * 0x9e37_79b9_7f4a_7c15);
+    let seed = (time.as_nanos() as u64) ^ (u64::from(std::process::id()) << 32) ^ (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let body = move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
