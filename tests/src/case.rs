@@ -47,7 +47,8 @@ pub async fn set(case: &Case, block: u8, folder: &Path) -> Result<Stage> {
 pub fn fill_in(manifests: &str, world: &World) -> String {
     let IpAddr::V4(base) = world.client_ip else { return manifests.to_owned() };
     let block = base.octets()[1];
-    let filled = (1..=9).fold(manifests.to_owned(), |text, n| text.replace(&format!("POD_IP_{n}"), &format!("127.{block}.{n}.1")));
+    let filled = (1..=9)
+        .fold(manifests.to_owned(), |text, n| text.replace(&format!("POD_IP_{n}"), &format!("127.{block}.{n}.1")));
     filled.replace("CLIENT_IP", "127.0.0.1")
 }
 

@@ -32,8 +32,17 @@ impl Envoy {
         let file = folder.join(format!("bootstrap-{}.json", if delta { "delta" } else { "sotw" }));
         std::fs::write(&file, bootstrap(who, control, admin, delta).to_string())?;
         let log = folder.join("envoy.log");
-        let args = ["--config-path".as_ref(), file.as_os_str(), "--concurrency".as_ref(), "1".as_ref(),
-            "--log-level".as_ref(), "warn".as_ref(), "--disable-hot-restart".as_ref(), "--log-path".as_ref(), log.as_os_str()];
+        let args = [
+            "--config-path".as_ref(),
+            file.as_os_str(),
+            "--concurrency".as_ref(),
+            "1".as_ref(),
+            "--log-level".as_ref(),
+            "warn".as_ref(),
+            "--disable-hot-restart".as_ref(),
+            "--log-path".as_ref(),
+            log.as_os_str(),
+        ];
         let process = Process::start(binary, args)?;
         let envoy = Self { process, admin };
         let ready = wait::until("envoy is ready", START, || get(admin, "/ready")).await;
@@ -50,9 +59,7 @@ impl Envoy {
 }
 
 fn bootstrap(who: &Proxied, control: SocketAddr, admin: SocketAddr, delta: bool) -> serde_json::Value {
-    let socket = |address: SocketAddr| {
-        json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
-    };
+    let socket = |address: SocketAddr| json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}});
     let ads = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
     let endpoint = json!({"endpoint": {"address": socket(control)}});
     json!({

@@ -33,7 +33,7 @@ impl ControlPlane {
         let (xds_text, http_text) = (xds.to_string(), http.to_string());
         let mut args = vec!["--xds-address", &xds_text, "--http-address", &http_text];
         args.extend(source);
-    let process = Process::start(&program("sluiced")?, args)?;
+        let process = Process::start(&program("sluiced")?, args)?;
         let plane = Self { process, xds, http };
         let ready = wait::until("sluiced is ready", START, || get(http, "/healthz/ready")).await;
         ready.with_context(|| plane.process.tail())?;
@@ -51,7 +51,13 @@ impl ControlPlane {
         let line = |found: &Value| {
             let object = &found["object"];
             let text = |key: &str| object[key].as_str().unwrap_or_default();
-            format!("{} {} {}/{}", found["code"].as_str().unwrap_or_default(), text("kind"), text("namespace"), text("name"))
+            format!(
+                "{} {} {}/{}",
+                found["code"].as_str().unwrap_or_default(),
+                text("kind"),
+                text("namespace"),
+                text("name")
+            )
         };
         Ok(all.iter().map(line).collect())
     }
@@ -141,7 +147,8 @@ impl Proxy {
     /// Starts one and waits until it is ready.
     pub async fn start(who: &Proxied, control: SocketAddr) -> Result<Self> {
         let (admin, status) = (free_address("127.0.0.1")?, free_address("127.0.0.1")?);
-        let mut args: Vec<String> = vec!["--node".into(), who.node(), "--control-plane".into(), format!("http://{control}")];
+        let mut args: Vec<String> =
+            vec!["--node".into(), who.node(), "--control-plane".into(), format!("http://{control}")];
         for (key, value) in &who.labels {
             args.extend(["--label".into(), format!("{key}={value}")]);
         }

@@ -1,5 +1,7 @@
 //! Altitude d: every case through stock Envoy, fed by our control plane over ADS, incremental and state of the world.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use anyhow::{Context, Result, bail};
 use suite::case::{By, call_all, set};
 use suite::envoy::{Envoy, binary};
@@ -19,7 +21,10 @@ async fn run(one: &case::Case, block: u8, delta: bool, envoy: &std::path::Path) 
     let mut found = call_all(one, &stage, By::Envoy, &Vec::new).await?;
     let rejected = proxy.rejected().await?;
     if rejected > 0 {
-        found.push(format!("envoy refused {rejected} updates: {}", std::fs::read_to_string(folder.path().join("envoy.log"))?));
+        found.push(format!(
+            "envoy refused {rejected} updates: {}",
+            std::fs::read_to_string(folder.path().join("envoy.log"))?
+        ));
     }
     if !found.is_empty() {
         bail!("{}", found.join("\n  "));

@@ -60,7 +60,8 @@ impl Drop for ApiServer {
 }
 
 fn script(name: &str, args: &[&str]) -> Result<()> {
-    let output = Command::new(workspace().join("scripts").join(name)).args(args).output().with_context(|| name.to_owned())?;
+    let output =
+        Command::new(workspace().join("scripts").join(name)).args(args).output().with_context(|| name.to_owned())?;
     if !output.status.success() {
         bail!("{name}: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -68,7 +69,9 @@ fn script(name: &str, args: &[&str]) -> Result<()> {
 }
 
 fn seed(prefix: &str) -> Result<PathBuf> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(workspace().join("tests/seeds"))?.map(|entry| entry.map(|one| one.path())).collect::<Result<_, _>>()?;
+    let mut files: Vec<PathBuf> = std::fs::read_dir(workspace().join("tests/seeds"))?
+        .map(|entry| entry.map(|one| one.path()))
+        .collect::<Result<_, _>>()?;
     files.sort();
     let fits = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
     files.into_iter().find(fits).with_context(|| format!("no seed {prefix}"))
@@ -160,7 +163,11 @@ async fn scenario() -> Result<()> {
     server.kubectl(&["patch", "vs", "reviews", "--type=json", "-p", &patch.replace("v3", "v9")], "")?;
     wait::until("the missing subset is reported", SOON, || async {
         let found = plane.findings().await?;
-        if found.iter().any(|one| one == "IST0101 VirtualService default/reviews") { Ok(()) } else { bail!("{found:?}") }
+        if found.iter().any(|one| one == "IST0101 VirtualService default/reviews") {
+            Ok(())
+        } else {
+            bail!("{found:?}")
+        }
     })
     .await?;
     until_by(&who, "end-user: jason", "reviews-v2").await?;
@@ -188,14 +195,18 @@ async fn split(who: &Proxied) -> Result<()> {
         }
         let of = |pod: &str| counts.get(pod).copied().unwrap_or(0);
         // Five standard deviations around 30, 30 and 240.
-        let fits = (4..=56).contains(&of("reviews-v1")) && (4..=56).contains(&of("reviews-v2")) && (205..=275).contains(&of("reviews-v3"));
+        let fits = (4..=56).contains(&of("reviews-v1"))
+            && (4..=56).contains(&of("reviews-v2"))
+            && (205..=275).contains(&of("reviews-v3"));
         if fits { Ok(()) } else { bail!("{counts:?}") }
     })
     .await
 }
 
 fn every_seed(server: &ApiServer) -> Result<()> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(workspace().join("tests/seeds"))?.map(|entry| entry.map(|one| one.path())).collect::<Result<_, _>>()?;
+    let mut files: Vec<PathBuf> = std::fs::read_dir(workspace().join("tests/seeds"))?
+        .map(|entry| entry.map(|one| one.path()))
+        .collect::<Result<_, _>>()?;
     files.sort();
     let mut applied = 0;
     for file in files.iter().filter(|file| !file.to_string_lossy().contains("Deployment")) {

@@ -1,5 +1,7 @@
 //! What happens while everything runs: edits, mistakes, and parts that are not there.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -118,7 +120,11 @@ fn a_proxy_serves_on_while_the_control_plane_is_gone_and_comes_back() {
         let Mesh { plane, proxy, who, _servers } = start(203, folder.path()).await.unwrap();
         let (xds, http) = (plane.xds.to_string(), plane.http.to_string());
         plane.process.kill().await.unwrap();
-        let other = ControlPlane { process: Process::start(Path::new("/bin/true"), [""; 0]).unwrap(), xds: plane.xds, http: plane.http };
+        let other = ControlPlane {
+            process: Process::start(Path::new("/bin/true"), [""; 0]).unwrap(),
+            xds: plane.xds,
+            http: plane.http,
+        };
         let mut mesh = Mesh { plane: other, proxy, who, _servers };
         mesh.proxy.process.line_with("control plane", SOON).await.unwrap();
         for _ in 0..20 {
@@ -138,12 +144,28 @@ fn a_taken_port_is_one_clear_message() {
         let folder = tempfile::tempdir().unwrap();
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
-        let args = ["--config-dir", &folder.path().to_string_lossy(), "--xds-address", &address, "--http-address", "127.0.0.1:0"];
+        let args = [
+            "--config-dir",
+            &folder.path().to_string_lossy(),
+            "--xds-address",
+            &address,
+            "--http-address",
+            "127.0.0.1:0",
+        ];
         let mut sluiced = Process::start(&program("sluiced").unwrap(), args).unwrap();
         let line = sluiced.line_with("error:", SOON).await.unwrap();
         assert!(line.contains(&format!("cannot listen on {address} (--xds-address)")), "{line}");
         let node = "sidecar~127.0.0.1~a.default~default.svc.cluster.local";
-        let args = ["--node", node, "--control-plane", "http://127.0.0.1:1", "--admin-address", &address, "--status-address", "127.0.0.1:0"];
+        let args = [
+            "--node",
+            node,
+            "--control-plane",
+            "http://127.0.0.1:1",
+            "--admin-address",
+            &address,
+            "--status-address",
+            "127.0.0.1:0",
+        ];
         let mut proxy = Process::start(&program("sluice-proxy").unwrap(), args).unwrap();
         let line = proxy.line_with("error:", SOON).await.unwrap();
         assert!(line.contains(&format!("cannot listen on {address} (--admin-address)")), "{line}");
@@ -160,9 +182,18 @@ fn a_listener_whose_port_is_taken_is_refused_by_name_and_the_rest_serves() {
         who.pod = "second".into();
         who.outbound = Some(taken.local_addr().unwrap());
         let args = [
-            "--node".to_owned(), who.node(), "--control-plane".into(), format!("http://{}", mesh.plane.xds), "--interception".into(),
-            "none".into(), "--outbound-address".into(), taken.local_addr().unwrap().to_string(), "--admin-address".into(),
-            free_address("127.0.0.1").unwrap().to_string(), "--status-address".into(), "127.0.0.1:0".into(),
+            "--node".to_owned(),
+            who.node(),
+            "--control-plane".into(),
+            format!("http://{}", mesh.plane.xds),
+            "--interception".into(),
+            "none".into(),
+            "--outbound-address".into(),
+            taken.local_addr().unwrap().to_string(),
+            "--admin-address".into(),
+            free_address("127.0.0.1").unwrap().to_string(),
+            "--status-address".into(),
+            "127.0.0.1:0".into(),
         ];
         let mut second = Process::start(&program("sluice-proxy").unwrap(), args).unwrap();
         let line = second.line_with("cannot listen on", SOON).await.unwrap();
@@ -180,7 +211,16 @@ fn a_bad_node_id_is_refused_with_what_was_expected() {
     runtime().block_on(async {
         let folder = tempfile::tempdir().unwrap();
         let mut plane = ControlPlane::start(&["--config-dir", &folder.path().to_string_lossy()]).await.unwrap();
-        let args = ["--node", "nobody", "--control-plane", &format!("http://{}", plane.xds), "--admin-address", "127.0.0.1:0", "--status-address", "127.0.0.1:0"];
+        let args = [
+            "--node",
+            "nobody",
+            "--control-plane",
+            &format!("http://{}", plane.xds),
+            "--admin-address",
+            "127.0.0.1:0",
+            "--status-address",
+            "127.0.0.1:0",
+        ];
         let mut proxy = Process::start(&program("sluice-proxy").unwrap(), args.map(str::to_owned)).unwrap();
         proxy.line_with("node id \"nobody\" is not of the form", SOON).await.unwrap();
         plane.process.line_with("node id \"nobody\" is not of the form", SOON).await.unwrap();
@@ -196,13 +236,22 @@ fn the_pages_say_what_runs() {
         let text = |bytes: bytes::Bytes| String::from_utf8_lossy(&bytes).into_owned();
         let metrics = text(get(mesh.proxy.admin, "/stats/prometheus").await.unwrap());
         let series = metrics.lines().find(|line| line.starts_with("istio_requests_total")).unwrap();
-        for label in ["reporter=\"source\"", "source_app=\"client\"", "destination_workload=\"reviews-v1\"",
-            "destination_service_name=\"reviews\"", "response_code=\"200\"", "response_flags=\"-\""] {
+        for label in [
+            "reporter=\"source\"",
+            "source_app=\"client\"",
+            "destination_workload=\"reviews-v1\"",
+            "destination_service_name=\"reviews\"",
+            "response_code=\"200\"",
+            "response_flags=\"-\"",
+        ] {
             assert!(series.contains(label), "{label} in {series}");
         }
         assert!(metrics.contains("istio_request_duration_milliseconds_bucket"));
         let clusters = text(get(mesh.proxy.admin, "/clusters").await.unwrap());
-        assert!(clusters.contains("outbound|9080|v1|reviews.default.svc.cluster.local::127.205.1.1:9080::rq_total::"), "{clusters}");
+        assert!(
+            clusters.contains("outbound|9080|v1|reviews.default.svc.cluster.local::127.205.1.1:9080::rq_total::"),
+            "{clusters}"
+        );
         let metrics = text(get(mesh.plane.http, "/metrics").await.unwrap());
         assert!(metrics.contains("pilot_xds 1"), "{metrics}");
         let admin = format!("http://{}", mesh.proxy.admin);
@@ -215,11 +264,14 @@ fn the_pages_say_what_runs() {
         let routes = ask(&["--admin", &admin, "proxy-config", "routes"]);
         assert!(routes.contains("reviews.default") && routes.starts_with("NAME"), "{routes}");
         let sent = ask(&["--control-plane", &control, "pc", "routes", "client"]);
-        let squeeze = |table: &str| table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
+        let squeeze = |table: &str| {
+            table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+        };
         let sent = squeeze(&sent);
         // The control plane also offers tables that this proxy has no listener for.
         assert!(squeeze(&routes).iter().all(|line| sent.contains(line)), "what runs was sent");
-        let endpoints = ask(&["--admin", &admin, "pc", "ep", "--cluster", "outbound|9080|v2|reviews.default.svc.cluster.local"]);
+        let endpoints =
+            ask(&["--admin", &admin, "pc", "ep", "--cluster", "outbound|9080|v2|reviews.default.svc.cluster.local"]);
         assert!(endpoints.contains("127.205.1.2:9080") && !endpoints.contains("127.205.1.1:9080"), "{endpoints}");
         let status = ask(&["--control-plane", &control, "ps", "-v", "1"]);
         assert!(status.contains("client.default") && status.contains("SYNCED"), "{status}");

@@ -53,7 +53,8 @@ impl Drop for ApiServer {
 
 fn script(name: &str, args: &[&str]) -> Result<()> {
     let path = workspace().join("scripts").join(name);
-    let output = std::process::Command::new(&path).args(args).output().with_context(|| format!("run {}", path.display()))?;
+    let output =
+        std::process::Command::new(&path).args(args).output().with_context(|| format!("run {}", path.display()))?;
     if !output.status.success() {
         bail!("{name} failed: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -64,7 +65,10 @@ fn script(name: &str, args: &[&str]) -> Result<()> {
 pub async fn run(plan: &Plan) -> Result<()> {
     let server = ApiServer::start()?;
     let kubeconfig = server.kubeconfig();
-    crate::control::kubectl(&kubeconfig, &["apply", "--server-side", "-f", &workspace().join("crds").to_string_lossy()])?;
+    crate::control::kubectl(
+        &kubeconfig,
+        &["apply", "--server-side", "-f", &workspace().join("crds").to_string_lossy()],
+    )?;
     kubectl(&kubeconfig, &["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])?;
     let client = client(&kubeconfig).await?;
     fill(&client, plan.services).await?;
@@ -72,13 +76,22 @@ pub async fn run(plan: &Plan) -> Result<()> {
     for count in &plan.clients {
         rows.push(measure(plan, &kubeconfig, &client, *count).await?);
     }
-    println!("\n### {} services x 4 endpoints, a VirtualService and a DestinationRule with two subsets each\n", plan.services);
+    println!(
+        "\n### {} services x 4 endpoints, a VirtualService and a DestinationRule with two subsets each\n",
+        plan.services
+    );
     let header = [
-        "delta clients", "cold connect of all, s", "VirtualService edit p50 / p99, ms", "bytes per client and edit",
-        "endpoint change p50 / p99, ms", "sluiced MiB",
+        "delta clients",
+        "cold connect of all, s",
+        "VirtualService edit p50 / p99, ms",
+        "bytes per client and edit",
+        "endpoint change p50 / p99, ms",
+        "sluiced MiB",
     ];
     println!("{}", markdown(&header, &rows));
-    println!("From the moment the write is sent to the API server to the moment the last client has read the response.");
+    println!(
+        "From the moment the write is sent to the API server to the moment the last client has read the response."
+    );
     Ok(())
 }
 
@@ -97,7 +110,11 @@ async fn client(kubeconfig: &std::path::Path) -> Result<Client> {
 }
 
 async fn send(client: &Client, method: &str, path: &str, content: &str, body: &Value) -> Result<()> {
-    let request = http::Request::builder().method(method).uri(path).header("content-type", content).body(body.to_string().into_bytes())?;
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", content)
+        .body(body.to_string().into_bytes())?;
     client.request::<Value>(request).await.with_context(|| format!("{method} {path}"))?;
     Ok(())
 }
@@ -111,7 +128,8 @@ async fn fill(client: &Client, services: usize) -> Result<()> {
         let name = format!("svc-{number}");
         let service = json!({"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": [{"name": "http", "port": 9080}]}});
         send(client, "POST", "/api/v1/namespaces/bench/services", json_type, &service).await?;
-        send(client, "POST", "/apis/discovery.k8s.io/v1/namespaces/bench/endpointslices", json_type, &slice(number, 4)).await?;
+        send(client, "POST", "/apis/discovery.k8s.io/v1/namespaces/bench/endpointslices", json_type, &slice(number, 4))
+            .await?;
         let subsets = json!([{"name": "v1", "labels": {"version": "v1"}}, {"name": "v2", "labels": {"version": "v2"}}]);
         let rule = json!({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": name},
             "spec": {"host": name, "subsets": subsets}});
@@ -141,7 +159,16 @@ fn slice(number: usize, endpoints: usize) -> Value {
 async fn measure(plan: &Plan, kubeconfig: &std::path::Path, client: &Client, count: usize) -> Result<Vec<String>> {
     let (xds, http) = (free_address("127.0.0.1")?, free_address("127.0.0.1")?);
     let config = kubeconfig.to_string_lossy().into_owned();
-    let args = ["--kubeconfig", &config, "--xds-address", &xds.to_string(), "--http-address", &http.to_string(), "--log-level", "warn"];
+    let args = [
+        "--kubeconfig",
+        &config,
+        "--xds-address",
+        &xds.to_string(),
+        "--http-address",
+        &http.to_string(),
+        "--log-level",
+        "warn",
+    ];
     let sluiced = Process::start(&program("sluiced")?, args.map(str::to_owned))?;
     ready(http).await?;
     let began = Instant::now();
@@ -207,14 +234,21 @@ async fn until_quiet(fleet: &mut Fleet, count: usize, quiet: Duration) -> Result
             }
             Ok(None) => bail!("the fleet is gone"),
             Err(_) if whole.len() >= count * 5 => return Ok(last),
-            Err(_) if last.elapsed() > Duration::from_secs(60) => bail!("{} of {} first responses came", whole.len(), count * 5),
+            Err(_) if last.elapsed() > Duration::from_secs(60) => {
+                bail!("{} of {} first responses came", whole.len(), count * 5)
+            }
             Err(_) => {}
         }
     }
 }
 
 // From sending a write to the last client's response of that kind, in milliseconds; and bytes over all clients.
-async fn one(fleet: &mut Fleet, count: usize, kind: char, write: impl Future<Output = Result<()>>) -> Result<(f64, f64)> {
+async fn one(
+    fleet: &mut Fleet,
+    count: usize,
+    kind: char,
+    write: impl Future<Output = Result<()>>,
+) -> Result<(f64, f64)> {
     while fleet.took.try_recv().is_ok() {}
     let began = Instant::now();
     write.await?;

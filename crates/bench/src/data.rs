@@ -36,7 +36,9 @@ pub async fn run(plan: &Plan) -> Result<()> {
 
 async fn compare(plan: &Plan, body: usize) -> Result<String> {
     let folder = tempfile::tempdir()?;
-    let backends: Vec<SocketAddr> = (1..=2).map(|n| SocketAddr::from(([127, 200, 0, n], 9080))).collect();
+    // Addresses of their own: those of the round before may not be free yet.
+    let third = (body % 251) as u8;
+    let backends: Vec<SocketAddr> = (1..=2).map(|n| SocketAddr::from(([127, 200, third, n], 9080))).collect();
     let mut running = Vec::new();
     for address in &backends {
         running.push(load::backend(*address, body).await?);
@@ -46,7 +48,8 @@ async fn compare(plan: &Plan, body: usize) -> Result<String> {
     std::fs::write(manifests.join("world.yaml"), crate::world::routes(plan.routes, &backends))?;
     let (xds, http) = (free_address("127.0.0.1")?, free_address("127.0.0.1")?);
     let dir = manifests.to_string_lossy().into_owned();
-    let args = ["--config-dir", &dir, "--xds-address", &xds.to_string(), "--http-address", &http.to_string()].map(str::to_owned);
+    let args = ["--config-dir", &dir, "--xds-address", &xds.to_string(), "--http-address", &http.to_string()]
+        .map(str::to_owned);
     let _control = Process::start(&program("sluiced")?, args)?;
     let all = start_all(folder.path(), xds, &backends)?;
     for peer in &all {
@@ -58,7 +61,15 @@ async fn compare(plan: &Plan, body: usize) -> Result<String> {
     for _ in 0..plan.rounds {
         for (index, peer) in all.iter().enumerate() {
             let before = cpu::tree_seconds(peer.pid()?)?;
-            let ran = load::closed(peer.target, "bench:9080", "/route-99/x", CONNECTIONS, plan.requests, body).await?;
+            let ran = load::closed(
+                peer.target,
+                "bench.default.svc.cluster.local:9080",
+                "/route-99/x",
+                CONNECTIONS,
+                plan.requests,
+                body,
+            )
+            .await?;
             let used = cpu::tree_seconds(peer.pid()?)? - before;
             costs[index].push(used * 1e6 / ran.requests as f64);
             rates[index].push(ran.requests as f64 / ran.wall.as_secs_f64());
@@ -87,10 +98,10 @@ fn start_all(folder: &std::path::Path, xds: SocketAddr, backends: &[SocketAddr])
 // Up, and warmed with a few thousand requests that do not count.
 async fn ready(peer: &Peer, body: usize) -> Result<()> {
     wait::until(&format!("{} answers", peer.name), Duration::from_secs(20), || {
-        load::closed(peer.target, "bench:9080", "/route-99/x", 1, 1, body)
+        load::closed(peer.target, "bench.default.svc.cluster.local:9080", "/route-99/x", 1, 1, body)
     })
     .await?;
-    load::closed(peer.target, "bench:9080", "/route-99/x", CONNECTIONS, 3200, body).await?;
+    load::closed(peer.target, "bench.default.svc.cluster.local:9080", "/route-99/x", CONNECTIONS, 3200, body).await?;
     Ok(())
 }
 

@@ -94,35 +94,52 @@ async fn run(control: SocketAddr, client: usize, vhds: bool, took: mpsc::Unbound
         .await?;
     let (requests, queue) = mpsc::channel(16);
     let ip = format!("10.1.{}.{}", client / 250, client % 250 + 1);
-    let mut metadata = serde_json::json!({"NAMESPACE": "bench", "LABELS": {"app": "fleet"}, "INTERCEPTION_MODE": "REDIRECT"});
+    let mut metadata =
+        serde_json::json!({"NAMESPACE": "bench", "LABELS": {"app": "fleet"}, "INTERCEPTION_MODE": "REDIRECT"});
     if vhds {
         metadata["SLUICE_VHDS"] = true.into();
     }
-    let node = codec::node::encode(&format!("sidecar~{ip}~fleet-{client}.bench~bench.svc.cluster.local"), "fleet", &metadata);
+    let node =
+        codec::node::encode(&format!("sidecar~{ip}~fleet-{client}.bench~bench.svc.cluster.local"), "fleet", &metadata);
     let first = DeltaDiscoveryRequest { node: Some(node), type_url: url('C'), ..Default::default() };
     requests.send(first).await?;
     requests.send(DeltaDiscoveryRequest { type_url: url('L'), ..Default::default() }).await?;
     let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(256 << 20);
     grpc.ready().await?;
-    let path = PathAndQuery::from_static("/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources");
+    let path =
+        PathAndQuery::from_static("/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources");
     let codec: tonic_prost::ProstCodec<DeltaDiscoveryRequest, Light> = tonic_prost::ProstCodec::default();
-    let mut responses = grpc.streaming(tonic::Request::new(ReceiverStream::new(queue)), path, codec).await?.into_inner();
+    let mut responses =
+        grpc.streaming(tonic::Request::new(ReceiverStream::new(queue)), path, codec).await?.into_inner();
     let mut asked: HashMap<char, bool> = HashMap::new();
     while let Some(response) = responses.message().await? {
         let kind = kind_of(&response.type_url);
         let bytes = response.resources.iter().map(|one| one.body.len() + one.name.len()).sum();
         let _ = took.send(Took { client, kind, at: Instant::now(), bytes, resources: response.resources.len() });
-        let ack = DeltaDiscoveryRequest { type_url: response.type_url, response_nonce: response.nonce, ..Default::default() };
+        let ack =
+            DeltaDiscoveryRequest { type_url: response.type_url, response_nonce: response.nonce, ..Default::default() };
         requests.send(ack).await?;
         if kind == 'C' {
             let names: Vec<String> = response.resources.into_iter().map(|one| one.name).collect();
             let names = names.into_iter().filter(|name| name.starts_with("outbound|")).collect();
-            requests.send(DeltaDiscoveryRequest { type_url: url('E'), resource_names_subscribe: names, ..Default::default() }).await?;
+            requests
+                .send(DeltaDiscoveryRequest {
+                    type_url: url('E'),
+                    resource_names_subscribe: names,
+                    ..Default::default()
+                })
+                .await?;
         }
         if kind == 'L' && asked.insert('L', true).is_none() {
             for kind in ['R', 'V'].into_iter().filter(|kind| *kind == 'R' || vhds) {
                 let names = vec!["9080".to_owned()];
-                requests.send(DeltaDiscoveryRequest { type_url: url(kind), resource_names_subscribe: names, ..Default::default() }).await?;
+                requests
+                    .send(DeltaDiscoveryRequest {
+                        type_url: url(kind),
+                        resource_names_subscribe: names,
+                        ..Default::default()
+                    })
+                    .await?;
             }
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Nothing here asserts a time. Numbers are medians of interleaved rounds, and ratios of the same round.
 
-pub mod cpu;
 pub mod control;
+pub mod cpu;
 pub mod data;
 pub mod fleet;
 pub mod load;

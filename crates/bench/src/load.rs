@@ -53,7 +53,14 @@ pub struct Ran {
 }
 
 /// Sends `requests` requests over `connections` keep-alive connections, as fast as answers come.
-pub async fn closed(target: SocketAddr, host: &str, path: &str, connections: usize, requests: u64, body: usize) -> Result<Ran> {
+pub async fn closed(
+    target: SocketAddr,
+    host: &str,
+    path: &str,
+    connections: usize,
+    requests: u64,
+    body: usize,
+) -> Result<Ran> {
     let text = format!(
         "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: bench\r\naccept: */*\r\nx-one: 1\r\nx-two: 2\r\n\r\n"
     );

@@ -57,10 +57,24 @@ fn start(name: &str, target: SocketAddr, program: &Path, args: &[String]) -> Res
 /// Our proxy, as a sidecar of `control`.
 pub fn sluice(target: SocketAddr, control: SocketAddr, admin: SocketAddr, status: SocketAddr) -> Result<Peer> {
     let args = [
-        "--node", "sidecar~127.0.0.1~client.default~default.svc.cluster.local", "--control-plane",
-        &format!("http://{control}"), "--label", "app=client", "--interception", "none", "--concurrency", "1",
-        "--outbound-address", &target.to_string(), "--admin-address", &admin.to_string(), "--status-address", &status.to_string(),
-        "--log-level", "warn",
+        "--node",
+        "sidecar~127.0.0.1~client.default~default.svc.cluster.local",
+        "--control-plane",
+        &format!("http://{control}"),
+        "--label",
+        "app=client",
+        "--interception",
+        "none",
+        "--concurrency",
+        "1",
+        "--outbound-address",
+        &target.to_string(),
+        "--admin-address",
+        &admin.to_string(),
+        "--status-address",
+        &status.to_string(),
+        "--log-level",
+        "warn",
     ];
     start("sluice-proxy", target, &program("sluice-proxy")?, &args.map(str::to_owned))
 }
@@ -71,9 +85,7 @@ pub fn envoy(folder: &Path, target: SocketAddr, control: SocketAddr, admin: Sock
     if !binary.is_file() {
         bail!("no Envoy; scripts/fetch-envoy.sh gets it");
     }
-    let socket = |address: SocketAddr| {
-        serde_json::json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}})
-    };
+    let socket = |address: SocketAddr| serde_json::json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}});
     let ads = serde_json::json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
     let bootstrap = serde_json::json!({
         "node": {"id": "sidecar~127.0.0.1~envoy.default~default.svc.cluster.local", "cluster": "envoy", "metadata": {
@@ -90,7 +102,15 @@ pub fn envoy(folder: &Path, target: SocketAddr, control: SocketAddr, admin: Sock
     });
     let file = folder.join("envoy.json");
     std::fs::write(&file, bootstrap.to_string())?;
-    let args = ["--config-path", &file.to_string_lossy(), "--concurrency", "1", "--log-level", "error", "--disable-hot-restart"];
+    let args = [
+        "--config-path",
+        &file.to_string_lossy(),
+        "--concurrency",
+        "1",
+        "--log-level",
+        "error",
+        "--disable-hot-restart",
+    ];
     start("Envoy 1.40", target, &binary, &args.map(str::to_owned))
 }
 

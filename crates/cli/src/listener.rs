@@ -59,7 +59,7 @@ fn matches(chain: &Value) -> String {
 
 fn destination(chain: &Value) -> String {
     let filters = chain["filters"].as_array().into_iter().flatten();
-    let described = filters.filter_map(|filter| {
+    let mut described = filters.filter_map(|filter| {
         let config = &filter["typed_config"];
         let kind = config["@type"].as_str()?;
         if kind.ends_with("HttpConnectionManager") {
@@ -67,7 +67,7 @@ fn destination(chain: &Value) -> String {
         }
         kind.ends_with("TcpProxy").then(|| tcp(config))
     });
-    described.last().unwrap_or_else(|| "Non-HTTP/Non-TCP".into())
+    described.next_back().unwrap_or_else(|| "Non-HTTP/Non-TCP".into())
 }
 
 fn http(config: &Value) -> String {

@@ -14,7 +14,8 @@ const TYPES: [&str; 4] = ["CDS", "LDS", "EDS", "RDS"];
 /// The rows of one proxy, or of all.
 pub fn of<'a>(proxies: &'a Value, wanted: Option<&str>) -> Vec<&'a Value> {
     let all = proxies.as_array().into_iter().flatten();
-    let mut found: Vec<&Value> = all.filter(|proxy| wanted.is_none_or(|wanted| text(proxy, "proxy") == wanted)).collect();
+    let mut found: Vec<&Value> =
+        all.filter(|proxy| wanted.is_none_or(|wanted| text(proxy, "proxy") == wanted)).collect();
     found.sort_by_key(|proxy| text(proxy, "proxy"));
     found
 }

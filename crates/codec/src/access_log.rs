@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 
 use config::{AccessLog, AccessLogFormat};
 use envoy_types::pb::envoy::config::accesslog::v3 as pb;
-use envoy_types::pb::envoy::config::core::v3::{SubstitutionFormatString, data_source, substitution_format_string::Format};
 use envoy_types::pb::envoy::config::core::v3::DataSource;
-use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat as Form};
+use envoy_types::pb::envoy::config::core::v3::{
+    SubstitutionFormatString, data_source, substitution_format_string::Format,
+};
+use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{
+    FileAccessLog, file_access_log::AccessLogFormat as Form,
+};
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 
 use crate::common::{Reason, any, read_any};
@@ -30,7 +34,10 @@ fn encode_one(log: &AccessLog) -> pb::AccessLog {
     };
     let file = FileAccessLog {
         path: log.path.clone(),
-        access_log_format: Some(Form::LogFormat(SubstitutionFormatString { format: Some(format), ..Default::default() })),
+        access_log_format: Some(Form::LogFormat(SubstitutionFormatString {
+            format: Some(format),
+            ..Default::default()
+        })),
     };
     pb::AccessLog {
         name: "envoy.access_loggers.file".into(),
@@ -72,9 +79,10 @@ fn decode_file(file: FileAccessLog) -> AccessLog {
             Some(Format::JsonFormat(keys)) => AccessLogFormat::Json(decode_json(keys)),
             #[allow(deprecated, reason = "older control planes still send it")]
             Some(Format::TextFormat(text)) => line(text),
-            Some(Format::TextFormatSource(DataSource { specifier: Some(data_source::Specifier::InlineString(text)), .. })) => {
-                line(text)
-            }
+            Some(Format::TextFormatSource(DataSource {
+                specifier: Some(data_source::Specifier::InlineString(text)),
+                ..
+            })) => line(text),
             _ => AccessLogFormat::Default,
         },
         None => AccessLogFormat::Default,

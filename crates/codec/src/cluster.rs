@@ -159,7 +159,7 @@ pub(crate) fn decode(cluster: &pb::Cluster, notes: &mut Vec<String>) -> Result<C
         Some(options) => read_any::<upstream::HttpProtocolOptions>(options).transpose()?.unwrap_or_default(),
         None => legacy_http(cluster),
     };
-    let common = http.common_http_protocol_options.clone().unwrap_or_default();
+    let common = http.common_http_protocol_options.unwrap_or_default();
     let source = cluster.upstream_bind_config.as_ref().and_then(|bind| bind.source_address.as_ref());
     let connect_timeout = match &cluster.connect_timeout {
         Some(timeout) => read_duration(timeout).at("connect_timeout")?,
@@ -200,7 +200,7 @@ fn legacy_http(cluster: &pb::Cluster) -> upstream::HttpProtocolOptions {
         false => ProtocolConfig::HttpProtocolOptions(Default::default()),
     };
     let explicit = protocol::ExplicitHttpConfig { protocol_config: Some(config) };
-    let mut common = cluster.common_http_protocol_options.clone().unwrap_or_default();
+    let mut common = cluster.common_http_protocol_options.unwrap_or_default();
     common.max_requests_per_connection = common.max_requests_per_connection.or(cluster.max_requests_per_connection);
     upstream::HttpProtocolOptions {
         common_http_protocol_options: Some(common),
@@ -215,7 +215,9 @@ fn decode_discovery(cluster: &pb::Cluster) -> Result<Discovery, Reason> {
         Some(ClusterDiscoveryType::Type(kind)) => {
             DiscoveryType::try_from(*kind).map_err(|_| format!("discovery type {kind} is not known"))?
         }
-        Some(ClusterDiscoveryType::ClusterType(custom)) => return Err(format!("cluster type {:?} is not known", custom.name)),
+        Some(ClusterDiscoveryType::ClusterType(custom)) => {
+            return Err(format!("cluster type {:?} is not known", custom.name));
+        }
     };
     let given = || {
         let mut given = cluster.load_assignment.as_ref().map(endpoint::decode).transpose().at("load_assignment")?;

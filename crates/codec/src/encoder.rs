@@ -60,10 +60,14 @@ impl Encoder {
             out.push(self.once(ResourceKind::Cluster, name.clone(), value, plain, encode));
         }
         for (name, value) in endpoints {
-            out.push(self.once(ResourceKind::Endpoints, name.clone(), value, plain, || endpoint::encode(value).encode_to_vec().into()));
+            out.push(self.once(ResourceKind::Endpoints, name.clone(), value, plain, || {
+                endpoint::encode(value).encode_to_vec().into()
+            }));
         }
         for (name, value) in listeners {
-            out.push(self.once(ResourceKind::Listener, name.clone(), value, plain, || listener::encode(value).encode_to_vec().into()));
+            out.push(self.once(ResourceKind::Listener, name.clone(), value, plain, || {
+                listener::encode(value).encode_to_vec().into()
+            }));
         }
         for (name, table) in routes {
             self.table(name, table, options, &mut out);
@@ -77,7 +81,9 @@ impl Encoder {
                 return out.push(known);
             }
             let hosts: Vec<Bytes> = table.virtual_hosts.iter().map(|host| self.host(host)).collect();
-            return out.push(self.once(ResourceKind::Route, name.clone(), table, options, || route::encode_table(table, &hosts)));
+            return out.push(
+                self.once(ResourceKind::Route, name.clone(), table, options, || route::encode_table(table, &hosts)),
+            );
         }
         // Without its hosts this is all that a table says.
         let frame = Encoded {
@@ -102,7 +108,12 @@ impl Encoder {
         entry.body.clone()
     }
 
-    fn known<T: Send + Sync + 'static>(&mut self, kind: ResourceKind, value: &Arc<T>, options: Options) -> Option<Arc<Encoded>> {
+    fn known<T: Send + Sync + 'static>(
+        &mut self,
+        kind: ResourceKind,
+        value: &Arc<T>,
+        options: Options,
+    ) -> Option<Arc<Encoded>> {
         let round = self.round;
         let entry = self.memo.get_mut(&(kind, Arc::as_ptr(value) as usize, options))?;
         entry.round = round;

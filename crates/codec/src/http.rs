@@ -114,9 +114,10 @@ pub(crate) fn decode(http: &pb::HttpConnectionManager, notes: &mut Vec<String>) 
         use_remote_address: is_true(&http.use_remote_address, false),
         xff_trusted_hops: http.xff_num_trusted_hops,
         server_header: decode_server(http),
-        websocket: http.upgrade_configs.iter().any(|upgrade| {
-            upgrade.upgrade_type.eq_ignore_ascii_case("websocket") && is_true(&upgrade.enabled, true)
-        }),
+        websocket: http
+            .upgrade_configs
+            .iter()
+            .any(|upgrade| upgrade.upgrade_type.eq_ignore_ascii_case("websocket") && is_true(&upgrade.enabled, true)),
         normalize_path: is_true(&http.normalize_path, false),
         generate_request_id: is_true(&http.generate_request_id, true),
         // Envoy's default is 5 minutes; 0 is none.

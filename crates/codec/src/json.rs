@@ -6,13 +6,35 @@ use std::time::Duration;
 
 use config::{
     Action, ChainMatch, Cluster, ClusterChoice, Discovery, Endpoint, EndpointAddress, Endpoints, Filter, FilterChain,
-    Forward, HeaderMatch, Health, HttpManager, Listener, PathMatch, QueryMatch, RetryPolicy, Route, RouteMatch,
-    RouteSource, RouteTable, TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost,
+    Forward, HeaderMatch, Health, HttpManager, Listener, Name, PathMatch, QueryMatch, RetryPolicy, Route, RouteMatch,
+    RouteSource, RouteTable, Snapshot, TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost,
 };
 use serde_json::{Value, json};
 use words::Origin;
 
 use crate::ResourceKind;
+
+/// A whole snapshot in the form of Envoy's `config_dump`; `version` gives the version of a resource.
+pub fn config_dump(snapshot: &Snapshot, version: impl Fn(ResourceKind, &Name) -> String) -> Value {
+    let Snapshot { listeners, routes, clusters, endpoints } = snapshot;
+    let entry = |kind, name: &Name, key: &str, value: Value| json!({"version_info": version(kind, name), key: value});
+    let section = |name: &str, list: &str, entries: Vec<Value>| json!({"@type": format!("type.googleapis.com/envoy.admin.v3.{name}ConfigDump"), list: entries});
+    let clusters = clusters.iter().map(|(name, one)| entry(ResourceKind::Cluster, name, "cluster", cluster(one)));
+    let listeners = listeners.iter().map(|(name, one)| {
+        let state = entry(ResourceKind::Listener, name, "listener", listener(one));
+        json!({"name": name.as_ref(), "active_state": state})
+    });
+    let routes = routes.iter().map(|(name, one)| entry(ResourceKind::Route, name, "route_config", route_table(one)));
+    let endpoints = endpoints.iter();
+    let endpoints =
+        endpoints.map(|(name, one)| entry(ResourceKind::Endpoints, name, "endpoint_config", self::endpoints(one)));
+    json!({"configs": [
+        section("Clusters", "dynamic_active_clusters", clusters.collect()),
+        section("Listeners", "dynamic_listeners", listeners.collect()),
+        section("Routes", "dynamic_route_configs", routes.collect()),
+        section("Endpoints", "dynamic_endpoint_configs", endpoints.collect()),
+    ]})
+}
 
 fn typed(kind: ResourceKind, mut value: Value) -> Value {
     value["@type"] = json!(kind.type_url());
@@ -63,8 +85,8 @@ pub fn listener(listener: &Listener) -> Value {
         .collect();
     set(&mut out, "listener_filters", (!filters.is_empty()).then(|| json!(filters)));
     set(&mut out, "default_filter_chain", listener.default_chain.as_ref().map(chain));
-    set(&mut out, "bind_to_port", (!listener.bind_to_port).then(|| json!(false)));
-    set(&mut out, "use_original_dst", listener.use_original_dst.then(|| json!(true)));
+    set(&mut out, "bind_to_port", (!listener.bind_to_port).then_some(json!(false)));
+    set(&mut out, "use_original_dst", listener.use_original_dst.then_some(json!(true)));
     set(&mut out, "metadata", metadata(&listener.origin));
     typed(ResourceKind::Listener, out)
 }
@@ -122,7 +144,9 @@ fn manager(http: &HttpManager) -> Value {
         "http_filters": [{"name": "envoy.filters.http.router"}],
     });
     match &http.routes {
-        RouteSource::Rds(name) => out["rds"] = json!({"config_source": {"ads": {}}, "route_config_name": name.as_ref()}),
+        RouteSource::Rds(name) => {
+            out["rds"] = json!({"config_source": {"ads": {}}, "route_config_name": name.as_ref()})
+        }
         RouteSource::Inline(table) => out["route_config"] = route_table(table),
     }
     let logs: Vec<Value> = http
@@ -177,8 +201,8 @@ fn route_match(matches: &RouteMatch) -> Value {
     out["case_sensitive"] = json!(!matches.ignore_case);
     let header = |header: &HeaderMatch| {
         let mut out = condition(&header.name, &header.value);
-        set(&mut out, "invert_match", header.invert.then(|| json!(true)));
-        set(&mut out, "treat_missing_header_as_empty", header.missing_is_empty.then(|| json!(true)));
+        set(&mut out, "invert_match", header.invert.then_some(json!(true)));
+        set(&mut out, "treat_missing_header_as_empty", header.missing_is_empty.then_some(json!(true)));
         out
     };
     let headers: Vec<Value> = matches.headers.iter().map(header).collect();

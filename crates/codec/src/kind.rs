@@ -90,9 +90,9 @@ pub fn decode(kind: ResourceKind, name: &str, body: &[u8]) -> Result<(Decoded, V
         ResourceKind::Route => message::<RouteConfiguration>(body)
             .and_then(|value| route::decode_table(&value, &mut notes))
             .map(|(table, vhds)| Decoded::Route { table, vhds }),
-        ResourceKind::VirtualHost => {
-            message::<PbVirtualHost>(body).and_then(|value| route::decode_host(&value, &mut notes)).map(Decoded::VirtualHost)
-        }
+        ResourceKind::VirtualHost => message::<PbVirtualHost>(body)
+            .and_then(|value| route::decode_host(&value, &mut notes))
+            .map(Decoded::VirtualHost),
     };
     decoded.map(|value| (value, notes)).map_err(|reason| Rejected { kind, name: name.to_owned(), reason })
 }

@@ -22,8 +22,17 @@ const HTTP: &str = "envoy.filters.network.http_connection_manager";
 const TCP: &str = "envoy.filters.network.tcp_proxy";
 
 pub(crate) fn encode(listener: &Listener) -> pb::Listener {
-    let Listener { name, address: place, bind_to_port, use_original_dst, direction, filters, chains, default_chain, origin } =
-        listener;
+    let Listener {
+        name,
+        address: place,
+        bind_to_port,
+        use_original_dst,
+        direction,
+        filters,
+        chains,
+        default_chain,
+        origin,
+    } = listener;
     let direction = match direction {
         Direction::Inbound => core::TrafficDirection::Inbound,
         Direction::Outbound => core::TrafficDirection::Outbound,
@@ -66,10 +75,8 @@ fn encode_chain(chain: &FilterChain) -> pb::FilterChain {
         Filter::Http(manager) => (HTTP, any(&http::encode(manager))),
         Filter::Tcp(proxy) => (TCP, any(&tcp::encode(proxy))),
     };
-    let filter = pb::Filter {
-        name: filter_name.into(),
-        config_type: Some(pb::filter::ConfigType::TypedConfig(config)),
-    };
+    let filter =
+        pb::Filter { name: filter_name.into(), config_type: Some(pb::filter::ConfigType::TypedConfig(config)) };
     pb::FilterChain {
         name: name.to_string(),
         filter_chain_match: (*matches != ChainMatch::default()).then(|| encode_match(matches)),

@@ -56,7 +56,9 @@ fn decode_value(value: &Pb, depth: u32) -> Value {
         Some(Kind::BoolValue(value)) => Value::Bool(*value),
         Some(Kind::NumberValue(number)) => Number::from_f64(*number).map_or(Value::Null, Value::Number),
         Some(Kind::StringValue(text)) => Value::String(text.clone()),
-        Some(Kind::ListValue(list)) => Value::Array(list.values.iter().map(|value| decode_value(value, depth + 1)).collect()),
+        Some(Kind::ListValue(list)) => {
+            Value::Array(list.values.iter().map(|value| decode_value(value, depth + 1)).collect())
+        }
         Some(Kind::StructValue(fields)) => decode_struct(fields, depth + 1),
     }
 }

@@ -29,10 +29,8 @@ pub(crate) fn encode(policy: &RetryPolicy) -> Pb {
         retry_host_predicate: avoid_previous_hosts.then(predicate).into_iter().collect(),
         host_selection_retry_max_attempts: i64::from(*host_selection_attempts),
         retriable_status_codes: retriable_status_codes.iter().copied().map(u32::from).collect(),
-        retry_back_off: backoff_base.map(|base| retry_policy::RetryBackOff {
-            base_interval: Some(duration(base)),
-            ..Default::default()
-        }),
+        retry_back_off: backoff_base
+            .map(|base| retry_policy::RetryBackOff { base_interval: Some(duration(base)), ..Default::default() }),
         ..Default::default()
     }
 }
@@ -43,7 +41,11 @@ pub(crate) fn decode(policy: &Pb, notes: &mut Vec<String>) -> Result<RetryPolicy
     let base = policy.retry_back_off.as_ref().map(|backoff| read_positive(&backoff.base_interval)).transpose();
     Ok(RetryPolicy {
         retry_on,
-        retriable_status_codes: policy.retriable_status_codes.iter().filter_map(|code| u16::try_from(*code).ok()).collect(),
+        retriable_status_codes: policy
+            .retriable_status_codes
+            .iter()
+            .filter_map(|code| u16::try_from(*code).ok())
+            .collect(),
         // Envoy's default.
         num_retries: policy.num_retries.as_ref().map_or(1, |number| number.value),
         per_try_timeout: read_positive(&policy.per_try_timeout).at("per_try_timeout")?,

@@ -75,7 +75,8 @@ fn encode_route(route: &Route) -> pb::Route {
         Action::Forward(forward) => pb::route::Action::Route(encode_forward(forward)),
         Action::Respond(respond) => pb::route::Action::DirectResponse(encode_respond(respond)),
     };
-    let decorator = (!operation.is_empty()).then(|| pb::Decorator { operation: operation.clone(), ..Default::default() });
+    let decorator =
+        (!operation.is_empty()).then(|| pb::Decorator { operation: operation.clone(), ..Default::default() });
     pb::Route {
         name: name.clone(),
         r#match: Some(route_match::encode(matches)),
@@ -123,16 +124,22 @@ fn encode_respond(respond: &Respond) -> pb::DirectResponseAction {
 }
 
 /// A table and whether its virtual hosts travel on their own.
-pub(crate) fn decode_table(table: &pb::RouteConfiguration, notes: &mut Vec<String>) -> Result<(RouteTable, bool), Reason> {
+pub(crate) fn decode_table(
+    table: &pb::RouteConfiguration,
+    notes: &mut Vec<String>,
+) -> Result<(RouteTable, bool), Reason> {
     let mut hosts = Vec::with_capacity(table.virtual_hosts.len());
     for (index, host) in table.virtual_hosts.iter().enumerate() {
         hosts.push(Arc::new(decode_host(host, notes).at(format!("virtual_hosts[{index}]"))?));
     }
-    Ok((RouteTable {
-        name: table.name.as_str().into(),
-        ignore_port: table.ignore_port_in_host_matching,
-        virtual_hosts: hosts,
-    }, table.vhds.is_some()))
+    Ok((
+        RouteTable {
+            name: table.name.as_str().into(),
+            ignore_port: table.ignore_port_in_host_matching,
+            virtual_hosts: hosts,
+        },
+        table.vhds.is_some(),
+    ))
 }
 
 pub(crate) fn decode_host(host: &pb::VirtualHost, notes: &mut Vec<String>) -> Result<VirtualHost, Reason> {
@@ -155,7 +162,9 @@ fn decode_route(route: &pb::Route, notes: &mut Vec<String>) -> Result<Route, Rea
     let matches = route.r#match.as_ref().ok_or("no match")?;
     let action = match &route.action {
         Some(pb::route::Action::Route(action)) => Action::Forward(decode_forward(action, notes).at("route")?),
-        Some(pb::route::Action::DirectResponse(action)) => Action::Respond(decode_respond(action).at("direct_response")?),
+        Some(pb::route::Action::DirectResponse(action)) => {
+            Action::Respond(decode_respond(action).at("direct_response")?)
+        }
         Some(pb::route::Action::Redirect(_)) => return Err("redirect: not obeyed here yet".into()),
         _ => return Err("no action that is obeyed here".into()),
     };
@@ -185,7 +194,8 @@ fn decode_forward(action: &pb::RouteAction, notes: &mut Vec<String>) -> Result<F
     if !action.hash_policy.is_empty() {
         notes.push("hash policies are not obeyed yet".into());
     }
-    let rewrites = !action.prefix_rewrite.is_empty() || action.regex_rewrite.is_some() || action.host_rewrite_specifier.is_some();
+    let rewrites =
+        !action.prefix_rewrite.is_empty() || action.regex_rewrite.is_some() || action.host_rewrite_specifier.is_some();
     if rewrites {
         notes.push("rewrites are not obeyed yet".into());
     }
@@ -193,7 +203,8 @@ fn decode_forward(action: &pb::RouteAction, notes: &mut Vec<String>) -> Result<F
         Some(timeout) => read_duration(timeout).at("timeout")?,
         None => ENVOY_TIMEOUT_DEFAULT,
     };
-    let retry = action.retry_policy.as_ref().map(|policy| retry::decode(policy, notes)).transpose().at("retry_policy")?;
+    let retry =
+        action.retry_policy.as_ref().map(|policy| retry::decode(policy, notes)).transpose().at("retry_policy")?;
     Ok(Forward {
         cluster: decode_choice(action)?,
         timeout: (!timeout.is_zero()).then_some(timeout),

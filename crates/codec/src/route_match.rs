@@ -82,7 +82,8 @@ pub(crate) fn decode(matches: &pb::RouteMatch) -> Result<RouteMatch, Reason> {
     if unread {
         return Err("a condition of a kind that is not obeyed here".into());
     }
-    let headers = matches.headers.iter().enumerate().map(|(i, header)| decode_header(header).at(format!("headers[{i}]")));
+    let headers =
+        matches.headers.iter().enumerate().map(|(i, header)| decode_header(header).at(format!("headers[{i}]")));
     let query = matches.query_parameters.iter().enumerate();
     let query = query.map(|(i, query)| decode_query(query).at(format!("query_parameters[{i}]")));
     Ok(RouteMatch {

@@ -17,7 +17,9 @@ pub(crate) fn encode(tcp: &TcpProxy) -> pb::TcpProxy {
                 weight: one.weight,
                 ..Default::default()
             };
-            ClusterSpecifier::WeightedClusters(tcp_proxy::WeightedCluster { clusters: many.iter().map(weight).collect() })
+            ClusterSpecifier::WeightedClusters(tcp_proxy::WeightedCluster {
+                clusters: many.iter().map(weight).collect(),
+            })
         }
     };
     pb::TcpProxy {
@@ -34,7 +36,9 @@ pub(crate) fn decode(tcp: &pb::TcpProxy, notes: &mut Vec<String>) -> Result<TcpP
         Some(ClusterSpecifier::Cluster(name)) => ClusterChoice::One(name.as_str().into()),
         Some(ClusterSpecifier::WeightedClusters(weighted)) => {
             let taken = weighted.clusters.iter().filter(|one| one.weight > 0);
-            ClusterChoice::Weighted(taken.map(|one| Weighted { cluster: one.name.as_str().into(), weight: one.weight }).collect())
+            ClusterChoice::Weighted(
+                taken.map(|one| Weighted { cluster: one.name.as_str().into(), weight: one.weight }).collect(),
+            )
         }
         _ => return Err("no cluster".into()),
     };

@@ -15,7 +15,9 @@ impl Control {
     pub(crate) fn answer(&self, about: &About, now: Instant) -> Answer {
         match about {
             About::Ready if self.is_synced() => Answer { status: 200, body: json!("ready\n") },
-            About::Ready => Answer { status: 503, body: json!("not ready: the source has not given a whole world yet\n") },
+            About::Ready => {
+                Answer { status: 503, body: json!("not ready: the source has not given a whole world yet\n") }
+            }
             About::Syncz => Answer { status: 200, body: self.syncz(now) },
             About::World => Answer { status: 200, body: self.world_dump() },
             About::Diagnostics => Answer { status: 200, body: json!(self.all_diagnostics()) },

@@ -105,7 +105,9 @@ impl Control {
 
     pub(crate) fn on_stream(&mut self, event: StreamEvent, now: Instant) {
         match event {
-            StreamEvent::Connected { id, node, mode, wish, status, .. } => self.connect(id, &node, mode, wish, status, now),
+            StreamEvent::Connected { id, node, mode, wish, status, .. } => {
+                self.connect(id, &node, mode, wish, status, now)
+            }
             StreamEvent::Disconnected { id } => {
                 if let Some(proxy) = self.proxies.remove(&id) {
                     self.metrics.connected.dec();
@@ -208,13 +210,17 @@ impl Control {
                 Err(problems) => {
                     self.metrics.unpublished.inc();
                     for problem in problems.iter() {
-                        tracing::error!(proxy = proxy.name, "not published, the last good configuration stays: {problem}");
+                        tracing::error!(
+                            proxy = proxy.name,
+                            "not published, the last good configuration stays: {problem}"
+                        );
                     }
                     return;
                 }
             }
         }
-        let same = layers.len() == proxy.layers.len() && layers.iter().zip(&proxy.layers).all(|(a, b)| Arc::ptr_eq(a, b));
+        let same =
+            layers.len() == proxy.layers.len() && layers.iter().zip(&proxy.layers).all(|(a, b)| Arc::ptr_eq(a, b));
         proxy.compiled = compiled;
         if same {
             return;

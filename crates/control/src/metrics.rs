@@ -79,7 +79,11 @@ impl Metrics {
         registry.register("sluice_xds_refused", "Proxies refused because of their node", self.refused.clone());
         registry.register("sluice_compile_seconds", "From a change to new targets", self.compile_seconds.clone());
         let convergence = self.convergence_seconds.clone();
-        registry.register("pilot_proxy_convergence_time", "From a change to a proxy's acknowledgement, seconds", convergence);
+        registry.register(
+            "pilot_proxy_convergence_time",
+            "From a change to a proxy's acknowledgement, seconds",
+            convergence,
+        );
         registry.register("pilot_k8s_cfg_events", "Changes of objects", self.changes.clone());
         registry.register("pilot_services", "Services and ServiceEntries known", self.services.clone());
         registry.register("pilot_virt_services", "VirtualServices known", self.virtual_services.clone());

@@ -40,7 +40,13 @@ pub fn pass_on(from: &HeaderMap) -> HeaderMap {
 }
 
 /// Asks `service` (`reviews:9080`) for `path`; an answer that takes longer than `limit` is an error.
-pub async fn get(sidecar: SocketAddr, service: &str, path: &str, headers: &HeaderMap, limit: Duration) -> Result<(u16, Bytes)> {
+pub async fn get(
+    sidecar: SocketAddr,
+    service: &str,
+    path: &str,
+    headers: &HeaderMap,
+    limit: Duration,
+) -> Result<(u16, Bytes)> {
     match tokio::time::timeout(limit, exchange(sidecar, service, path, headers)).await {
         Ok(answer) => answer.with_context(|| format!("ask {service} for {path}")),
         Err(_) => bail!("{service} did not answer {path} within {limit:?}"),

@@ -61,7 +61,8 @@ async fn serve_one(service: &str, version: &str, listen: SocketAddr, sidecar: Op
         "ratings" => serve::forever(&name, listen, ratings::answer).await,
         "reviews" => {
             let sidecar = sidecar_needed()?;
-            let version = reviews::Version::parse(version).with_context(|| format!("reviews has no version {version:?}"))?;
+            let version =
+                reviews::Version::parse(version).with_context(|| format!("reviews has no version {version:?}"))?;
             serve::forever(&name, listen, move |asked| reviews::answer(version, sidecar, asked)).await
         }
         other => bail!("no service {other:?}: one of productpage, details, reviews, ratings"),

@@ -105,7 +105,11 @@ mod tests {
 
     #[test]
     fn errors_read_as_in_the_tutorial() {
-        let html = product(None, &Ok(json!({})), &Err((500, "Sorry, product reviews are currently unavailable for this book.")));
+        let html = product(
+            None,
+            &Ok(json!({})),
+            &Err((500, "Sorry, product reviews are currently unavailable for this book.")),
+        );
         assert!(html.contains("Sorry, product reviews are currently unavailable"));
     }
 }

@@ -17,7 +17,9 @@ pub async fn answer(sidecar: SocketAddr, asked: Asked) -> Answer {
     match (&asked.method, asked.path.as_str()) {
         (_, "/") | (_, "/index.html") => html(200, page::index()),
         (_, "/health") => html(200, "Product page is healthy".into()),
-        (&Method::POST, "/login") => go_to("/productpage", &format!("session={}; Path=/; HttpOnly", user_of_form(&asked.body))),
+        (&Method::POST, "/login") => {
+            go_to("/productpage", &format!("session={}; Path=/; HttpOnly", user_of_form(&asked.body)))
+        }
         (_, "/logout") => go_to("/productpage", "session=; Path=/; Max-Age=0"),
         (_, "/productpage") => product(sidecar, &asked).await,
         (_, "/api/v1/products") => json(200, &serde_json::json!([{"id": 0, "title": page::TITLE}])),

@@ -91,7 +91,12 @@ async fn start_and_watch(parts: &mut Parts, dir: &Path, gateway: SocketAddr) -> 
     parts.start("sluiced", &logs, &control_args(dir, &control))?;
     for workload in &WORKLOADS {
         parts.start_named("bookinfo", &workload.name(), &logs, &app_args(workload))?;
-        parts.start_named("sluice-proxy", &format!("{}-sidecar", workload.name()), &logs, &sidecar_args(workload, &control))?;
+        parts.start_named(
+            "sluice-proxy",
+            &format!("{}-sidecar", workload.name()),
+            &logs,
+            &sidecar_args(workload, &control),
+        )?;
     }
     parts.start_named("sluice-proxy", "gateway", &logs, &gateway_args(gateway, &control))?;
     wait_for_page(parts, gateway).await?;
@@ -101,7 +106,9 @@ async fn start_and_watch(parts: &mut Parts, dir: &Path, gateway: SocketAddr) -> 
 
 fn control_args(dir: &Path, control: &str) -> Vec<String> {
     let http = at(pod_ip(250), 15014);
-    ["--config-dir", &dir.to_string_lossy(), "--xds-address", control, "--http-address", &http].map(String::from).to_vec()
+    ["--config-dir", &dir.to_string_lossy(), "--xds-address", control, "--http-address", &http]
+        .map(String::from)
+        .to_vec()
 }
 
 fn app_args(workload: &Workload) -> Vec<String> {

@@ -110,7 +110,9 @@ impl Format {
             AccessLogFormat::Default => Form::Text(parse(DEFAULT)),
             AccessLogFormat::Text(text) => Form::Text(parse(text)),
             AccessLogFormat::Json(keys) if keys.is_empty() => Form::Json(DEFAULT_JSON.iter().map(owned).collect()),
-            AccessLogFormat::Json(keys) => Form::Json(keys.iter().map(|(key, text)| (key.clone(), parse(text))).collect()),
+            AccessLogFormat::Json(keys) => {
+                Form::Json(keys.iter().map(|(key, text)| (key.clone(), parse(text))).collect())
+            }
         };
         Self { path: log.path.clone(), form }
     }

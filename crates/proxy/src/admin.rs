@@ -12,7 +12,6 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::spawn_local;
-use xds::TypeUrl;
 
 use crate::run::App;
 use crate::stats;
@@ -107,7 +106,10 @@ async fn show(app: &App, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         "/stats" => {
             let all = stats::plain(&app.scrape().await.clusters);
             let filter = parameter(request, "filter").unwrap_or_default();
-            text(200, &all.lines().filter(|line| line.contains(filter)).map(|line| format!("{line}\n")).collect::<String>())
+            text(
+                200,
+                &all.lines().filter(|line| line.contains(filter)).map(|line| format!("{line}\n")).collect::<String>(),
+            )
         }
         "/stats/prometheus" | "/metrics" => text(200, &app.scrape().await.text()),
         "/server_info" => page(200, "application/json", format!("{:#}\n", server_info(app))),
@@ -158,36 +160,13 @@ fn server_info(app: &App) -> Value {
 }
 
 fn config_dump(app: &App) -> Value {
-    let snapshot = app.snapshot.borrow().clone();
     let versions = app.versions.borrow();
-    let version = |kind: TypeUrl, name: &config::Name| versions.get(&(kind, name.clone())).cloned().unwrap_or_default();
-    let clusters: Vec<Value> = snapshot
-        .clusters
-        .iter()
-        .map(|(name, one)| json!({"version_info": version(TypeUrl::Cluster, name), "cluster": codec::json::cluster(one)}))
-        .collect();
-    let listener = |(name, one): (&config::Name, &std::sync::Arc<config::Listener>)| {
-        let state = json!({"version_info": version(TypeUrl::Listener, name), "listener": codec::json::listener(one)});
-        json!({"name": name.as_ref(), "active_state": state})
-    };
-    let listeners: Vec<Value> = snapshot.listeners.iter().map(listener).collect();
-    let route = |(name, one): (&config::Name, &std::sync::Arc<config::RouteTable>)| {
-        json!({"version_info": version(TypeUrl::Route, name), "route_config": codec::json::route_table(one)})
-    };
-    let routes: Vec<Value> = snapshot.routes.iter().map(route).collect();
-    let endpoint = |(name, one): (&config::Name, &std::sync::Arc<config::Endpoints>)| {
-        json!({"version_info": version(TypeUrl::Endpoints, name), "endpoint_config": codec::json::endpoints(one)})
-    };
-    let endpoints: Vec<Value> = snapshot.endpoints.iter().map(endpoint).collect();
-    let section = |name: &str, list: &str, entries: Vec<Value>| {
-        json!({"@type": format!("type.googleapis.com/envoy.admin.v3.{name}ConfigDump"), list: entries})
-    };
-    json!({"configs": [
-        section("Clusters", "dynamic_active_clusters", clusters),
-        section("Listeners", "dynamic_listeners", listeners),
-        section("Routes", "dynamic_route_configs", routes),
-        section("Endpoints", "dynamic_endpoint_configs", endpoints),
-    ]})
+    codec::json::config_dump(&app.snapshot.borrow(), |kind, name| {
+        versions
+            .iter()
+            .find(|((held, of), _)| of == name && held.url() == kind.type_url())
+            .map_or_else(String::new, |(_, version)| version.clone())
+    })
 }
 
 fn text(status: u16, body: &str) -> Response<Full<Bytes>> {

@@ -39,9 +39,11 @@ fn specificity(matches: &ChainMatch, facts: &Facts) -> Option<(bool, u8, usize, 
         (true, _) => 0,
         (false, None) => return None,
         // A range of length 0 is still more specific than none.
-        (false, Some(dialled)) => {
-            destination_ranges.iter().filter(|range| range.contains(dialled.ip())).map(|range| range.prefix_len + 1).max()?
-        }
+        (false, Some(dialled)) => destination_ranges
+            .iter()
+            .filter(|range| range.contains(dialled.ip()))
+            .map(|range| range.prefix_len + 1)
+            .max()?,
     };
     let (is_tls, sni, protocols): (bool, Option<&str>, Vec<&str>) = match &facts.sniffed {
         Sniffed::Tls { sni, alpn } => (true, sni.as_deref(), alpn.iter().map(String::as_str).collect()),
@@ -91,7 +93,8 @@ mod tests {
     fn port_beats_address_beats_the_rest() {
         let any = ChainMatch::default();
         let by_port = ChainMatch { destination_port: Some(80), ..ChainMatch::default() };
-        let range = |text: &str| ChainMatch { destination_ranges: vec![Cidr::parse(text).unwrap()], ..ChainMatch::default() };
+        let range =
+            |text: &str| ChainMatch { destination_ranges: vec![Cidr::parse(text).unwrap()], ..ChainMatch::default() };
         let plain = ChainMatch { transport: TransportMatch::Plaintext, ..ChainMatch::default() };
         let here = facts("10.0.0.1:80", Sniffed::Http1);
         let of = |matches: &ChainMatch| specificity(matches, &here);

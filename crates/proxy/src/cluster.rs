@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use transport::io::ConnectOptions;
 use transport::pool::Pool;
 
-use crate::metrics::{SeriesKey, Series};
+use crate::metrics::{Series, SeriesKey};
 use crate::plan::ClusterPlan;
 
 /// How long an unused connection is kept when the cluster says nothing (DR39).

@@ -98,7 +98,8 @@ fn hand_off<'a>(plan: &'a Plan, first: &'a Arc<ListenerPlan>, dialled: Option<So
         SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
     };
-    let slot = plan.by_destination.get(&dialled).or_else(|| plan.by_destination.get(&SocketAddr::new(any, dialled.port())));
+    let slot =
+        plan.by_destination.get(&dialled).or_else(|| plan.by_destination.get(&SocketAddr::new(any, dialled.port())));
     slot.and_then(|slot| plan.listeners.get(*slot)?.as_ref()).unwrap_or(first)
 }
 

@@ -111,13 +111,19 @@ impl Failure {
         };
         let told = |status, flags, details, body: String| Told { status, flags, details, body };
         match self {
-            Failure::NoHost => told(503, Flags::NO_HEALTHY_UPSTREAM, "no_healthy_upstream", "no healthy upstream".into()),
-            Failure::NoCluster => told(503, Flags::NO_CLUSTER, "cluster_not_found", String::new()),
-            Failure::Overflow => {
-                told(503, Flags::UPSTREAM_OVERFLOW, "upstream_reset_before_response_started{overflow}", reset("overflow"))
+            Failure::NoHost => {
+                told(503, Flags::NO_HEALTHY_UPSTREAM, "no_healthy_upstream", "no healthy upstream".into())
             }
+            Failure::NoCluster => told(503, Flags::NO_CLUSTER, "cluster_not_found", String::new()),
+            Failure::Overflow => told(
+                503,
+                Flags::UPSTREAM_OVERFLOW,
+                "upstream_reset_before_response_started{overflow}",
+                reset("overflow"),
+            ),
             Failure::Connect(reason) => {
-                let reason = format!("remote connection failure, transport failure reason: delayed connect error: {reason}");
+                let reason =
+                    format!("remote connection failure, transport failure reason: delayed connect error: {reason}");
                 let details = "upstream_reset_before_response_started{remote_connection_failure}";
                 told(503, Flags::UPSTREAM_CONNECT, details, reset(&reason))
             }
@@ -136,7 +142,9 @@ impl Failure {
             Failure::TryTimeout => {
                 told(504, Flags::UPSTREAM_TIMEOUT, "upstream_per_try_timeout", "upstream request timeout".into())
             }
-            Failure::Timeout => told(504, Flags::UPSTREAM_TIMEOUT, "response_timeout", "upstream request timeout".into()),
+            Failure::Timeout => {
+                told(504, Flags::UPSTREAM_TIMEOUT, "response_timeout", "upstream request timeout".into())
+            }
             Failure::ClientBody => told(400, Flags::DOWNSTREAM_ENDED, "downstream_remote_disconnect", String::new()),
         }
     }

@@ -99,7 +99,8 @@ impl Holdings {
         let Some(held) = self.tables.get_mut(table).filter(|held| held.vhds) else { return };
         let prefix = format!("{table}/");
         let from = self.hosts.range::<str, _>((std::ops::Bound::Included(prefix.as_str()), std::ops::Bound::Unbounded));
-        let hosts: Vec<_> = from.take_while(|(name, _)| name.starts_with(&prefix)).map(|(_, host)| host.clone()).collect();
+        let hosts: Vec<_> =
+            from.take_while(|(name, _)| name.starts_with(&prefix)).map(|(_, host)| host.clone()).collect();
         let RouteTable { name, ignore_port, virtual_hosts: _ } = held.table.as_ref();
         held.table = Arc::new(RouteTable { name: name.clone(), ignore_port: *ignore_port, virtual_hosts: hosts });
     }
@@ -116,7 +117,9 @@ impl Holdings {
                     _ => None,
                 })
                 .collect(),
-            TypeUrl::Route => self.listeners.values().flat_map(|listener| tables_of(listener)).map(|name| name.to_string()).collect(),
+            TypeUrl::Route => {
+                self.listeners.values().flat_map(|listener| tables_of(listener)).map(|name| name.to_string()).collect()
+            }
             TypeUrl::VirtualHost => {
                 self.tables.iter().filter(|(_, held)| held.vhds).map(|(name, _)| name.to_string()).collect()
             }

@@ -94,7 +94,12 @@ fn failed(failure: &Failure, retried: bool, mut record: Box<Record>) -> Response
     response
 }
 
-fn answer(answered: Answered, guards: Guards, cluster: &Rc<ClusterState>, mut record: Box<Record>) -> Response<ReplyBody> {
+fn answer(
+    answered: Answered,
+    guards: Guards,
+    cluster: &Rc<ClusterState>,
+    mut record: Box<Record>,
+) -> Response<ReplyBody> {
     let Answered { response, connection, local } = answered;
     let (mut parts, incoming) = response.into_parts();
     record.status = parts.status.as_u16();
@@ -266,7 +271,13 @@ impl Tries<'_> {
         Some(SocketAddr::new(words::host::ip(host)?, port.unwrap_or(80)))
     }
 
-    async fn exchange(&self, supply: &mut Supply, plan: &ClusterPlan, host: SocketAddr, number: u32) -> Result<Answered, Failure> {
+    async fn exchange(
+        &self,
+        supply: &mut Supply,
+        plan: &ClusterPlan,
+        host: SocketAddr,
+        number: u32,
+    ) -> Result<Answered, Failure> {
         let is_http2 = match plan.config.protocol {
             UpstreamProtocol::Http1 => false,
             UpstreamProtocol::Http2 => true,
@@ -371,7 +382,9 @@ fn plain(error: &std::io::Error) -> String {
 }
 
 fn failure_of(error: &hyper::Error) -> Failure {
-    let h2_reason = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>()).and_then(h2::Error::reason);
+    let h2_reason = std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .and_then(h2::Error::reason);
     match h2_reason {
         Some(h2::Reason::REFUSED_STREAM) => Failure::Refused,
         Some(_) => Failure::Reset,

@@ -37,7 +37,9 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
-    if headers.contains_key(TE) && headers.get(TE).is_none_or(|value| !value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+    if headers.contains_key(TE)
+        && headers.get(TE).is_none_or(|value| !value.as_bytes().eq_ignore_ascii_case(b"trailers"))
+    {
         headers.remove(TE);
     }
     for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, TRAILER] {
@@ -118,7 +120,9 @@ mod tests {
     #[test]
     fn connection_headers_stay_here() {
         let mut headers = HeaderMap::new();
-        for (name, value) in [("connection", "x-private, host"), ("x-private", "1"), ("host", "h"), ("te", "gzip"), ("keep-alive", "5")] {
+        for (name, value) in
+            [("connection", "x-private, host"), ("x-private", "1"), ("host", "h"), ("te", "gzip"), ("keep-alive", "5")]
+        {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         strip_hop_by_hop(&mut headers);

@@ -32,7 +32,11 @@ impl Identity {
     /// From the node id, the labels and the metadata that flags gave.
     pub fn new(node_id: &str, labels: &Map<String, Value>, mut metadata: Map<String, Value>) -> Self {
         let label = |names: &[&str]| {
-            names.iter().find_map(|name| labels.get(*name)?.as_str()).filter(|value| !value.is_empty()).map(str::to_owned)
+            names
+                .iter()
+                .find_map(|name| labels.get(*name)?.as_str())
+                .filter(|value| !value.is_empty())
+                .map(str::to_owned)
         };
         // `pod.namespace`: the third part of the node id; a pod's name may have dots, a namespace has none.
         let pod = node_id.split('~').nth(2).unwrap_or_default();

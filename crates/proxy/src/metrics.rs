@@ -77,6 +77,7 @@ pub struct TcpSeries {
 pub struct Metrics {
     http: RefCell<BTreeMap<String, Rc<Series>>>,
     tcp: RefCell<FxHashMap<String, Rc<TcpSeries>>>,
+    without_cluster: RefCell<FxHashMap<SeriesKey, Rc<Series>>>,
     overflow: Cell<u64>,
     /// Access-log lines that were dropped because their file is slow.
     pub log_dropped: Cell<u64>,
@@ -92,8 +93,8 @@ impl Metrics {
     /// Counts a request that is over.
     pub fn request(&self, worker: &Worker, record: &Record, elapsed: Duration) {
         let series = match record.cluster.and_then(|slot| worker.cluster(slot)) {
-            Some(cluster) => self.series_of(worker, record, &cluster),
-            None => self.series(labels(&worker.identity, record, None)),
+            Some(cluster) => self.series_of(worker, record, Some(&cluster)),
+            None => self.series_of(worker, record, None),
         };
         bump(&series.requests);
         series.duration.observe(elapsed.as_secs_f64() * 1000.0);
@@ -101,7 +102,8 @@ impl Metrics {
         series.response_bytes.observe(record.sent as f64);
     }
 
-    fn series_of(&self, worker: &Worker, record: &Record, cluster: &ClusterState) -> Rc<Series> {
+    fn series_of(&self, worker: &Worker, record: &Record, cluster: Option<&ClusterState>) -> Rc<Series> {
+        let known = cluster.map_or(&self.without_cluster, |cluster| &cluster.series);
         let key = SeriesKey {
             host: record.host.map_or(u32::MAX, |(host, _)| host.0),
             status: record.status,
@@ -110,11 +112,11 @@ impl Metrics {
             is_inbound: record.is_inbound(),
             is_grpc: record.is_grpc,
         };
-        if let Some(series) = cluster.series.borrow().get(&key) {
+        if let Some(series) = known.borrow().get(&key) {
             return series.clone();
         }
-        let series = self.series(labels(&worker.identity, record, Some(cluster)));
-        cluster.series.borrow_mut().insert(key, series.clone());
+        let series = self.series(labels(&worker.identity, record, cluster));
+        known.borrow_mut().insert(key, series.clone());
         series
     }
 
@@ -237,7 +239,11 @@ impl Scrape {
             help(&mut out, name, "counter");
             let _ = writeln!(out, "{name} {value}");
         }
-        let _ = writeln!(out, "# TYPE istio_build gauge\nistio_build{{component=\"proxy\",tag=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
+        let _ = writeln!(
+            out,
+            "# TYPE istio_build gauge\nistio_build{{component=\"proxy\",tag=\"{}\"}} 1",
+            env!("CARGO_PKG_VERSION")
+        );
         crate::stats::prometheus(&self.clusters, &mut out);
         out
     }

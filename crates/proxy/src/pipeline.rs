@@ -28,9 +28,15 @@ use crate::{forward, headers, normalize, upgrade};
 pub type Chain = Rc<RefCell<(u64, Arc<HttpPlan>)>>;
 
 /// Answers a request. A panic costs this request only.
-pub async fn respond(worker: Rc<Worker>, client: Rc<Client>, chain: Chain, request: Request<Incoming>) -> Response<ReplyBody> {
+pub async fn respond(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    chain: Chain,
+    request: Request<Incoming>,
+) -> Response<ReplyBody> {
     let plan = current(&worker, &client, &chain);
-    let answer = serve(worker.clone(), client, plan.clone(), request);
+    // Boxed: the future is some kilobytes, and hyper moves what it is given.
+    let answer = Box::pin(serve(worker.clone(), client, plan.clone(), request));
     match AssertUnwindSafe(answer).catch_unwind().await {
         Ok(response) => response,
         Err(_) => {
@@ -75,7 +81,12 @@ fn new_record(worker: &Rc<Worker>, plan: &Arc<HttpPlan>, now: Instant) -> Record
     }
 }
 
-async fn serve(worker: Rc<Worker>, client: Rc<Client>, plan: Arc<HttpPlan>, mut request: Request<Incoming>) -> Response<ReplyBody> {
+async fn serve(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    plan: Arc<HttpPlan>,
+    mut request: Request<Incoming>,
+) -> Response<ReplyBody> {
     let mut record = Box::new(new_record(&worker, &plan, Instant::now()));
     let authority = match admit(&mut request) {
         Ok(authority) => authority,

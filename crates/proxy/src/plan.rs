@@ -123,7 +123,8 @@ impl Planner {
             let count = self.listener_slots.len();
             let slot = *self.listener_slots.entry(name.clone()).or_insert(count);
             let kept = self.last.listeners.get(slot).and_then(Option::as_ref);
-            let ready = match kept.filter(|kept| Arc::ptr_eq(&kept.config, listener) && self.routers_are_those_of(kept)) {
+            let ready = match kept.filter(|kept| Arc::ptr_eq(&kept.config, listener) && self.routers_are_those_of(kept))
+            {
                 Some(kept) => kept.clone(),
                 None => Arc::new(self.listener(slot, listener)?),
             };
@@ -169,7 +170,9 @@ impl Planner {
             ChainPlan::Tcp(_) => true,
             ChainPlan::Http(http) => match &http.manager.routes {
                 RouteSource::Inline(_) => true,
-                RouteSource::Rds(name) => self.routers.get(name).is_some_and(|router| Arc::ptr_eq(router, &http.router)),
+                RouteSource::Rds(name) => {
+                    self.routers.get(name).is_some_and(|router| Arc::ptr_eq(router, &http.router))
+                }
             },
         })
     }
@@ -178,7 +181,8 @@ impl Planner {
         let mut chains = Vec::new();
         for chain in listener.all_chains() {
             let ready = self.chain(listener, &chain.filter);
-            chains.push(ready.map_err(|error| format!("listener {:?} chain {:?}: {error}", listener.name, chain.name))?);
+            chains
+                .push(ready.map_err(|error| format!("listener {:?} chain {:?}: {error}", listener.name, chain.name))?);
         }
         let looks = |chain: &config::FilterChain| {
             let matches = &chain.matches;
@@ -187,7 +191,13 @@ impl Planner {
                 || !matches.server_names.is_empty()
         };
         let sniffs = listener.chains.iter().any(looks);
-        Ok(ListenerPlan { slot, config: listener.clone(), chains, has_default: listener.default_chain.is_some(), sniffs })
+        Ok(ListenerPlan {
+            slot,
+            config: listener.clone(),
+            chains,
+            has_default: listener.default_chain.is_some(),
+            sniffs,
+        })
     }
 
     fn chain(&mut self, listener: &Listener, filter: &Filter) -> Result<ChainPlan, String> {
@@ -197,7 +207,9 @@ impl Planner {
                 let mut sum = 0_u32;
                 let many: Vec<(Name, u32)> = match &tcp.cluster {
                     config::ClusterChoice::One(name) => vec![(name.clone(), 1)],
-                    config::ClusterChoice::Weighted(many) => many.iter().map(|one| (one.cluster.clone(), one.weight)).collect(),
+                    config::ClusterChoice::Weighted(many) => {
+                        many.iter().map(|one| (one.cluster.clone(), one.weight)).collect()
+                    }
                 };
                 let mut share = |(name, weight): (Name, u32)| {
                     sum = sum.saturating_add(weight);

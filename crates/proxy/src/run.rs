@@ -29,6 +29,9 @@ use crate::worker::{self, COMMANDS_MAX, Command, Worker};
 /// Answers of resolvers that wait for the loop.
 const FOUND_MAX: usize = 64;
 
+/// Changes what is logged; an error says why the level is none.
+pub type SetLogLevel = Box<dyn Fn(&str) -> Result<(), String>>;
+
 /// What the config thread knows; the admin pages read it.
 pub struct App {
     /// Who this proxy is.
@@ -49,7 +52,7 @@ pub struct App {
     /// Asked to end over HTTP.
     pub quit: tokio::sync::Notify,
     /// Changes what is logged.
-    pub set_log_level: Box<dyn Fn(&str) -> Result<(), String>>,
+    pub set_log_level: SetLogLevel,
 }
 
 impl App {
@@ -85,7 +88,7 @@ impl App {
 }
 
 /// Runs the proxy until SIGTERM, Ctrl-C, or `/quitquitquit`.
-pub fn run(args: Args, set_log_level: Box<dyn Fn(&str) -> Result<(), String>>) -> Result<()> {
+pub fn run(args: Args, set_log_level: SetLogLevel) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
@@ -126,7 +129,9 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<tokio::net::TcpListener
 fn start_worker(number: usize, identity: Arc<Identity>) -> Result<mpsc::Sender<Command>> {
     let (commands, queue) = mpsc::channel(COMMANDS_MAX);
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let seed = (time.as_nanos() as u64) ^ (u64::from(std::process::id()) << 32) ^ (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let seed = (time.as_nanos() as u64)
+        ^ (u64::from(std::process::id()) << 32)
+        ^ (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let body = move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
@@ -290,7 +295,9 @@ impl Follower {
             for own in &mut all {
                 match transport::listen::bind(address) {
                     Ok(socket) => own.push((slot, socket)),
-                    Err(error) => tracing::error!("listener {:?}: cannot listen on {address}: {error}", listener.config.name),
+                    Err(error) => {
+                        tracing::error!("listener {:?}: cannot listen on {address}: {error}", listener.config.name)
+                    }
                 }
             }
             tracing::info!(listener = %listener.config.name, %address, "listening");

@@ -22,7 +22,8 @@ impl ClusterStats {
     /// Reads one worker's side of a cluster.
     pub fn read(cluster: &ClusterState) -> Self {
         let counts = &cluster.counts;
-        let classes = ["", "upstream_rq_1xx", "upstream_rq_2xx", "upstream_rq_3xx", "upstream_rq_4xx", "upstream_rq_5xx"];
+        let classes =
+            ["", "upstream_rq_1xx", "upstream_rq_2xx", "upstream_rq_3xx", "upstream_rq_4xx", "upstream_rq_5xx"];
         let mut counters = BTreeMap::from([
             ("upstream_rq_total", counts.requests.get()),
             ("upstream_rq_active", counts.active.get()),
@@ -100,7 +101,14 @@ pub fn clusters(all: &BTreeMap<String, ClusterStats>) -> String {
                 let _ = writeln!(out, "{name}::{address}::{counter}::{value}");
             }
             let Some([health, weight, region, zone, subzone, priority]) = stats.about.get(address) else { continue };
-            let facts = [("health_flags", health), ("weight", weight), ("region", region), ("zone", zone), ("sub_zone", subzone), ("priority", priority)];
+            let facts = [
+                ("health_flags", health),
+                ("weight", weight),
+                ("region", region),
+                ("zone", zone),
+                ("sub_zone", subzone),
+                ("priority", priority),
+            ];
             for (fact, value) in facts {
                 let _ = writeln!(out, "{name}::{address}::{fact}::{value}");
             }
@@ -115,7 +123,10 @@ pub fn clusters_json(all: &BTreeMap<String, ClusterStats>) -> serde_json::Value 
         let (ip, port) = address.rsplit_once(':').unwrap_or((address, ""));
         let health = stats.about.get(address).map_or("healthy", |about| about[0].as_str());
         let status = if health == "healthy" { "HEALTHY" } else { "UNHEALTHY" };
-        let numbers: Vec<_> = counters.iter().map(|(name, value)| serde_json::json!({"name": name, "value": value.to_string()})).collect();
+        let numbers: Vec<_> = counters
+            .iter()
+            .map(|(name, value)| serde_json::json!({"name": name, "value": value.to_string()}))
+            .collect();
         serde_json::json!({
             "address": {"socket_address": {"address": ip, "port_value": port.parse::<u16>().unwrap_or(0)}},
             "stats": numbers, "health_status": {"eds_health_status": status}
@@ -144,7 +155,8 @@ pub fn plain(all: &BTreeMap<String, ClusterStats>) -> String {
 
 /// Envoy's counters in the Prometheus form.
 pub fn prometheus(all: &BTreeMap<String, ClusterStats>, out: &mut String) {
-    let names: std::collections::BTreeSet<&str> = all.values().flat_map(|stats| stats.counters.keys().copied()).collect();
+    let names: std::collections::BTreeSet<&str> =
+        all.values().flat_map(|stats| stats.counters.keys().copied()).collect();
     for counter in names {
         let kind = if counter.ends_with("active") || counter.ends_with("idle") { "gauge" } else { "counter" };
         let _ = writeln!(out, "# TYPE envoy_cluster_{counter} {kind}");

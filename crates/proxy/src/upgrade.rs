@@ -19,7 +19,12 @@ use crate::local_reply::{Guards, ReplyBody, reply};
 use crate::record::Record;
 
 /// Serves an upgrade request. It is never sent twice: the application may have acted on it.
-pub async fn serve(mission: Mission<'_>, request: Request<Incoming>, client: OnUpgrade, mut record: Box<Record>) -> Response<ReplyBody> {
+pub async fn serve(
+    mission: Mission<'_>,
+    request: Request<Incoming>,
+    client: OnUpgrade,
+    mut record: Box<Record>,
+) -> Response<ReplyBody> {
     record.cluster = Some(mission.cluster.slot);
     match exchange(&mission, request, &mut record).await {
         Err(failure) => {
@@ -28,7 +33,9 @@ pub async fn serve(mission: Mission<'_>, request: Request<Incoming>, client: OnU
             record.details = told.details;
             reply(told.status, told.body, record)
         }
-        Ok((response, guards)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => switch(response, guards, client, record),
+        Ok((response, guards)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            switch(response, guards, client, record)
+        }
         // The upstream would not upgrade: its answer is an ordinary one.
         Ok((response, guards)) => {
             let (mut parts, body) = response.into_parts();
@@ -39,7 +46,11 @@ pub async fn serve(mission: Mission<'_>, request: Request<Incoming>, client: OnU
     }
 }
 
-async fn exchange(mission: &Mission<'_>, request: Request<Incoming>, record: &mut Record) -> Result<(Response<Incoming>, Guards), Failure> {
+async fn exchange(
+    mission: &Mission<'_>,
+    request: Request<Incoming>,
+    record: &mut Record,
+) -> Result<(Response<Incoming>, Guards), Failure> {
     let cluster = mission.worker.cluster(mission.cluster.slot).ok_or(Failure::NoCluster)?;
     let plan = cluster.plan.borrow().clone();
     let picked = cluster.balancer.borrow_mut().pick(&Ask::default(), || mission.worker.draw());
@@ -51,7 +62,8 @@ async fn exchange(mission: &Mission<'_>, request: Request<Incoming>, record: &mu
     let request_permit = plan.limits.requests.take().ok_or(Failure::Overflow)?;
     bump(&cluster.counts.requests);
     bump(&cluster.counts.active);
-    let guards = Guards { active: cluster.balancer.borrow().begin(id), request: request_permit, cluster: cluster.clone() };
+    let guards =
+        Guards { active: cluster.balancer.borrow().begin(id), request: request_permit, cluster: cluster.clone() };
     let io = forward::connect(&cluster, &plan, host).await?;
     let (parts, body) = request.into_parts();
     let mut upward = Request::from_parts(parts, RequestBody::Stream(body));
@@ -62,7 +74,12 @@ async fn exchange(mission: &Mission<'_>, request: Request<Incoming>, record: &mu
     Ok((response, guards))
 }
 
-fn switch(mut response: Response<Incoming>, guards: Guards, client: OnUpgrade, mut record: Box<Record>) -> Response<ReplyBody> {
+fn switch(
+    mut response: Response<Incoming>,
+    guards: Guards,
+    client: OnUpgrade,
+    mut record: Box<Record>,
+) -> Response<ReplyBody> {
     let upstream = hyper::upgrade::on(&mut response);
     let headers = std::mem::take(response.headers_mut());
     record.status = StatusCode::SWITCHING_PROTOCOLS.as_u16();

@@ -245,9 +245,8 @@ pub fn bound(plan: &Plan, slot: usize) -> Option<&Arc<ListenerPlan>> {
 }
 
 fn accept(worker: &Rc<Worker>, slot: usize, socket: std::net::TcpListener) -> Option<JoinHandle<()>> {
-    let listener = transport::listen::into_tokio(socket)
-        .map_err(|error| tracing::error!("listener {slot}: {error}"))
-        .ok()?;
+    let listener =
+        transport::listen::into_tokio(socket).map_err(|error| tracing::error!("listener {slot}: {error}")).ok()?;
     let worker = worker.clone();
     Some(spawn_local(async move {
         loop {

@@ -28,7 +28,8 @@ fn host(name: &str, domains: &[&str], routes: Vec<Route>) -> Arc<VirtualHost> {
 }
 
 fn router(hosts: Vec<Arc<VirtualHost>>) -> Router {
-    Router::new(Arc::new(RouteTable { name: "t".into(), ignore_port: true, virtual_hosts: hosts }), &mut |_| 7).expect("the table is good")
+    Router::new(Arc::new(RouteTable { name: "t".into(), ignore_port: true, virtual_hosts: hosts }), &mut |_| 7)
+        .expect("the table is good")
 }
 
 fn head<'a>(authority: &'a str, path: &'a str, headers: &'a HeaderMap) -> Head<'a> {

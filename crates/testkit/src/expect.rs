@@ -70,7 +70,8 @@ pub fn differences(expect: &Expect, outcomes: &[Outcome]) -> Vec<String> {
 }
 
 fn compare_one(expect: &Expect, got: &Outcome, found: &mut Vec<String>) {
-    let Expect { status, to, split: _, spread: _, flags, route, origin, body, headers, seen, seen_path, attempts } = expect;
+    let Expect { status, to, split: _, spread: _, flags, route, origin, body, headers, seen, seen_path, attempts } =
+        expect;
     differ("status", status.as_ref(), Some(&got.status), found);
     differ("to", to.as_deref(), Some(got.pod()), found);
     differ("body", body.as_deref(), Some(got.body.as_str()), found);
@@ -100,13 +101,23 @@ fn compare_one(expect: &Expect, got: &Outcome, found: &mut Vec<String>) {
     }
 }
 
-fn differ<T: PartialEq + std::fmt::Debug + ?Sized>(what: &str, want: Option<&T>, got: Option<&T>, found: &mut Vec<String>) {
+fn differ<T: PartialEq + std::fmt::Debug + ?Sized>(
+    what: &str,
+    want: Option<&T>,
+    got: Option<&T>,
+    found: &mut Vec<String>,
+) {
     if want.is_some() && want != got {
         found.push(format!("{what}: expected {want:?}, got {got:?}"));
     }
 }
 
-fn differ_if_known<T: PartialEq + std::fmt::Debug>(what: &str, want: Option<&T>, got: Option<&T>, found: &mut Vec<String>) {
+fn differ_if_known<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    want: Option<&T>,
+    got: Option<&T>,
+    found: &mut Vec<String>,
+) {
     if got.is_some() {
         differ(what, want, got, found);
     }

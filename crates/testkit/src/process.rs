@@ -31,13 +31,13 @@ pub fn workspace() -> PathBuf {
 /// A program of this workspace, built in the profile of the running test (`make test` builds them first).
 pub fn program(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe().context("path of the test program")?;
-    // target/<profile>/deps/<test>: programs are one folder up.
-    let folder = test.parent().and_then(Path::parent).context("the test program has no target folder")?;
-    let path = folder.join(name);
-    if !path.is_file() {
-        bail!("{} is not built: run `cargo build --bins` (make test does)", path.display());
-    }
-    Ok(path)
+    // target/<profile>/deps/<test>: programs are one folder up; they are beside us when we are a program ourselves.
+    let mut folders = test.ancestors().skip(1).take(2);
+    let found = folders.clone().map(|folder| folder.join(name)).find(|path| path.is_file());
+    let first = folders.next().unwrap_or(&test).to_path_buf();
+    found.with_context(|| {
+        format!("{name} is not built near {}: run `cargo build --bins` (make test does)", first.display())
+    })
 }
 
 /// An address on loopback that was free a moment ago.

@@ -35,7 +35,8 @@ pub async fn start(world: &World) -> Result<Servers> {
         }
         for (port, _) in &pod.ports {
             let address = SocketAddr::new(pod.ip, *port);
-            let listener = TcpListener::bind(address).await.with_context(|| format!("pod {} at {address}", pod.name))?;
+            let listener =
+                TcpListener::bind(address).await.with_context(|| format!("pod {} at {address}", pod.name))?;
             tasks.spawn(accept(listener, backend.clone()));
         }
     }

@@ -64,7 +64,8 @@ fn add_service(world: &mut World, service: &Service, block: u8, index: u8) {
     let service_ports: Vec<Value> = ports
         .iter()
         .map(|port| {
-            let mut value = json!({"name": port.name, "port": port.number, "targetPort": target(port), "protocol": "TCP"});
+            let mut value =
+                json!({"name": port.name, "port": port.number, "targetPort": target(port), "protocol": "TCP"});
             if let Some(app) = &port.app_protocol {
                 value["appProtocol"] = json!(app);
             }

@@ -101,7 +101,7 @@ impl Body for RequestBody {
         match self {
             RequestBody::Empty => SizeHint::with_exact(0),
             RequestBody::Stream(incoming) => incoming.size_hint(),
-            RequestBody::Replay(replay) => replay.kept.borrow().hint.clone(),
+            RequestBody::Replay(replay) => replay.kept.borrow().hint,
         }
     }
 }

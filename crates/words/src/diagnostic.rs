@@ -74,7 +74,13 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// A finding without fix or location.
-    pub fn new(code: &str, severity: Severity, object: Origin, field: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn new(
+        code: &str,
+        severity: Severity,
+        object: Origin,
+        field: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
         Self {
             code: code.to_owned(),
             severity,
