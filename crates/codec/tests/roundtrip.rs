@@ -1,0 +1,275 @@
+//! What is written is read back as it was; what is not ours is refused by name and never a panic.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use codec::{Decoded, Encoder, Options, ResourceKind, decode};
+use config::*;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use words::Origin;
+
+fn text() -> impl Strategy<Value = String> {
+    "[a-z]{1,6}"
+}
+
+fn name() -> impl Strategy<Value = Name> {
+    text().prop_map(|text| text.as_str().into())
+}
+
+fn origin() -> impl Strategy<Value = Option<Origin>> {
+    option::of((text(), text()).prop_map(|(namespace, name)| Origin::new("VirtualService", &namespace, &name)))
+}
+
+fn positive() -> impl Strategy<Value = Duration> {
+    (1_u64..100_000).prop_map(Duration::from_millis)
+}
+
+fn value() -> impl Strategy<Value = ValueMatch> {
+    prop_oneof![
+        Just(ValueMatch::Present),
+        text().prop_map(ValueMatch::Exact),
+        text().prop_map(ValueMatch::Prefix),
+        text().prop_map(ValueMatch::Suffix),
+        text().prop_map(ValueMatch::Contains),
+        text().prop_map(ValueMatch::Regex),
+    ]
+}
+
+fn matches() -> impl Strategy<Value = RouteMatch> {
+    let path = prop_oneof![
+        text().prop_map(PathMatch::Prefix),
+        text().prop_map(PathMatch::Exact),
+        text().prop_map(PathMatch::Regex)
+    ];
+    let header = (text(), value(), any::<bool>(), any::<bool>())
+        .prop_map(|(name, value, invert, missing_is_empty)| HeaderMatch { name, value, invert, missing_is_empty });
+    let query = (text(), value()).prop_map(|(name, value)| QueryMatch { name, value });
+    (path, any::<bool>(), vec(header, 0..3), vec(query, 0..3))
+        .prop_map(|(path, ignore_case, headers, query)| RouteMatch { path, ignore_case, headers, query })
+}
+
+fn choice() -> impl Strategy<Value = ClusterChoice> {
+    let weighted = (name(), 1_u32..100).prop_map(|(cluster, weight)| Weighted { cluster, weight });
+    prop_oneof![name().prop_map(ClusterChoice::One), vec(weighted, 1..4).prop_map(ClusterChoice::Weighted)]
+}
+
+fn retry() -> impl Strategy<Value = RetryPolicy> {
+    let on = prop_oneof![Just("5xx,reset"), Just("connect-failure,refused-stream,unavailable"), Just("retriable-status-codes")];
+    (on, vec(400_u16..600, 0..3), 1_u32..9, option::of(positive()), 0_u32..9, any::<bool>(), option::of(positive())).prop_map(
+        |(on, retriable_status_codes, num_retries, per_try_timeout, host_selection_attempts, avoid_previous_hosts, backoff_base)| {
+            RetryPolicy {
+                retry_on: RetryOn::from_list(on).0,
+                retriable_status_codes,
+                num_retries,
+                per_try_timeout,
+                host_selection_attempts,
+                avoid_previous_hosts,
+                backoff_base,
+            }
+        },
+    )
+}
+
+fn route() -> impl Strategy<Value = Route> {
+    let forward = (choice(), option::of(positive()), option::of(retry()))
+        .prop_map(|(cluster, timeout, retry)| Action::Forward(Forward { cluster, timeout, retry }));
+    let respond = (200_u16..600, text()).prop_map(|(status, body)| Action::Respond(Respond { status, body }));
+    (text(), matches(), prop_oneof![3 => forward, 1 => respond], origin(), text())
+        .prop_map(|(name, matches, action, origin, operation)| Route { name, matches, action, origin, operation })
+}
+
+fn table() -> impl Strategy<Value = RouteTable> {
+    let host = (name(), vec(text(), 1..3), vec(route(), 0..4), any::<bool>()).prop_map(
+        |(name, domains, routes, include_attempt_count)| Arc::new(VirtualHost { name, domains, routes, include_attempt_count }),
+    );
+    (name(), any::<bool>(), vec(host, 0..4))
+        .prop_map(|(name, ignore_port, virtual_hosts)| RouteTable { name, ignore_port, virtual_hosts })
+}
+
+fn address() -> impl Strategy<Value = SocketAddr> {
+    (any::<[u8; 4]>(), 1_u16..).prop_map(|(ip, port)| SocketAddr::from((ip, port)))
+}
+
+fn endpoints() -> impl Strategy<Value = Endpoints> {
+    let place = prop_oneof![
+        address().prop_map(EndpointAddress::Socket),
+        (text(), 1_u16..).prop_map(|(name, port)| EndpointAddress::Dns(name, port)),
+        text().prop_map(|path| EndpointAddress::Pipe(format!("/{path}"))),
+    ];
+    let health = prop_oneof![Just(Health::Healthy), Just(Health::Unhealthy), Just(Health::Draining)];
+    let workload = vec(text(), 5).prop_map(|parts| Workload {
+        name: parts[0].clone(),
+        namespace: parts[1].clone(),
+        canonical_name: parts[2].clone(),
+        canonical_revision: parts[3].clone(),
+        cluster_id: parts[4].clone(),
+    });
+    let endpoint = (place, 1_u32..100, health, option::of(workload))
+        .prop_map(|(address, weight, health, workload)| Endpoint { address, weight, health, workload });
+    let group = (text(), 0_u32..3, option::of(1_u32..9), vec(endpoint, 0..4)).prop_map(|(zone, priority, weight, endpoints)| {
+        LocalityEndpoints { locality: Locality { zone, ..Locality::default() }, priority, weight, endpoints }
+    });
+    (name(), vec(group, 0..3)).prop_map(|(cluster, localities)| Endpoints { cluster, localities })
+}
+
+fn cluster() -> impl Strategy<Value = Cluster> {
+    let discovery = prop_oneof![
+        name().prop_map(Discovery::Eds),
+        endpoints().prop_map(Discovery::Static),
+        endpoints().prop_map(Discovery::StrictDns),
+        endpoints().prop_map(Discovery::LogicalDns),
+        Just(Discovery::OriginalDst),
+    ];
+    let lb = prop_oneof![Just(Lb::LeastRequest), Just(Lb::RoundRobin), Just(Lb::Random), Just(Lb::ClusterProvided)];
+    let protocol =
+        prop_oneof![Just(UpstreamProtocol::Http1), Just(UpstreamProtocol::Http2), Just(UpstreamProtocol::SameAsDownstream)];
+    let thresholds = any::<[u32; 4]>().prop_map(|[max_connections, max_pending_requests, max_requests, max_retries]| {
+        Thresholds { max_connections, max_pending_requests, max_requests, max_retries }
+    });
+    let keepalive = (option::of(1_u32..9), option::of(1_u32..9), option::of(1_u32..9))
+        .prop_map(|(probes, time_seconds, interval_seconds)| TcpKeepalive { probes, time_seconds, interval_seconds });
+    let service = (text(), text(), text(), prop_oneof![Just(String::new()), text()], any::<u16>())
+        .prop_map(|(host, name, namespace, subset, port)| ServiceMeta { host, name, namespace, subset, port });
+    let first = (name(), discovery, lb, positive(), protocol, option::of(positive()));
+    let second = (option::of(1_u32..), option::of(keepalive), thresholds, option::of(any::<[u8; 4]>()), option::of(service), origin());
+    (first, second).prop_map(|((name, discovery, lb, connect_timeout, protocol, idle_timeout), second)| {
+        let (max_requests_per_connection, tcp_keepalive, thresholds, source, service, origin) = second;
+        // A load assignment has the cluster's name: an empty one is filled in.
+        Cluster {
+            name,
+            discovery,
+            lb,
+            connect_timeout,
+            protocol,
+            idle_timeout,
+            max_requests_per_connection,
+            tcp_keepalive,
+            thresholds,
+            source_address: source.map(Into::into),
+            service,
+            origin,
+        }
+    })
+}
+
+fn listener() -> impl Strategy<Value = Listener> {
+    let log = prop_oneof![
+        Just(AccessLogFormat::Default),
+        text().prop_map(AccessLogFormat::Text),
+        proptest::collection::btree_map(text(), text(), 0..3).prop_map(AccessLogFormat::Json)
+    ];
+    let log = vec((text(), log).prop_map(|(path, format)| AccessLog { path, format }), 0..2).boxed();
+    let routes = prop_oneof![name().prop_map(RouteSource::Rds), table().prop_map(|table| RouteSource::Inline(Arc::new(table)))];
+    let codec = prop_oneof![Just(HttpCodec::Auto), Just(HttpCodec::Http1), Just(HttpCodec::Http2)];
+    let server = prop_oneof![Just(ServerHeader::PassThrough), text().prop_map(ServerHeader::Overwrite)];
+    let http = (text(), routes, codec, any::<[bool; 4]>(), 0_u32..5, server, option::of(positive()), log.clone()).prop_map(
+        |(stat_prefix, routes, codec, flags, xff_trusted_hops, server_header, stream_idle_timeout, access_log)| {
+            Filter::Http(HttpManager {
+                stat_prefix,
+                routes,
+                codec,
+                use_remote_address: flags[0],
+                xff_trusted_hops,
+                server_header,
+                websocket: flags[1],
+                normalize_path: flags[2],
+                generate_request_id: flags[3],
+                stream_idle_timeout,
+                access_log,
+            })
+        },
+    );
+    let tcp = (text(), choice(), option::of(positive()), log).prop_map(|(stat_prefix, cluster, idle_timeout, access_log)| {
+        Filter::Tcp(TcpProxy { stat_prefix, cluster, idle_timeout, access_log })
+    });
+    let transport = prop_oneof![Just(TransportMatch::Any), Just(TransportMatch::Plaintext), Just(TransportMatch::Tls)];
+    let cidr = (any::<[u8; 4]>(), 0_u8..33).prop_map(|(ip, prefix_len)| Cidr { address: ip.into(), prefix_len });
+    let matches = (option::of(1_u16..), vec(cidr, 0..2), vec(text(), 0..2), transport, vec(text(), 0..2)).prop_map(
+        |(destination_port, destination_ranges, server_names, transport, application_protocols)| ChainMatch {
+            destination_port,
+            destination_ranges,
+            server_names,
+            transport,
+            application_protocols,
+        },
+    );
+    let chain = (name(), matches, prop_oneof![http, tcp], origin())
+        .prop_map(|(name, matches, filter, origin)| FilterChain { name, matches, filter, origin })
+        .boxed();
+    let direction = prop_oneof![Just(Direction::Inbound), Just(Direction::Outbound)];
+    (name(), address(), any::<[bool; 5]>(), direction, vec(chain.clone(), 0..3), option::of(chain), origin()).prop_map(
+        |(name, address, flags, direction, chains, default_chain, origin)| Listener {
+            name,
+            address,
+            bind_to_port: flags[0],
+            use_original_dst: flags[1],
+            direction,
+            filters: ListenerFilters { original_dst: flags[2], tls_inspector: flags[3], http_inspector: flags[4] },
+            chains,
+            default_chain,
+            origin,
+        },
+    )
+}
+
+fn read_back(snapshot: &Snapshot, options: Options) -> Vec<Decoded> {
+    let encoded = Encoder::default().snapshot(snapshot, options);
+    encoded.iter().map(|one| decode(one.kind, &one.name, &one.body).expect("our own bytes").0).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn clusters_and_endpoints_read_back(cluster in cluster(), endpoints in endpoints()) {
+        let mut snapshot = Snapshot::default();
+        snapshot.clusters.insert(cluster.name.clone(), Arc::new(cluster.clone()));
+        snapshot.endpoints.insert(endpoints.cluster.clone(), Arc::new(endpoints.clone()));
+        prop_assert_eq!(read_back(&snapshot, Options::default()), [Decoded::Cluster(cluster), Decoded::Endpoints(endpoints)]);
+    }
+
+    #[test]
+    fn listeners_read_back(listener in listener()) {
+        let mut snapshot = Snapshot::default();
+        snapshot.listeners.insert(listener.name.clone(), Arc::new(listener.clone()));
+        prop_assert_eq!(read_back(&snapshot, Options::default()), [Decoded::Listener(listener)]);
+    }
+
+    #[test]
+    fn tables_read_back_whole_and_in_parts(table in table()) {
+        let mut snapshot = Snapshot::default();
+        snapshot.routes.insert(table.name.clone(), Arc::new(table.clone()));
+        prop_assert_eq!(read_back(&snapshot, Options::default()), [Decoded::Route { table: table.clone(), vhds: false }]);
+        let parts = read_back(&snapshot, Options { vhds: true });
+        let frame = RouteTable { virtual_hosts: Vec::new(), ..table.clone() };
+        prop_assert_eq!(&parts[0], &Decoded::Route { table: frame, vhds: true });
+        let hosts: Vec<Decoded> = table.virtual_hosts.iter().map(|host| Decoded::VirtualHost(host.as_ref().clone())).collect();
+        prop_assert_eq!(&parts[1..], hosts);
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..300)) {
+        for kind in [ResourceKind::Cluster, ResourceKind::Endpoints, ResourceKind::Listener, ResourceKind::Route, ResourceKind::VirtualHost] {
+            if let Err(rejected) = decode(kind, "x", &bytes) {
+                prop_assert!(rejected.to_string().contains("\"x\""));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_unchanged_value_is_encoded_once() {
+    let endpoints = Arc::new(Endpoints { cluster: "c".into(), localities: Vec::new() });
+    let mut snapshot = Snapshot::default();
+    snapshot.endpoints.insert("c".into(), endpoints);
+    let mut encoder = Encoder::default();
+    let first = encoder.snapshot(&snapshot, Options::default());
+    let second = encoder.snapshot(&snapshot, Options::default());
+    assert!(Arc::ptr_eq(&first[0], &second[0]));
+    encoder.sweep();
+    encoder.sweep();
+    assert!(encoder.is_empty(), "what nobody asks for is forgotten");
+}
