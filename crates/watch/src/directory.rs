@@ -41,7 +41,9 @@ pub const GRACE: Duration = Duration::from_millis(100);
 const WAITING: Duration = Duration::from_millis(100);
 /// How often the tree is looked at without any event.
 const RESCAN: Duration = Duration::from_secs(2);
-/// The same where the file system gives no events.
+/// The longest pause between two such looks, however long a look takes.
+const RESCAN_MAX: Duration = Duration::from_secs(60);
+/// How often it is looked at where the file system gives no events.
 const POLL: Duration = Duration::from_millis(500);
 
 /// Something in the tree is not read or not followed.

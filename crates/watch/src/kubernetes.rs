@@ -11,6 +11,7 @@ mod backoff;
 mod connect;
 mod failure;
 mod follow;
+mod health;
 mod replica;
 mod request;
 mod wire;
@@ -19,18 +20,21 @@ mod wire;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use api::Kind;
 use kube::Client;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
-use self::follow::{Follower, Health};
+use self::follow::{Follower, Outlets};
+use self::health::Health;
 use crate::event::Event;
 
 pub use self::backoff::PAUSE_MAX;
 pub use self::connect::{Access, AccessError, connect};
-pub use self::follow::{FORBIDDEN_KIND, MISSING_KIND, RETRY};
+pub use self::follow::RETRY;
+pub use self::health::{FORBIDDEN_KIND, MISSING_KIND};
 pub use self::request::{LINE_BYTES_MAX, PAGE_BYTES_MAX, PAGE_OBJECTS};
 
 /// What is read from the API server.
@@ -58,13 +62,26 @@ impl Options {
 pub async fn run(client: Client, options: Options, events: mpsc::Sender<Event>) {
     let (sender, mut healths) = mpsc::channel(Kind::ALL.len() * 2);
     let mut kinds = JoinSet::new();
+    let is_back = Arc::new(Notify::new());
     for kind in &options.kinds {
-        kinds.spawn(Follower::new(client.clone(), *kind, events.clone(), sender.clone()).run());
+        let outlets = Outlets { events: events.clone(), health: sender.clone(), is_back: is_back.clone() };
+        kinds.spawn(Follower::new(client.clone(), *kind, outlets).run());
     }
     drop(sender);
     let mut overview = Overview::new(&options.kinds);
-    while let Some((kind, health)) = healths.recv().await {
-        for event in overview.note(kind, health) {
+    loop {
+        let said = tokio::select! {
+            health = healths.recv() => match health {
+                Some((kind, health)) => overview.note(kind, health),
+                None => return,
+            },
+            // The last state stays, but it will not follow this kind any more: better said than guessed.
+            Some(Err(_)) = kinds.join_next() => {
+                let message = "a watch has stopped through a fault of the program; restart it".to_owned();
+                vec![Event::SourceState { connected: false, message }]
+            }
+        };
+        for event in said {
             if events.send(event).await.is_err() {
                 return;
             }
@@ -97,10 +114,10 @@ impl Overview {
             Health::Forbidden(message) => _ = self.down.insert(kind, format!("{kind} may not be read: {message}")),
             Health::Down(message) => _ = self.down.insert(kind, message),
         }
-        let mut events: Vec<Event> = self.state().into_iter().collect();
         if counts {
             self.waiting.remove(&kind);
         }
+        let mut events: Vec<Event> = self.state().into_iter().collect();
         if self.waiting.is_empty() && !self.is_synced {
             self.is_synced = true;
             events.push(Event::Synced);
@@ -112,10 +129,12 @@ impl Overview {
     fn state(&mut self) -> Option<Event> {
         let connected = self.down.is_empty();
         let message = self.down.values().next().cloned().unwrap_or_default();
+        // Not before every kind has answered: one that has not may be the first that does not work.
+        let is_early = connected && !self.waiting.is_empty();
         let is_old = self.said.as_ref().is_some_and(|(was, said)| {
             *was == connected && (connected || self.down.values().any(|message| message == said))
         });
-        if is_old {
+        if is_old || is_early {
             return None;
         }
         self.said = Some((connected, message.clone()));

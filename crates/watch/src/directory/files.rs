@@ -68,7 +68,15 @@ impl Files {
             return;
         }
         match std::str::from_utf8(bytes) {
-            Ok(text) => file.take(api::parse_yaml(text.trim_start_matches('\u{feff}'), name)),
+            // A fault of ours in reading one file costs that file, not the source.
+            Ok(text) => match std::panic::catch_unwind(|| api::parse_yaml(text.trim_start_matches('\u{feff}'), name)) {
+                Ok(documents) => file.take(documents),
+                Err(_) => {
+                    let location = Location { file: name.to_owned(), line: 1, column: 0 };
+                    let message = "reading it failed; this is a fault of the reader".to_owned();
+                    file.findings = vec![unreadable(message, location)];
+                }
+            },
             Err(error) => {
                 let before = &bytes[..error.valid_up_to()];
                 let line = before.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;

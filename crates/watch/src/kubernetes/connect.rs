@@ -39,7 +39,7 @@ pub enum AccessError {
 pub async fn connect(access: Access) -> Result<Client, AccessError> {
     let Access { kubeconfig, context } = access;
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
-    let config = match kubeconfig {
+    let mut config = match kubeconfig {
         Some(path) => {
             let refused = |source| AccessError::Kubeconfig { path: path.clone(), source };
             let file = Kubeconfig::read_from(&path).map_err(refused)?;
@@ -50,6 +50,8 @@ pub async fn connect(access: Access) -> Result<Client, AccessError> {
         }
         None => Config::infer().await.map_err(|error| AccessError::Nowhere(error.to_string()))?,
     };
+    // Watches pace their own attempts; retries inside the client would hide from them that the server is starting.
+    config.default_retry = false;
     Client::try_from(config).map_err(AccessError::Credentials)
 }
 

@@ -3,26 +3,23 @@
 //! In: the API server's answers. Out: batches and findings, sent on; the kind's health to the one who counts kinds.
 //! The state that the replica holds is only ever replaced by a complete newer one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::Kind;
 use futures::AsyncBufRead;
 use kube::Client;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
-use words::{Diagnostic, Severity};
+use words::Diagnostic;
 
 use super::backoff::{self, Backoff};
 use super::failure::{self, Failure};
+use super::health::Health;
 use super::replica::{Difference, Replica};
 use super::request::{Lines, Place, Start};
 use super::wire::{self, Line};
 use crate::event::{Event, Scope};
-
-/// The server does not know a kind.
-pub const MISSING_KIND: &str = "SLU0020";
-/// We may not read a kind.
-pub const FORBIDDEN_KIND: &str = "SLU0021";
 
 /// How long a watch lasts, at least; up to a fifth more, so that they do not all end together.
 const LASTING: Duration = Duration::from_secs(300);
@@ -34,19 +31,6 @@ const LIST_SILENCE_MAX: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_secs(1);
 /// How often a kind that is missing or forbidden is asked for again.
 pub const RETRY: Duration = Duration::from_secs(5);
-
-/// How a kind is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Health {
-    /// Listed, and watched.
-    Live,
-    /// The server does not know it; that counts as none being there.
-    Missing,
-    /// We may not read it.
-    Forbidden(String),
-    /// The server cannot be reached, or does not answer as it should.
-    Down(String),
-}
 
 /// The receiver is gone.
 pub(crate) struct Closed;
@@ -64,9 +48,19 @@ pub(crate) struct Follower {
     streams_lists: bool,
     /// Pages ran out of date while being read: ask for everything at once.
     lists_whole: bool,
-    said_of_kind: bool,
-    events: mpsc::Sender<Event>,
-    health: mpsc::Sender<(Kind, Health)>,
+    said_of_kind: Option<Diagnostic>,
+    is_down: bool,
+    outlets: Outlets,
+}
+
+/// Where a follower speaks to.
+pub(crate) struct Outlets {
+    /// The reader of the source.
+    pub(crate) events: mpsc::Sender<Event>,
+    /// The one who counts kinds.
+    pub(crate) health: mpsc::Sender<(Kind, Health)>,
+    /// All kinds: the server is back, nobody needs to wait any longer.
+    pub(crate) is_back: Arc<Notify>,
 }
 
 /// Why an attempt ended, other than as watches do.
@@ -88,12 +82,7 @@ impl From<Closed> for End {
 }
 
 impl Follower {
-    pub(crate) fn new(
-        client: Client,
-        kind: Kind,
-        events: mpsc::Sender<Event>,
-        health: mpsc::Sender<(Kind, Health)>,
-    ) -> Self {
+    pub(crate) fn new(client: Client, kind: Kind, outlets: Outlets) -> Self {
         Self {
             client,
             kind,
@@ -103,15 +92,15 @@ impl Follower {
             is_listed: false,
             streams_lists: true,
             lists_whole: false,
-            said_of_kind: false,
-            events,
-            health,
+            said_of_kind: None,
+            is_down: false,
+            outlets,
         }
     }
 
     /// Follows until the receiver is gone.
     pub(crate) async fn run(mut self) {
-        let events = self.events.clone();
+        let events = self.outlets.events.clone();
         tokio::select! {
             () = events.closed() => {}
             () = self.follow() => {}
@@ -133,7 +122,11 @@ impl Follower {
                     Err(Closed) => return,
                 },
             };
-            sleep(pause).await;
+            let is_back = self.outlets.is_back.clone();
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = is_back.notified(), if self.is_down => backoff.reset(),
+            }
         }
     }
 
@@ -275,50 +268,29 @@ impl Follower {
     }
 
     async fn tell(&mut self, health: Health) -> Result<(), Closed> {
-        let finding = self.finding(&health);
-        if health != Health::Live || self.said_of_kind {
-            // Unreachable is about the server, not about the kind: what was said of the kind stays.
-            let is_about_kind = !matches!(health, Health::Down(_));
-            if is_about_kind && (finding.is_some() || self.said_of_kind) {
-                self.said_of_kind = finding.is_some();
-                let list = finding.into_iter().collect();
-                self.events
-                    .send(Event::Diagnostics { scope: Scope::Kind(self.kind), list })
-                    .await
-                    .map_err(|_| Closed)?;
+        // Being unreachable is about the server, not about the kind: what was said of the kind stays.
+        if !matches!(health, Health::Down(_)) {
+            let finding = health.finding(self.kind);
+            if finding != self.said_of_kind {
+                self.said_of_kind.clone_from(&finding);
+                let (scope, list) = (Scope::Kind(self.kind), finding.into_iter().collect());
+                self.outlets.events.send(Event::Diagnostics { scope, list }).await.map_err(|_| Closed)?;
             }
         }
-        self.health.send((self.kind, health)).await.map_err(|_| Closed)
-    }
-
-    fn finding(&self, health: &Health) -> Option<Diagnostic> {
-        let (kind, plural, group) = (self.kind, self.kind.plural(), self.kind.group());
-        let (code, severity, message, fix) = match health {
-            Health::Live | Health::Down(_) => return None,
-            Health::Missing => (
-                MISSING_KIND,
-                Severity::Warning,
-                format!("the API server knows no {plural}.{group}; the mesh runs without any {kind}"),
-                "apply the CustomResourceDefinitions".to_owned(),
-            ),
-            Health::Forbidden(message) => (
-                FORBIDDEN_KIND,
-                Severity::Error,
-                format!("{kind} may not be read: {message}"),
-                format!("allow the verbs get, list and watch on {plural} in API group {group:?} in a ClusterRole"),
-            ),
-        };
-        let (code, field) = (code.to_owned(), String::new());
-        Some(Diagnostic { code, severity, object: None, field, message, fix: Some(fix), location: None })
+        let was_down = std::mem::replace(&mut self.is_down, matches!(health, Health::Down(_)));
+        if was_down && health == Health::Live {
+            self.outlets.is_back.notify_waiters();
+        }
+        self.outlets.health.send((self.kind, health)).await.map_err(|_| Closed)
     }
 
     async fn send(&self, difference: Difference) -> Result<(), Closed> {
         let Difference { changes, findings } = difference;
         if !changes.is_empty() {
-            self.events.send(Event::Batch(changes)).await.map_err(|_| Closed)?;
+            self.outlets.events.send(Event::Batch(changes)).await.map_err(|_| Closed)?;
         }
         for (scope, list) in findings {
-            self.events.send(Event::Diagnostics { scope, list }).await.map_err(|_| Closed)?;
+            self.outlets.events.send(Event::Diagnostics { scope, list }).await.map_err(|_| Closed)?;
         }
         Ok(())
     }

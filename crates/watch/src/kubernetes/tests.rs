@@ -165,6 +165,8 @@ struct Follower {
     objects: BTreeSet<String>,
     log: Vec<String>,
     findings: BTreeMap<Scope, Vec<String>>,
+    /// How often findings came.
+    told: u32,
     is_synced: bool,
     states: Vec<(bool, String)>,
 }
@@ -174,7 +176,7 @@ impl Follower {
         let options = Options { kinds: kinds.iter().copied().collect() };
         let events = spawn(Source::Kubernetes(fake.client(), options)).unwrap();
         let (objects, log, findings, states) = (BTreeSet::new(), Vec::new(), BTreeMap::new(), Vec::new());
-        Self { events, objects, log, findings, is_synced: false, states }
+        Self { events, objects, log, findings, told: 0, is_synced: false, states }
     }
 
     async fn until(&mut self, condition: impl Fn(&Self) -> bool) {
@@ -190,6 +192,7 @@ impl Follower {
     }
 
     fn take(&mut self, event: Event) {
+        self.told += u32::from(matches!(event, Event::Diagnostics { .. }));
         match event {
             Event::Batch(changes) => {
                 for change in changes {
@@ -353,6 +356,10 @@ async fn a_kind_that_is_not_installed_counts_as_empty_and_is_found_later() {
     let said = follower.findings[&Scope::Kind(Kind::DestinationRule)][0].clone();
     assert!(said.contains(MISSING_KIND) && said.contains("destinationrules.networking.istio.io"), "{said}");
     assert_eq!(follower.connected(), Some(true));
+    let asked = |server: &mut Server| server.asked.iter().filter(|asked| asked.starts_with(RULES)).count();
+    while fake.with(asked) < 30 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
     fake.with(|server| server.refused.clear());
     fake.put(RULES, "a", rule("one"));
     follower
