@@ -185,12 +185,12 @@ async fn measure(plan: &Plan, kubeconfig: &std::path::Path, client: &Client, cou
     }
     for edit in 1..=plan.edits {
         let number = edit * 11 % plan.services;
-        let patch = json!({"endpoints": slice(number, 3 + edit % 2)["endpoints"]});
         let path = format!("/apis/discovery.k8s.io/v1/namespaces/bench/endpointslices/svc-{number}-1");
-        endpoints.push(one(&mut fleet, count, 'E', send(client, "PATCH", &path, MERGE, &patch)).await?.0);
-        // The other value next time: every edit changes something.
-        let back = json!({"endpoints": slice(number, 4 - edit % 2)["endpoints"]});
-        endpoints.push(one(&mut fleet, count, 'E', send(client, "PATCH", &path, MERGE, &back)).await?.0);
+        // Away and back: every edit changes something.
+        for ready in [3, 4] {
+            let patch = json!({"endpoints": slice(number, ready)["endpoints"]});
+            endpoints.push(one(&mut fleet, count, 'E', send(client, "PATCH", &path, MERGE, &patch)).await?.0);
+        }
     }
     let memory = cpu::resident_mib(sluiced.pid().context("sluiced has ended")?)?;
     Ok(vec![

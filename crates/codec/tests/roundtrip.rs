@@ -57,20 +57,33 @@ fn choice() -> impl Strategy<Value = ClusterChoice> {
 }
 
 fn retry() -> impl Strategy<Value = RetryPolicy> {
-    let on = prop_oneof![Just("5xx,reset"), Just("connect-failure,refused-stream,unavailable"), Just("retriable-status-codes")];
-    (on, vec(400_u16..600, 0..3), 1_u32..9, option::of(positive()), 0_u32..9, any::<bool>(), option::of(positive())).prop_map(
-        |(on, retriable_status_codes, num_retries, per_try_timeout, host_selection_attempts, avoid_previous_hosts, backoff_base)| {
-            RetryPolicy {
-                retry_on: RetryOn::from_list(on).0,
+    let on = prop_oneof![
+        Just("5xx,reset"),
+        Just("connect-failure,refused-stream,unavailable"),
+        Just("retriable-status-codes")
+    ];
+    (on, vec(400_u16..600, 0..3), 1_u32..9, option::of(positive()), 0_u32..9, any::<bool>(), option::of(positive()))
+        .prop_map(
+            |(
+                on,
                 retriable_status_codes,
                 num_retries,
                 per_try_timeout,
                 host_selection_attempts,
                 avoid_previous_hosts,
                 backoff_base,
-            }
-        },
-    )
+            )| {
+                RetryPolicy {
+                    retry_on: RetryOn::from_list(on).0,
+                    retriable_status_codes,
+                    num_retries,
+                    per_try_timeout,
+                    host_selection_attempts,
+                    avoid_previous_hosts,
+                    backoff_base,
+                }
+            },
+        )
 }
 
 fn route() -> impl Strategy<Value = Route> {
@@ -83,10 +96,15 @@ fn route() -> impl Strategy<Value = Route> {
 
 fn table() -> impl Strategy<Value = RouteTable> {
     let host = (name(), vec(text(), 1..3), vec(route(), 0..4), any::<bool>()).prop_map(
-        |(name, domains, routes, include_attempt_count)| Arc::new(VirtualHost { name, domains, routes, include_attempt_count }),
+        |(name, domains, routes, include_attempt_count)| {
+            Arc::new(VirtualHost { name, domains, routes, include_attempt_count })
+        },
     );
-    (name(), any::<bool>(), vec(host, 0..4))
-        .prop_map(|(name, ignore_port, virtual_hosts)| RouteTable { name, ignore_port, virtual_hosts })
+    (name(), any::<bool>(), vec(host, 0..4)).prop_map(|(name, ignore_port, virtual_hosts)| RouteTable {
+        name,
+        ignore_port,
+        virtual_hosts,
+    })
 }
 
 fn address() -> impl Strategy<Value = SocketAddr> {
@@ -109,9 +127,14 @@ fn endpoints() -> impl Strategy<Value = Endpoints> {
     });
     let endpoint = (place, 1_u32..100, health, option::of(workload))
         .prop_map(|(address, weight, health, workload)| Endpoint { address, weight, health, workload });
-    let group = (text(), 0_u32..3, option::of(1_u32..9), vec(endpoint, 0..4)).prop_map(|(zone, priority, weight, endpoints)| {
-        LocalityEndpoints { locality: Locality { zone, ..Locality::default() }, priority, weight, endpoints }
-    });
+    let group = (text(), 0_u32..3, option::of(1_u32..9), vec(endpoint, 0..4)).prop_map(
+        |(zone, priority, weight, endpoints)| LocalityEndpoints {
+            locality: Locality { zone, ..Locality::default() },
+            priority,
+            weight,
+            endpoints,
+        },
+    );
     (name(), vec(group, 0..3)).prop_map(|(cluster, localities)| Endpoints { cluster, localities })
 }
 
@@ -124,17 +147,31 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         Just(Discovery::OriginalDst),
     ];
     let lb = prop_oneof![Just(Lb::LeastRequest), Just(Lb::RoundRobin), Just(Lb::Random), Just(Lb::ClusterProvided)];
-    let protocol =
-        prop_oneof![Just(UpstreamProtocol::Http1), Just(UpstreamProtocol::Http2), Just(UpstreamProtocol::SameAsDownstream)];
-    let thresholds = any::<[u32; 4]>().prop_map(|[max_connections, max_pending_requests, max_requests, max_retries]| {
-        Thresholds { max_connections, max_pending_requests, max_requests, max_retries }
-    });
+    let protocol = prop_oneof![
+        Just(UpstreamProtocol::Http1),
+        Just(UpstreamProtocol::Http2),
+        Just(UpstreamProtocol::SameAsDownstream)
+    ];
+    let thresholds =
+        any::<[u32; 4]>().prop_map(|[max_connections, max_pending_requests, max_requests, max_retries]| Thresholds {
+            max_connections,
+            max_pending_requests,
+            max_requests,
+            max_retries,
+        });
     let keepalive = (option::of(1_u32..9), option::of(1_u32..9), option::of(1_u32..9))
         .prop_map(|(probes, time_seconds, interval_seconds)| TcpKeepalive { probes, time_seconds, interval_seconds });
     let service = (text(), text(), text(), prop_oneof![Just(String::new()), text()], any::<u16>())
         .prop_map(|(host, name, namespace, subset, port)| ServiceMeta { host, name, namespace, subset, port });
     let first = (name(), discovery, lb, positive(), protocol, option::of(positive()));
-    let second = (option::of(1_u32..), option::of(keepalive), thresholds, option::of(any::<[u8; 4]>()), option::of(service), origin());
+    let second = (
+        option::of(1_u32..),
+        option::of(keepalive),
+        thresholds,
+        option::of(any::<[u8; 4]>()),
+        option::of(service),
+        origin(),
+    );
     (first, second).prop_map(|((name, discovery, lb, connect_timeout, protocol, idle_timeout), second)| {
         let (max_requests_per_connection, tcp_keepalive, thresholds, source, service, origin) = second;
         // A load assignment has the cluster's name: an empty one is filled in.
@@ -162,29 +199,32 @@ fn listener() -> impl Strategy<Value = Listener> {
         proptest::collection::btree_map(text(), text(), 0..3).prop_map(AccessLogFormat::Json)
     ];
     let log = vec((text(), log).prop_map(|(path, format)| AccessLog { path, format }), 0..2).boxed();
-    let routes = prop_oneof![name().prop_map(RouteSource::Rds), table().prop_map(|table| RouteSource::Inline(Arc::new(table)))];
+    let routes =
+        prop_oneof![name().prop_map(RouteSource::Rds), table().prop_map(|table| RouteSource::Inline(Arc::new(table)))];
     let codec = prop_oneof![Just(HttpCodec::Auto), Just(HttpCodec::Http1), Just(HttpCodec::Http2)];
     let server = prop_oneof![Just(ServerHeader::PassThrough), text().prop_map(ServerHeader::Overwrite)];
-    let http = (text(), routes, codec, any::<[bool; 4]>(), 0_u32..5, server, option::of(positive()), log.clone()).prop_map(
-        |(stat_prefix, routes, codec, flags, xff_trusted_hops, server_header, stream_idle_timeout, access_log)| {
-            Filter::Http(HttpManager {
-                stat_prefix,
-                routes,
-                codec,
-                use_remote_address: flags[0],
-                xff_trusted_hops,
-                server_header,
-                websocket: flags[1],
-                normalize_path: flags[2],
-                generate_request_id: flags[3],
-                stream_idle_timeout,
-                access_log,
-            })
-        },
-    );
-    let tcp = (text(), choice(), option::of(positive()), log).prop_map(|(stat_prefix, cluster, idle_timeout, access_log)| {
-        Filter::Tcp(TcpProxy { stat_prefix, cluster, idle_timeout, access_log })
-    });
+    let http = (text(), routes, codec, any::<[bool; 4]>(), 0_u32..5, server, option::of(positive()), log.clone())
+        .prop_map(
+            |(stat_prefix, routes, codec, flags, xff_trusted_hops, server_header, stream_idle_timeout, access_log)| {
+                Filter::Http(HttpManager {
+                    stat_prefix,
+                    routes,
+                    codec,
+                    use_remote_address: flags[0],
+                    xff_trusted_hops,
+                    server_header,
+                    websocket: flags[1],
+                    normalize_path: flags[2],
+                    generate_request_id: flags[3],
+                    stream_idle_timeout,
+                    access_log,
+                })
+            },
+        );
+    let tcp =
+        (text(), choice(), option::of(positive()), log).prop_map(|(stat_prefix, cluster, idle_timeout, access_log)| {
+            Filter::Tcp(TcpProxy { stat_prefix, cluster, idle_timeout, access_log })
+        });
     let transport = prop_oneof![Just(TransportMatch::Any), Just(TransportMatch::Plaintext), Just(TransportMatch::Tls)];
     let cidr = (any::<[u8; 4]>(), 0_u8..33).prop_map(|(ip, prefix_len)| Cidr { address: ip.into(), prefix_len });
     let matches = (option::of(1_u16..), vec(cidr, 0..2), vec(text(), 0..2), transport, vec(text(), 0..2)).prop_map(
