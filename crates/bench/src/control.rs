@@ -235,7 +235,12 @@ async fn until_quiet(fleet: &mut Fleet, count: usize, quiet: Duration) -> Result
             Ok(None) => bail!("the fleet is gone"),
             Err(_) if whole.len() >= count * 5 => return Ok(last),
             Err(_) if last.elapsed() > Duration::from_secs(60) => {
-                bail!("{} of {} first responses came", whole.len(), count * 5)
+                let missing: Vec<_> = (0..count)
+                    .flat_map(|client| ['C', 'E', 'L', 'R', 'V'].map(|kind| (client, kind)))
+                    .filter(|one| !whole.contains(one))
+                    .take(8)
+                    .collect();
+                bail!("{} of {} first responses came; missing are {missing:?} …", whole.len(), count * 5)
             }
             Err(_) => {}
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -55,7 +55,7 @@ pub struct Took {
 pub struct Fleet {
     /// What clients took, as it comes.
     pub took: mpsc::UnboundedReceiver<Took>,
-    _tasks: JoinSet<Result<()>>,
+    _tasks: JoinSet<()>,
 }
 
 /// Connects `count` clients at once, each over a connection of its own. With `vhds` they take virtual hosts on their own.
@@ -63,7 +63,12 @@ pub fn start(control: SocketAddr, count: usize, vhds: bool) -> Fleet {
     let (sender, took) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
     for client in 0..count {
-        tasks.spawn(run(control, client, vhds, sender.clone()));
+        let running = run(control, client, vhds, sender.clone());
+        tasks.spawn(async move {
+            if let Err(error) = running.await {
+                eprintln!("client {client}: {error:#}");
+            }
+        });
     }
     Fleet { took, _tasks: tasks }
 }
@@ -143,5 +148,5 @@ async fn run(control: SocketAddr, client: usize, vhds: bool, took: mpsc::Unbound
             }
         }
     }
-    Err(anyhow::anyhow!("the stream ended")).context(format!("client {client}"))
+    anyhow::bail!("the stream ended")
 }
