@@ -177,7 +177,8 @@ async fn measure(plan: &Plan, kubeconfig: &std::path::Path, client: &Client, cou
     let (mut edits, mut bytes, mut endpoints) = (Vec::new(), Vec::new(), Vec::new());
     for edit in 1..=plan.edits {
         let number = edit * 7 % plan.services;
-        let patch = json!({"spec": spec_of(number, edit)});
+        // Another value for each count of clients: an edit to the state at hand changes nothing.
+        let patch = json!({"spec": spec_of(number, count * 1_000_000 + edit)});
         let path = format!("{ISTIO}/virtualservices/svc-{number}");
         let (took, size) = one(&mut fleet, count, 'V', send(client, "PATCH", &path, MERGE, &patch)).await?;
         edits.push(took);

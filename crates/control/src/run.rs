@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
@@ -22,13 +22,16 @@ use crate::metrics::Metrics;
 const EVENTS_WAITING_MAX: usize = 4096;
 /// After a publication, changes are collected this long before the next one. The first change of a burst never waits.
 const BETWEEN_PUBLICATIONS: Duration = Duration::from_millis(3);
+/// Connections that wait to be accepted. When a control plane comes back every proxy connects at once, and what does
+/// not fit here is reset once SYN cookies are out.
+const CONNECTIONS_WAITING_MAX: u32 = 4096;
 /// Events taken before the loop looks whether a publication is due.
 const EVENTS_AT_ONCE_MAX: usize = 1024;
 
 /// Runs the control plane until SIGTERM or Ctrl-C, or until its source breaks for good.
 pub async fn run(args: Args) -> Result<()> {
-    let xds_listener = bind(args.xds_address, "--xds-address").await?;
-    let http_listener = bind(args.http_address, "--http-address").await?;
+    let xds_listener = bind(args.xds_address, "--xds-address")?;
+    let http_listener = bind(args.http_address, "--http-address")?;
     let source = source(&args).await?;
     let (events, queue) = mpsc::channel(EVENTS_WAITING_MAX);
     let metrics = Arc::new(Metrics::new());
@@ -47,8 +50,14 @@ pub async fn run(args: Args) -> Result<()> {
     }
 }
 
-async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({flag})"))
+fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let bound = socket.and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(CONNECTIONS_WAITING_MAX)
+    });
+    bound.with_context(|| format!("cannot listen on {address} ({flag})"))
 }
 
 async fn source(args: &Args) -> Result<watch::Source> {
