@@ -14,11 +14,13 @@ use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf as google;
 
 use crate::common::{At, Reason, ads, any, duration, read_any, read_duration, read_positive, socket_address, uint32};
-use crate::{endpoint, metadata};
+use crate::{dynamic, endpoint, metadata};
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// Envoy's connect timeout for a cluster that says nothing.
 const ENVOY_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Questions of many proxies for one name are spread over this (SE07).
+const DNS_JITTER: Duration = Duration::from_millis(100);
 /// Envoy's bound where a threshold says nothing.
 const ENVOY_THRESHOLD: u32 = 1024;
 /// Envoy's bound on retries where a threshold says nothing.
@@ -36,6 +38,7 @@ pub(crate) fn encode(cluster: &Cluster) -> pb::Cluster {
         tcp_keepalive,
         thresholds,
         source_address,
+        original_port,
         service,
         origin,
     } = cluster;
@@ -53,6 +56,7 @@ pub(crate) fn encode(cluster: &Cluster) -> pb::Cluster {
             ..Default::default()
         }),
         metadata: metadata::cluster(origin, service),
+        lb_config: original_port.map(encode_original_port),
         ..Default::default()
     };
     encode_discovery(discovery, &mut out);
@@ -64,6 +68,8 @@ fn encode_discovery(discovery: &Discovery, out: &mut pb::Cluster) {
     let mut dns = |kind, endpoints| {
         out.load_assignment = Some(endpoint::encode(endpoints));
         out.respect_dns_ttl = true;
+        out.dns_refresh_rate = Some(duration(dynamic::REFRESH));
+        out.dns_jitter = Some(duration(DNS_JITTER));
         out.dns_lookup_family = pb::cluster::DnsLookupFamily::V4Preferred as i32;
         kind
     };
@@ -80,8 +86,25 @@ fn encode_discovery(discovery: &Discovery, out: &mut pb::Cluster) {
         Discovery::StrictDns(endpoints) => dns(DiscoveryType::StrictDns, endpoints),
         Discovery::LogicalDns(endpoints) => dns(DiscoveryType::LogicalDns, endpoints),
         Discovery::OriginalDst => DiscoveryType::OriginalDst,
+        Discovery::Dynamic(cache) => {
+            out.cluster_discovery_type = Some(ClusterDiscoveryType::ClusterType(dynamic::encode_cluster(cache)));
+            return;
+        }
     };
     out.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind as i32));
+}
+
+fn encode_original_port(port: u16) -> pb::cluster::LbConfig {
+    pb::cluster::LbConfig::OriginalDstLbConfig(pb::cluster::OriginalDstLbConfig {
+        upstream_port_override: uint32(port.into()),
+        ..Default::default()
+    })
+}
+
+fn decode_original_port(cluster: &pb::Cluster) -> Result<Option<u16>, Reason> {
+    let Some(pb::cluster::LbConfig::OriginalDstLbConfig(config)) = &cluster.lb_config else { return Ok(None) };
+    let port = config.upstream_port_override.as_ref().map(|port| u16::try_from(port.value));
+    port.transpose().map_err(|_| "upstream_port_override is above 65535".into())
 }
 
 fn encode_lb(lb: Lb) -> LbPolicy {
@@ -177,6 +200,7 @@ pub(crate) fn decode(cluster: &pb::Cluster, notes: &mut Vec<String>) -> Result<C
         tcp_keepalive: options.and_then(|options| options.tcp_keepalive.as_ref()).map(decode_keepalive),
         thresholds: decode_thresholds(cluster.circuit_breakers.as_ref()),
         source_address: source.and_then(|source| source.address.parse().ok()),
+        original_port: decode_original_port(cluster).at("original_dst_lb_config")?,
         service: metadata::read_service(&cluster.metadata),
         origin: metadata::read_origin(&cluster.metadata),
     })
@@ -216,7 +240,7 @@ fn decode_discovery(cluster: &pb::Cluster) -> Result<Discovery, Reason> {
             DiscoveryType::try_from(*kind).map_err(|_| format!("discovery type {kind} is not known"))?
         }
         Some(ClusterDiscoveryType::ClusterType(custom)) => {
-            return Err(format!("cluster type {:?} is not known", custom.name));
+            return dynamic::decode_cluster(custom).at("cluster_type").map(Discovery::Dynamic);
         }
     };
     let given = || {

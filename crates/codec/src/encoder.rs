@@ -7,12 +7,12 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use config::{Name, RouteTable, Snapshot, VirtualHost};
+use config::{NAME_TABLE, Name, RouteTable, Snapshot, VirtualHost};
 use prost::Message;
 use rustc_hash::FxHashMap;
 use words::Fingerprint;
 
-use crate::{Options, ResourceKind, cluster, endpoint, listener, route};
+use crate::{Options, ResourceKind, cluster, endpoint, listener, name_table, route};
 
 /// A resource as bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ struct HostEntry {
 impl Encoder {
     /// Encodes a snapshot.
     pub fn snapshot(&mut self, snapshot: &Snapshot, options: Options) -> Vec<Arc<Encoded>> {
-        let Snapshot { listeners, routes, clusters, endpoints } = snapshot;
+        let Snapshot { listeners, routes, clusters, endpoints, names } = snapshot;
         let mut out = Vec::with_capacity(listeners.len() + routes.len() + clusters.len() + endpoints.len());
         let plain = Options::default();
         for (name, value) in clusters {
@@ -71,6 +71,10 @@ impl Encoder {
         }
         for (name, table) in routes {
             self.table(name, table, options, &mut out);
+        }
+        if let Some(table) = names {
+            let encode = || name_table::encode(table).encode_to_vec().into();
+            out.push(self.once(ResourceKind::NameTable, NAME_TABLE.into(), table, plain, encode));
         }
         out
     }

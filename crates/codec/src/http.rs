@@ -9,12 +9,13 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter;
 
 use crate::common::{At, Reason, ads, any, boolean, duration, is_true, read_duration};
-use crate::{access_log, route};
+use crate::{access_log, dynamic, route};
 
 const ROUTER: &str = "envoy.filters.http.router";
 /// Filters of istiod's that change no routing here: statistics, metadata exchange and features that are off by default.
 const HARMLESS: &[&str] = &[
     ROUTER,
+    dynamic::HTTP,
     "envoy.filters.http.grpc_stats",
     "istio.metadata_exchange",
     "istio.stats",
@@ -36,6 +37,7 @@ pub(crate) fn encode(http: &HttpManager) -> pb::HttpConnectionManager {
         normalize_path,
         generate_request_id,
         stream_idle_timeout,
+        dynamic_hosts,
         access_log,
     } = http;
     let (server_name, transformation) = encode_server(server_header);
@@ -44,7 +46,7 @@ pub(crate) fn encode(http: &HttpManager) -> pb::HttpConnectionManager {
         codec_type: encode_codec(*codec) as i32,
         stat_prefix: stat_prefix.clone(),
         route_specifier: Some(encode_routes(routes)),
-        http_filters: vec![router()],
+        http_filters: dynamic_hosts.iter().map(dynamic_filter).chain([router()]).collect(),
         use_remote_address: boolean(*use_remote_address),
         xff_num_trusted_hops: *xff_trusted_hops,
         server_name,
@@ -64,6 +66,22 @@ fn router() -> pb::HttpFilter {
         config_type: Some(http_filter::ConfigType::TypedConfig(any(&Router::default()))),
         ..Default::default()
     }
+}
+
+fn dynamic_filter(cache: &config::DnsCache) -> pb::HttpFilter {
+    pb::HttpFilter {
+        name: dynamic::HTTP.into(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(dynamic::encode_http(cache))),
+        ..Default::default()
+    }
+}
+
+fn decode_dynamic(filters: &[pb::HttpFilter]) -> Result<Option<config::DnsCache>, Reason> {
+    let mut found = filters.iter().filter_map(|filter| match &filter.config_type {
+        Some(http_filter::ConfigType::TypedConfig(config)) => dynamic::decode_http(config),
+        _ => None,
+    });
+    found.next().transpose()
 }
 
 fn encode_routes(routes: &RouteSource) -> hcm::RouteSpecifier {
@@ -122,6 +140,7 @@ pub(crate) fn decode(http: &pb::HttpConnectionManager, notes: &mut Vec<String>) 
         generate_request_id: is_true(&http.generate_request_id, true),
         // Envoy's default is 5 minutes; 0 is none.
         stream_idle_timeout: Some(idle.unwrap_or(std::time::Duration::from_secs(300))).filter(|idle| !idle.is_zero()),
+        dynamic_hosts: decode_dynamic(&http.http_filters).at("http_filters")?,
         access_log: access_log::decode(&http.access_log, notes)?,
     })
 }

@@ -16,7 +16,7 @@ use crate::ResourceKind;
 
 /// A whole snapshot in the form of Envoy's `config_dump`; `version` gives the version of a resource.
 pub fn config_dump(snapshot: &Snapshot, version: impl Fn(ResourceKind, &Name) -> String) -> Value {
-    let Snapshot { listeners, routes, clusters, endpoints } = snapshot;
+    let Snapshot { listeners, routes, clusters, endpoints, names } = snapshot;
     let entry = |kind, name: &Name, key: &str, value: Value| json!({"version_info": version(kind, name), key: value});
     let section = |name: &str, list: &str, entries: Vec<Value>| json!({"@type": format!("type.googleapis.com/envoy.admin.v3.{name}ConfigDump"), list: entries});
     let clusters = clusters.iter().map(|(name, one)| entry(ResourceKind::Cluster, name, "cluster", cluster(one)));
@@ -28,12 +28,20 @@ pub fn config_dump(snapshot: &Snapshot, version: impl Fn(ResourceKind, &Name) ->
     let endpoints = endpoints.iter();
     let endpoints =
         endpoints.map(|(name, one)| entry(ResourceKind::Endpoints, name, "endpoint_config", self::endpoints(one)));
-    json!({"configs": [
+    let mut configs = vec![
         section("Clusters", "dynamic_active_clusters", clusters.collect()),
         section("Listeners", "dynamic_listeners", listeners.collect()),
         section("Routes", "dynamic_route_configs", routes.collect()),
         section("Endpoints", "dynamic_endpoint_configs", endpoints.collect()),
-    ]})
+    ];
+    // Envoy has no such section; Istio's agent keeps the table to itself.
+    configs.extend(names.as_ref().map(|table| {
+        let table: serde_json::Map<String, Value> =
+            table.names.iter().map(|(name, info)| (name.clone(), json!(info.addresses))).collect();
+        let version = version(ResourceKind::NameTable, &config::NAME_TABLE.into());
+        json!({"@type": ResourceKind::NameTable.type_url(), "version_info": version, "table": table})
+    }));
+    json!({"configs": configs})
 }
 
 fn typed(kind: ResourceKind, mut value: Value) -> Value {
@@ -283,6 +291,7 @@ pub fn cluster(cluster: &Cluster) -> Value {
         Discovery::StrictDns(endpoints) => ("STRICT_DNS", Some(endpoints)),
         Discovery::LogicalDns(endpoints) => ("LOGICAL_DNS", Some(endpoints)),
         Discovery::OriginalDst => ("ORIGINAL_DST", None),
+        Discovery::Dynamic(_) => ("DYNAMIC_FORWARD_PROXY", None),
     };
     out["type"] = json!(kind);
     set(&mut out, "load_assignment", assignment.map(endpoints));

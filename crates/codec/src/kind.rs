@@ -1,6 +1,6 @@
 //! The kinds of resources, and reading one of any kind.
 
-use config::{Cluster, Endpoints, Listener, RouteTable, VirtualHost};
+use config::{Cluster, Endpoints, Listener, NameTable, RouteTable, VirtualHost};
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as PbCluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener as PbListener;
@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost 
 use prost::Message;
 
 use crate::common::Reason;
+use crate::name_table::{self, PbNameTable};
 use crate::{cluster, endpoint, listener, route};
 
 /// A kind of resource.
@@ -23,6 +24,8 @@ pub enum ResourceKind {
     Route,
     /// VHDS.
     VirtualHost,
+    /// NDS.
+    NameTable,
 }
 
 impl ResourceKind {
@@ -34,6 +37,7 @@ impl ResourceKind {
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
             Self::VirtualHost => "type.googleapis.com/envoy.config.route.v3.VirtualHost",
+            Self::NameTable => "type.googleapis.com/istio.networking.nds.v1.NameTable",
         }
     }
 }
@@ -56,6 +60,8 @@ pub enum Decoded {
     },
     /// A virtual host.
     VirtualHost(VirtualHost),
+    /// Names and addresses.
+    NameTable(NameTable),
 }
 
 /// A resource that cannot be obeyed; the text of a NACK.
@@ -93,6 +99,9 @@ pub fn decode(kind: ResourceKind, name: &str, body: &[u8]) -> Result<(Decoded, V
         ResourceKind::VirtualHost => message::<PbVirtualHost>(body)
             .and_then(|value| route::decode_host(&value, &mut notes))
             .map(Decoded::VirtualHost),
+        ResourceKind::NameTable => {
+            message::<PbNameTable>(body).and_then(|value| name_table::decode(&value)).map(Decoded::NameTable)
+        }
     };
     decoded.map(|value| (value, notes)).map_err(|reason| Rejected { kind, name: name.to_owned(), reason })
 }

@@ -7,6 +7,7 @@
 mod access_log;
 mod cluster;
 mod common;
+mod dynamic;
 mod encoder;
 mod endpoint;
 mod http;
@@ -14,6 +15,7 @@ pub mod json;
 mod kind;
 mod listener;
 mod metadata;
+mod name_table;
 pub mod node;
 mod retry;
 mod route;

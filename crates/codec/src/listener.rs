@@ -1,19 +1,19 @@
 //! Listeners and their filter chains (Envoy `listener.v3`).
 
-use config::{ChainMatch, Cidr, Direction, Filter, FilterChain, Listener, ListenerFilters, TransportMatch};
+use config::{ChainMatch, Cidr, Direction, Filter, FilterChain, Listener, ListenerFilters, TcpProxy, TransportMatch};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
-use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as PbTcpProxy;
 use envoy_types::pb::google::protobuf::Any;
 
 use crate::common::{
     At, Reason, address, any, boolean, cidr, is_true, read_any, read_cidr, read_socket_address, uint32,
 };
-use crate::{http, metadata, tcp};
+use crate::{dynamic, http, metadata, tcp};
 
 const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
 const TLS_INSPECTOR: &str = "envoy.filters.listener.tls_inspector";
@@ -75,12 +75,18 @@ fn encode_chain(chain: &FilterChain) -> pb::FilterChain {
         Filter::Http(manager) => (HTTP, any(&http::encode(manager))),
         Filter::Tcp(proxy) => (TCP, any(&tcp::encode(proxy))),
     };
-    let filter =
-        pb::Filter { name: filter_name.into(), config_type: Some(pb::filter::ConfigType::TypedConfig(config)) };
+    let sni = match filter {
+        Filter::Tcp(TcpProxy { dynamic_host: Some(host), .. }) => Some((dynamic::SNI, dynamic::encode_sni(host))),
+        Filter::Tcp(_) | Filter::Http(_) => None,
+    };
+    let filters = sni.into_iter().chain([(filter_name, config)]).map(|(name, config)| pb::Filter {
+        name: name.into(),
+        config_type: Some(pb::filter::ConfigType::TypedConfig(config)),
+    });
     pb::FilterChain {
         name: name.to_string(),
         filter_chain_match: (*matches != ChainMatch::default()).then(|| encode_match(matches)),
-        filters: vec![filter],
+        filters: filters.collect(),
         metadata: metadata::origin(origin),
         ..Default::default()
     }
@@ -154,16 +160,21 @@ fn decode_chain(chain: &pb::FilterChain, notes: &mut Vec<String>) -> Result<Filt
     if chain.transport_socket.is_some() {
         return Err("transport_socket: TLS is not terminated here yet".into());
     }
-    let mut filter = None;
+    let (mut filter, mut dynamic_host) = (None, None);
     for one in &chain.filters {
         let Some(pb::filter::ConfigType::TypedConfig(config)) = &one.config_type else { continue };
         if let Some(manager) = read_any::<HttpConnectionManager>(config) {
             filter = Some(Filter::Http(http::decode(&manager?, notes).at("http")?));
-        } else if let Some(proxy) = read_any::<TcpProxy>(config) {
+        } else if let Some(proxy) = read_any::<PbTcpProxy>(config) {
             filter = Some(Filter::Tcp(tcp::decode(&proxy?, notes).at("tcp")?));
+        } else if let Some(host) = dynamic::decode_sni(config) {
+            dynamic_host = Some(host.at("sni_dynamic_forward_proxy")?);
         } else {
             notes.push(format!("network filter {:?} is not obeyed here", one.name));
         }
+    }
+    if let Some(Filter::Tcp(proxy)) = &mut filter {
+        proxy.dynamic_host = dynamic_host;
     }
     let matches = chain.filter_chain_match.as_ref().map(decode_match).transpose().at("filter_chain_match")?;
     Ok(FilterChain {

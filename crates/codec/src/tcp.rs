@@ -8,7 +8,8 @@ use crate::access_log;
 use crate::common::{At, Reason, duration, read_positive};
 
 pub(crate) fn encode(tcp: &TcpProxy) -> pb::TcpProxy {
-    let TcpProxy { stat_prefix, cluster, idle_timeout, access_log } = tcp;
+    // `listener.rs` writes `dynamic_host` as a filter of its own.
+    let TcpProxy { stat_prefix, cluster, idle_timeout, dynamic_host: _, access_log } = tcp;
     let cluster = match cluster {
         ClusterChoice::One(name) => ClusterSpecifier::Cluster(name.to_string()),
         ClusterChoice::Weighted(many) => {
@@ -49,6 +50,7 @@ pub(crate) fn decode(tcp: &pb::TcpProxy, notes: &mut Vec<String>) -> Result<TcpP
         stat_prefix: tcp.stat_prefix.clone(),
         cluster,
         idle_timeout: read_positive(&tcp.idle_timeout).at("idle_timeout")?,
+        dynamic_host: None,
         access_log: access_log::decode(&tcp.access_log, notes)?,
     })
 }

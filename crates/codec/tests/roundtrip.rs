@@ -138,6 +138,17 @@ fn endpoints() -> impl Strategy<Value = Endpoints> {
     (name(), vec(group, 0..3)).prop_map(|(cluster, localities)| Endpoints { cluster, localities })
 }
 
+fn cache() -> impl Strategy<Value = DnsCache> {
+    (text(), 1_u32..9999).prop_map(|(name, hosts_max)| DnsCache { name, hosts_max })
+}
+
+fn names() -> impl Strategy<Value = NameTable> {
+    let info = (vec(any::<std::net::IpAddr>(), 0..3), any::<bool>(), text(), text()).prop_map(
+        |(addresses, kubernetes, short_name, namespace)| NameInfo { addresses, kubernetes, short_name, namespace },
+    );
+    proptest::collection::btree_map(text(), info, 0..4).prop_map(|names| NameTable { names })
+}
+
 fn cluster() -> impl Strategy<Value = Cluster> {
     let discovery = prop_oneof![
         name().prop_map(Discovery::Eds),
@@ -145,6 +156,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         endpoints().prop_map(Discovery::StrictDns),
         endpoints().prop_map(Discovery::LogicalDns),
         Just(Discovery::OriginalDst),
+        cache().prop_map(Discovery::Dynamic),
     ];
     let lb = prop_oneof![Just(Lb::LeastRequest), Just(Lb::RoundRobin), Just(Lb::Random), Just(Lb::ClusterProvided)];
     let protocol = prop_oneof![
@@ -169,11 +181,12 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         option::of(keepalive),
         thresholds,
         option::of(any::<[u8; 4]>()),
+        option::of(1_u16..),
         option::of(service),
         origin(),
     );
     (first, second).prop_map(|((name, discovery, lb, connect_timeout, protocol, idle_timeout), second)| {
-        let (max_requests_per_connection, tcp_keepalive, thresholds, source, service, origin) = second;
+        let (max_requests_per_connection, tcp_keepalive, thresholds, source, original_port, service, origin) = second;
         // A load assignment has the cluster's name: an empty one is filled in.
         Cluster {
             name,
@@ -186,6 +199,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
             tcp_keepalive,
             thresholds,
             source_address: source.map(Into::into),
+            original_port,
             service,
             origin,
         }
@@ -203,28 +217,40 @@ fn listener() -> impl Strategy<Value = Listener> {
         prop_oneof![name().prop_map(RouteSource::Rds), table().prop_map(|table| RouteSource::Inline(Arc::new(table)))];
     let codec = prop_oneof![Just(HttpCodec::Auto), Just(HttpCodec::Http1), Just(HttpCodec::Http2)];
     let server = prop_oneof![Just(ServerHeader::PassThrough), text().prop_map(ServerHeader::Overwrite)];
-    let http = (text(), routes, codec, any::<[bool; 4]>(), 0_u32..5, server, option::of(positive()), log.clone())
-        .prop_map(
-            |(stat_prefix, routes, codec, flags, xff_trusted_hops, server_header, stream_idle_timeout, access_log)| {
-                Filter::Http(HttpManager {
-                    stat_prefix,
-                    routes,
-                    codec,
-                    use_remote_address: flags[0],
-                    xff_trusted_hops,
-                    server_header,
-                    websocket: flags[1],
-                    normalize_path: flags[2],
-                    generate_request_id: flags[3],
-                    stream_idle_timeout,
-                    access_log,
-                })
-            },
-        );
-    let tcp =
-        (text(), choice(), option::of(positive()), log).prop_map(|(stat_prefix, cluster, idle_timeout, access_log)| {
-            Filter::Tcp(TcpProxy { stat_prefix, cluster, idle_timeout, access_log })
-        });
+    let idle = (option::of(positive()), option::of(cache()));
+    let http = (text(), routes, codec, any::<[bool; 4]>(), 0_u32..5, server, idle, log.clone()).prop_map(
+        |(
+            stat_prefix,
+            routes,
+            codec,
+            flags,
+            xff_trusted_hops,
+            server_header,
+            (stream_idle_timeout, dynamic_hosts),
+            access_log,
+        )| {
+            Filter::Http(HttpManager {
+                stat_prefix,
+                routes,
+                codec,
+                use_remote_address: flags[0],
+                xff_trusted_hops,
+                server_header,
+                websocket: flags[1],
+                normalize_path: flags[2],
+                generate_request_id: flags[3],
+                stream_idle_timeout,
+                dynamic_hosts,
+                access_log,
+            })
+        },
+    );
+    let dynamic = (cache(), 1_u16..).prop_map(|(cache, port)| DynamicHost { cache, port });
+    let tcp = (text(), choice(), option::of(positive()), option::of(dynamic), log).prop_map(
+        |(stat_prefix, cluster, idle_timeout, dynamic_host, access_log)| {
+            Filter::Tcp(TcpProxy { stat_prefix, cluster, idle_timeout, dynamic_host, access_log })
+        },
+    );
     let transport = prop_oneof![Just(TransportMatch::Any), Just(TransportMatch::Plaintext), Just(TransportMatch::Tls)];
     let cidr = (any::<[u8; 4]>(), 0_u8..33).prop_map(|(ip, prefix_len)| Cidr { address: ip.into(), prefix_len });
     let matches = (option::of(1_u16..), vec(cidr, 0..2), vec(text(), 0..2), transport, vec(text(), 0..2)).prop_map(
@@ -272,6 +298,12 @@ proptest! {
     }
 
     #[test]
+    fn names_read_back(names in names()) {
+        let snapshot = Snapshot { names: Some(Arc::new(names.clone())), ..Snapshot::default() };
+        prop_assert_eq!(read_back(&snapshot, Options::default()), [Decoded::NameTable(names)]);
+    }
+
+    #[test]
     fn listeners_read_back(listener in listener()) {
         let mut snapshot = Snapshot::default();
         snapshot.listeners.insert(listener.name.clone(), Arc::new(listener.clone()));
@@ -292,7 +324,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..300)) {
-        for kind in [ResourceKind::Cluster, ResourceKind::Endpoints, ResourceKind::Listener, ResourceKind::Route, ResourceKind::VirtualHost] {
+        for kind in [ResourceKind::Cluster, ResourceKind::Endpoints, ResourceKind::Listener, ResourceKind::Route, ResourceKind::VirtualHost, ResourceKind::NameTable] {
             if let Err(rejected) = decode(kind, "x", &bytes) {
                 prop_assert!(rejected.to_string().contains("\"x\""));
             }

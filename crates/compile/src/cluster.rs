@@ -166,7 +166,7 @@ pub(crate) fn obey(pool: &Pool, cluster: &mut Cluster) {
 /// A cluster with defaults. One that follows the dialled address balances nothing.
 pub(crate) fn bare(name: Name, discovery: Discovery, connect_timeout: Duration) -> Cluster {
     let lb = match discovery {
-        Discovery::OriginalDst => Lb::ClusterProvided,
+        Discovery::OriginalDst | Discovery::Dynamic(_) => Lb::ClusterProvided,
         _ => Lb::LeastRequest,
     };
     Cluster {
@@ -180,6 +180,7 @@ pub(crate) fn bare(name: Name, discovery: Discovery, connect_timeout: Duration) 
         tcp_keepalive: None,
         thresholds: Thresholds::default(),
         source_address: None,
+        original_port: None,
         service: None,
         origin: None,
     }

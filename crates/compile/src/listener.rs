@@ -75,6 +75,7 @@ pub(crate) fn tcp_for(cluster: Name, idle: Option<Duration>, mesh: &MeshConfig) 
         stat_prefix: cluster.to_string(),
         cluster: ClusterChoice::One(cluster),
         idle_timeout: idle.map(|idle| if idle.is_zero() { NEVER } else { idle }),
+        dynamic_host: None,
         access_log: mesh.access_logs(),
     })
 }
@@ -107,6 +108,7 @@ pub(crate) fn http(side: Side, stat_prefix: String, routes: RouteSource, mesh: &
         normalize_path: true,
         generate_request_id: true,
         stream_idle_timeout: None,
+        dynamic_hosts: None,
         access_log: mesh.access_logs(),
     })
 }

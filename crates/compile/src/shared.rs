@@ -132,6 +132,7 @@ impl Shared {
                 routes: (*tables.value).clone(),
                 clusters: clusters.value.by_name.clone(),
                 endpoints: endpoints.value.by_cluster.clone(),
+                names: None,
             };
             (Layer { snapshot, diagnostics: listeners.value.diagnostics.clone() }, content)
         });

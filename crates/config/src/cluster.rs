@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use words::Origin;
 
-use crate::{Endpoints, Name};
+use crate::{DnsCache, Endpoints, Name};
 
 /// One upstream, by Istio's name: `outbound|9080|v1|reviews.default.svc.cluster.local` (X50).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -31,6 +31,8 @@ pub struct Cluster {
     pub thresholds: Thresholds,
     /// Connections are made from this address (Istio: `127.0.0.6` on inbound, so that capture lets them through).
     pub source_address: Option<std::net::IpAddr>,
+    /// With [`Discovery::OriginalDst`]: this port instead of the dialled one (`targetPort` of a ServiceEntry, SE03).
+    pub original_port: Option<u16>,
     /// The service it stands for, for metrics and people.
     pub service: Option<ServiceMeta>,
     /// The DestinationRule that shaped it; `None` for defaults.
@@ -55,6 +57,8 @@ pub enum Discovery {
     LogicalDns(Endpoints),
     /// The address that the client dialled.
     OriginalDst,
+    /// The host that a request or a ClientHello names, resolved when it is asked for (SE09).
+    Dynamic(DnsCache),
 }
 
 /// How an endpoint is picked.
@@ -66,7 +70,7 @@ pub enum Lb {
     RoundRobin,
     /// Any, by weight.
     Random,
-    /// The dialled address; only with [`Discovery::OriginalDst`].
+    /// The dialled address, or the named host; only with [`Discovery::OriginalDst`] and [`Discovery::Dynamic`].
     ClusterProvided,
 }
 

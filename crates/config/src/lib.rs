@@ -7,8 +7,10 @@
 pub mod access_log;
 pub mod check;
 pub mod cluster;
+pub mod dynamic;
 pub mod endpoint;
 pub mod listener;
+pub mod name_table;
 pub mod render;
 pub mod retry;
 pub mod route;
@@ -19,11 +21,13 @@ pub use check::{Problem, check};
 pub use cluster::{
     Cluster, Discovery, Lb, ServiceMeta, TcpKeepalive, Thresholds, UpstreamProtocol, default_connect_timeout,
 };
+pub use dynamic::{DnsCache, DynamicHost};
 pub use endpoint::{Endpoint, EndpointAddress, Endpoints, Health, Locality, LocalityEndpoints, Workload};
 pub use listener::{
     ChainMatch, Cidr, ClusterSplit, Direction, Filter, FilterChain, HttpCodec, HttpManager, Listener, ListenerFilters,
     RouteSource, ServerHeader, TcpProxy, TransportMatch,
 };
+pub use name_table::{NAME_TABLE, NameInfo, NameTable};
 pub use render::render;
 pub use retry::{RetryOn, RetryPolicy};
 pub use route::{

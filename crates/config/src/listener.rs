@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use words::Origin;
 
-use crate::{AccessLog, ClusterChoice, Name, RouteTable};
+use crate::{AccessLog, ClusterChoice, DnsCache, DynamicHost, Name, RouteTable};
 
 /// One listener, by Istio's name: `virtualOutbound`, `0.0.0.0_9080`, `10.0.0.1_3306` (X51).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -136,6 +136,8 @@ pub struct HttpManager {
     pub generate_request_id: bool,
     /// Close a stream on which nothing moved; `None`: never, Istio's default.
     pub stream_idle_timeout: Option<Duration>,
+    /// Some route leads to a cluster whose hosts are named by requests ([`crate::Discovery::Dynamic`]).
+    pub dynamic_hosts: Option<DnsCache>,
     /// A line per request.
     pub access_log: Vec<AccessLog>,
 }
@@ -178,6 +180,8 @@ pub struct TcpProxy {
     pub cluster: ClusterSplit,
     /// Close after this long without a byte either way; `None`: 1 h.
     pub idle_timeout: Option<Duration>,
+    /// The cluster's host is the one that the ClientHello names ([`crate::Discovery::Dynamic`]).
+    pub dynamic_host: Option<DynamicHost>,
     /// A line per connection.
     pub access_log: Vec<AccessLog>,
 }

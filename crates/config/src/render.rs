@@ -10,9 +10,14 @@ use crate::{
     TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost, default_connect_timeout,
 };
 
+// Writing to a String cannot fail.
+macro_rules! line {
+    ($out:expr, $($text:tt)*) => { _ = writeln!($out, $($text)*) };
+}
+
 /// Writes a snapshot: listeners with their chains, tables with their hosts and routes, clusters with their endpoints.
 pub fn render(snapshot: &Snapshot) -> String {
-    let Snapshot { listeners, routes, clusters, endpoints } = snapshot;
+    let Snapshot { listeners, routes, clusters, endpoints, names } = snapshot;
     let mut out = String::new();
     for one in listeners.values() {
         listener(&mut out, one);
@@ -27,12 +32,11 @@ pub fn render(snapshot: &Snapshot) -> String {
         };
         cluster(&mut out, one, eds.map(|endpoints| &**endpoints));
     }
+    for (name, info) in names.iter().flat_map(|table| &table.names) {
+        let addresses: Vec<String> = info.addresses.iter().map(ToString::to_string).collect();
+        line!(out, "name {name} [{}]", addresses.join(" "));
+    }
     out
-}
-
-// Writing to a String cannot fail.
-macro_rules! line {
-    ($out:expr, $($text:tt)*) => { _ = writeln!($out, $($text)*) };
 }
 
 fn listener(out: &mut String, one: &Listener) {
@@ -215,6 +219,7 @@ fn cluster(out: &mut String, one: &Cluster, eds: Option<&Endpoints>) {
         Discovery::StrictDns(endpoints) => ("dns", Some(endpoints)),
         Discovery::LogicalDns(endpoints) => ("dns-one", Some(endpoints)),
         Discovery::OriginalDst => ("dialled", None),
+        Discovery::Dynamic(_) => ("named", None),
     };
     let lb = match one.lb {
         Lb::LeastRequest => " least-request",
@@ -264,6 +269,9 @@ fn bounds(one: &Cluster) -> String {
     }
     if one.tcp_keepalive.is_some() {
         text.push_str(" keepalive");
+    }
+    if let Some(port) = one.original_port {
+        _ = write!(text, " at port {port}");
     }
     text
 }
@@ -317,6 +325,7 @@ mod tests {
             tcp_keepalive: None,
             thresholds: Thresholds { max_connections: 5, ..Thresholds::default() },
             source_address: None,
+            original_port: None,
             service: None,
             origin: None,
         };

@@ -89,6 +89,7 @@ fn resource(encoded: &Encoded) -> Arc<xds::Resource> {
         ResourceKind::Listener => TypeUrl::Listener,
         ResourceKind::Route => TypeUrl::Route,
         ResourceKind::VirtualHost => TypeUrl::VirtualHost,
+        ResourceKind::NameTable => TypeUrl::NameTable,
     };
     xds::Resource::new(kind, encoded.name.clone(), &encoded.version, &encoded.body)
 }

@@ -22,7 +22,7 @@ pub fn endpoints(cluster: &Cluster) -> Option<(&Endpoints, bool)> {
     match &cluster.discovery {
         Discovery::StrictDns(endpoints) => Some((endpoints, true)),
         Discovery::LogicalDns(endpoints) => Some((endpoints, false)),
-        Discovery::Eds(_) | Discovery::Static(_) | Discovery::OriginalDst => None,
+        Discovery::Eds(_) | Discovery::Static(_) | Discovery::OriginalDst | Discovery::Dynamic(_) => None,
     }
 }
 

@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use codec::{Decoded, ResourceKind};
-use config::{Cluster, Discovery, Endpoints, Filter, Listener, Name, RouteSource, RouteTable, Snapshot, VirtualHost};
+use config::{
+    Cluster, Discovery, Endpoints, Filter, Listener, NAME_TABLE, Name, NameTable, RouteSource, RouteTable, Snapshot,
+    VirtualHost,
+};
 use xds::TypeUrl;
 use xds::client::{Update, Upsert};
 
@@ -20,6 +23,9 @@ pub struct Holdings {
     tables: BTreeMap<Name, Held>,
     /// By `<table>/<host>`.
     hosts: BTreeMap<Name, Arc<VirtualHost>>,
+    names: Option<Arc<NameTable>>,
+    /// We answer DNS questions, so names are wanted.
+    pub wants_names: bool,
     /// Version of each resource, for `config_dump`.
     pub versions: BTreeMap<(TypeUrl, Name), String>,
 }
@@ -67,6 +73,7 @@ impl Holdings {
                 self.tables.insert(name.clone(), Held { table: Arc::new(table), vhds });
                 self.gather(&name);
             }
+            Decoded::NameTable(table) => self.names = Some(Arc::new(table)),
             Decoded::VirtualHost(host) => {
                 let table: Option<Name> = name.split_once('/').map(|(table, _)| table.into());
                 self.hosts.insert(name, Arc::new(host));
@@ -90,6 +97,7 @@ impl Holdings {
                     self.gather(table);
                 }
             }
+            TypeUrl::NameTable => self.names = None,
             TypeUrl::Secret | TypeUrl::ExtensionConfig => {}
         }
     }
@@ -109,6 +117,7 @@ impl Holdings {
     pub fn wanted(&self, kind: TypeUrl) -> BTreeSet<String> {
         match kind {
             TypeUrl::Cluster | TypeUrl::Listener | TypeUrl::Secret | TypeUrl::ExtensionConfig => BTreeSet::new(),
+            TypeUrl::NameTable => self.wants_names.then(|| NAME_TABLE.to_owned()).into_iter().collect(),
             TypeUrl::Endpoints => self
                 .clusters
                 .values()
@@ -129,7 +138,7 @@ impl Holdings {
     /// What can be obeyed now: listeners whose tables are here, clusters whose endpoints are here. The second value is
     /// true when nothing is waited for.
     pub fn snapshot(&self) -> (Snapshot, bool) {
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = Snapshot { names: self.names.clone(), ..Snapshot::default() };
         let mut whole = true;
         for (name, cluster) in &self.clusters {
             if let Discovery::Eds(service) = &cluster.discovery {
@@ -178,6 +187,7 @@ fn resource_kind(kind: TypeUrl) -> Option<ResourceKind> {
         TypeUrl::Listener => ResourceKind::Listener,
         TypeUrl::Route => ResourceKind::Route,
         TypeUrl::VirtualHost => ResourceKind::VirtualHost,
+        TypeUrl::NameTable => ResourceKind::NameTable,
         TypeUrl::Secret | TypeUrl::ExtensionConfig => return None,
     })
 }

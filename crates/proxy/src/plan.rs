@@ -248,7 +248,7 @@ impl Planner {
         let given: Option<&Endpoints> = match &cluster.discovery {
             Discovery::Eds(name) => snapshot.endpoints.get(name).map(Arc::as_ref),
             Discovery::Static(endpoints) => Some(endpoints),
-            Discovery::StrictDns(_) | Discovery::LogicalDns(_) | Discovery::OriginalDst => None,
+            Discovery::StrictDns(_) | Discovery::LogicalDns(_) | Discovery::OriginalDst | Discovery::Dynamic(_) => None,
         };
         let hosts = match given {
             Some(endpoints) => {

@@ -214,7 +214,7 @@ impl Follower {
     async fn take(&mut self, update: Update, client: &Client) {
         let mut refused = self.holdings.take(&update);
         refused.extend(self.install().await);
-        for kind in [TypeUrl::Endpoints, TypeUrl::Route, TypeUrl::VirtualHost] {
+        for kind in [TypeUrl::NameTable, TypeUrl::Endpoints, TypeUrl::Route, TypeUrl::VirtualHost] {
             // The client's task ends only with us.
             let _ = client.commands.send(Say::Want(kind, self.holdings.wanted(kind))).await;
         }

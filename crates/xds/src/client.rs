@@ -88,7 +88,7 @@ impl ClientSession {
     /// A client that holds nothing and wants all clusters and listeners.
     pub fn new(node: Node) -> Self {
         let mut types: [TypeState; TypeUrl::COUNT] = Default::default();
-        for kind in TypeUrl::ALL.into_iter().filter(|kind| kind.is_wildcard_by_default()) {
+        for kind in [TypeUrl::Cluster, TypeUrl::Listener] {
             types[kind.index()].wildcard = true;
         }
         Self { node, node_sent: false, stream: 0, types, open: Vec::new() }

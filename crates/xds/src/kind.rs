@@ -14,6 +14,8 @@ pub enum TypeUrl {
     Secret,
     /// Filter configuration that listeners ask for by name.
     ExtensionConfig,
+    /// Names and addresses for the proxy's DNS answers (Istio's NDS); nothing waits for them.
+    NameTable,
     /// Clusters.
     Cluster,
     /// The endpoints of one cluster.
@@ -28,12 +30,13 @@ pub enum TypeUrl {
 
 impl TypeUrl {
     /// How many types there are; the length of every by-type array.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
 
     /// Every type, in sending order.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Secret,
         Self::ExtensionConfig,
+        Self::NameTable,
         Self::Cluster,
         Self::Endpoints,
         Self::Listener,
@@ -50,6 +53,7 @@ impl TypeUrl {
         match self {
             Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Self::ExtensionConfig => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+            Self::NameTable => "type.googleapis.com/istio.networking.nds.v1.NameTable",
             Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
             Self::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
@@ -63,6 +67,7 @@ impl TypeUrl {
         match self {
             Self::Secret => "SDS",
             Self::ExtensionConfig => "ECDS",
+            Self::NameTable => "NDS",
             Self::Cluster => "CDS",
             Self::Endpoints => "EDS",
             Self::Listener => "LDS",
@@ -77,9 +82,10 @@ impl TypeUrl {
     }
 
     /// True for the types whose first request without names means "everything", and whose state-of-the-world response
-    /// must hold everything (xDS protocol, "How the client specifies what resources to return").
+    /// must hold everything (xDS protocol, "How the client specifies what resources to return"). Istio's agent asks for
+    /// its one name table so.
     pub const fn is_wildcard_by_default(self) -> bool {
-        matches!(self, Self::Cluster | Self::Listener)
+        matches!(self, Self::Cluster | Self::Listener | Self::NameTable)
     }
 
     /// Its place in [`TypeUrl::ALL`].

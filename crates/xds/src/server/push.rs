@@ -36,7 +36,7 @@ impl Session {
     }
 
     fn next(&mut self, target: &Target, now: Instant) -> Option<(TypeUrl, Content)> {
-        for kind in [TypeUrl::Secret, TypeUrl::ExtensionConfig] {
+        for kind in [TypeUrl::Secret, TypeUrl::ExtensionConfig, TypeUrl::NameTable] {
             if self.types[kind.index()].outstanding.is_none() {
                 let content = self.additions(kind, target).or_else(|| self.removals(kind, target, u64::MAX));
                 if let Some(content) = content {
