@@ -130,7 +130,9 @@ impl Balancer {
             Lb::LeastRequest => Some(algorithm::least_request(level, counters, draw)),
             Lb::RoundRobin => Some(algorithm::round_robin(level, cursor)),
             // A cluster that takes the dialled address has no hosts of its own; if it has, any is as good.
-            Lb::Random | Lb::ClusterProvided => Some(algorithm::random(level, draw)),
+            Lb::Random | Lb::ClusterProvided | Lb::RingHash { .. } | Lb::Maglev { .. } => {
+                Some(algorithm::random(level, draw))
+            }
         }
     }
 }

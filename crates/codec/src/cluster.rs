@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use config::{Cluster, Discovery, Lb, TcpKeepalive, Thresholds, UpstreamProtocol};
+use config::{Cluster, Discovery, TcpKeepalive, Thresholds, UpstreamProtocol};
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
-use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy};
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options as protocol;
@@ -14,7 +14,7 @@ use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf as google;
 
 use crate::common::{At, Reason, ads, any, duration, read_any, read_duration, read_positive, socket_address, uint32};
-use crate::{dynamic, endpoint, metadata};
+use crate::{balancing, dynamic, endpoint, metadata};
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// Envoy's connect timeout for a cluster that says nothing.
@@ -31,6 +31,7 @@ pub(crate) fn encode(cluster: &Cluster) -> pb::Cluster {
         name,
         discovery,
         lb,
+        balancing,
         connect_timeout,
         protocol: _,
         idle_timeout: _,
@@ -45,7 +46,6 @@ pub(crate) fn encode(cluster: &Cluster) -> pb::Cluster {
     let mut out = pb::Cluster {
         name: name.to_string(),
         connect_timeout: Some(duration(*connect_timeout)),
-        lb_policy: encode_lb(*lb) as i32,
         circuit_breakers: Some(encode_thresholds(thresholds)),
         typed_extension_protocol_options: HashMap::from([(HTTP_OPTIONS.to_owned(), any(&encode_http(cluster)))]),
         upstream_bind_config: source_address.map(encode_source),
@@ -53,12 +53,14 @@ pub(crate) fn encode(cluster: &Cluster) -> pb::Cluster {
         // Istio: too few healthy hosts never makes unhealthy ones be used (DR53).
         common_lb_config: Some(pb::cluster::CommonLbConfig {
             healthy_panic_threshold: Some(Percent { value: 0.0 }),
+            locality_config_specifier: balancing::encode_locality(balancing.locality),
             ..Default::default()
         }),
         metadata: metadata::cluster(origin, service),
         lb_config: original_port.map(encode_original_port),
         ..Default::default()
     };
+    balancing::encode(*lb, balancing, &mut out);
     encode_discovery(discovery, &mut out);
     out
 }
@@ -105,15 +107,6 @@ fn decode_original_port(cluster: &pb::Cluster) -> Result<Option<u16>, Reason> {
     let Some(pb::cluster::LbConfig::OriginalDstLbConfig(config)) = &cluster.lb_config else { return Ok(None) };
     let port = config.upstream_port_override.as_ref().map(|port| u16::try_from(port.value));
     port.transpose().map_err(|_| "upstream_port_override is above 65535".into())
-}
-
-fn encode_lb(lb: Lb) -> LbPolicy {
-    match lb {
-        Lb::LeastRequest => LbPolicy::LeastRequest,
-        Lb::RoundRobin => LbPolicy::RoundRobin,
-        Lb::Random => LbPolicy::Random,
-        Lb::ClusterProvided => LbPolicy::ClusterProvided,
-    }
 }
 
 fn encode_thresholds(thresholds: &Thresholds) -> pb::CircuitBreakers {
@@ -192,7 +185,8 @@ pub(crate) fn decode(cluster: &pb::Cluster, notes: &mut Vec<String>) -> Result<C
     Ok(Cluster {
         name: cluster.name.as_str().into(),
         discovery: decode_discovery(cluster)?,
-        lb: decode_lb(cluster)?,
+        lb: balancing::decode_lb(cluster)?,
+        balancing: balancing::decode(cluster, notes)?,
         connect_timeout,
         protocol: decode_protocol(&http),
         idle_timeout: read_positive(&common.idle_timeout).at("idle_timeout")?,
@@ -261,17 +255,6 @@ fn decode_discovery(cluster: &pb::Cluster) -> Result<Discovery, Reason> {
         DiscoveryType::LogicalDns => Discovery::LogicalDns(given()?),
         DiscoveryType::OriginalDst => Discovery::OriginalDst,
     })
-}
-
-fn decode_lb(cluster: &pb::Cluster) -> Result<Lb, Reason> {
-    match LbPolicy::try_from(cluster.lb_policy) {
-        Ok(LbPolicy::RoundRobin) => Ok(Lb::RoundRobin),
-        Ok(LbPolicy::LeastRequest) => Ok(Lb::LeastRequest),
-        Ok(LbPolicy::Random) => Ok(Lb::Random),
-        Ok(LbPolicy::ClusterProvided) => Ok(Lb::ClusterProvided),
-        Ok(other) => Err(format!("lb_policy: {} is not obeyed here yet", other.as_str_name())),
-        Err(_) => Err(format!("lb_policy: {} is not known", cluster.lb_policy)),
-    }
 }
 
 fn decode_protocol(http: &upstream::HttpProtocolOptions) -> UpstreamProtocol {

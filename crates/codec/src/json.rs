@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use config::{
     Action, ChainMatch, Cluster, ClusterChoice, Discovery, Endpoint, EndpointAddress, Endpoints, Filter, FilterChain,
-    Forward, HeaderMatch, Health, HttpManager, Listener, Name, PathMatch, QueryMatch, RetryPolicy, Route, RouteMatch,
-    RouteSource, RouteTable, Snapshot, TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost,
+    Forward, HashKey, HeaderMatch, Health, HttpManager, Listener, Name, PathMatch, QueryMatch, RetryPolicy, Route,
+    RouteMatch, RouteSource, RouteTable, Snapshot, TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost,
 };
 use serde_json::{Value, json};
 use words::Origin;
@@ -236,7 +236,23 @@ fn forward(forward: &Forward) -> Value {
     let mut out = json!({"timeout": seconds(forward.timeout.unwrap_or_default())});
     choice(&forward.cluster, &mut out);
     set(&mut out, "retry_policy", forward.retry.as_ref().map(retry));
+    let keys: Vec<Value> = forward.hash.iter().map(hash_key).collect();
+    set(&mut out, "hash_policy", (!keys.is_empty()).then(|| json!(keys)));
     out
+}
+
+fn hash_key(key: &HashKey) -> Value {
+    match key {
+        HashKey::Header(name) => json!({"header": {"header_name": name}}),
+        HashKey::SourceIp => json!({"connection_properties": {"source_ip": true}}),
+        HashKey::Query(name) => json!({"query_parameter": {"name": name}}),
+        HashKey::Cookie(cookie) => {
+            let mut out = json!({"name": cookie.name});
+            set(&mut out, "path", (!cookie.path.is_empty()).then(|| json!(cookie.path)));
+            set(&mut out, "ttl", cookie.ttl.map(seconds));
+            json!({"cookie": out})
+        }
+    }
 }
 
 fn choice(choice: &ClusterChoice, out: &mut Value) {
@@ -272,6 +288,8 @@ pub fn cluster(cluster: &Cluster) -> Value {
             config::Lb::LeastRequest => "LEAST_REQUEST",
             config::Lb::RoundRobin => "ROUND_ROBIN",
             config::Lb::Random => "RANDOM",
+            config::Lb::RingHash { .. } => "RING_HASH",
+            config::Lb::Maglev { .. } => "MAGLEV",
             config::Lb::ClusterProvided => "CLUSTER_PROVIDED",
         },
         "connect_timeout": seconds(cluster.connect_timeout),
@@ -294,6 +312,21 @@ pub fn cluster(cluster: &Cluster) -> Value {
         Discovery::Dynamic(_) => ("DYNAMIC_FORWARD_PROXY", None),
     };
     out["type"] = json!(kind);
+    match cluster.lb {
+        config::Lb::RingHash { minimum_size } => {
+            out["ring_hash_lb_config"] = json!({"minimum_ring_size": minimum_size.to_string()});
+        }
+        config::Lb::Maglev { table_size } => {
+            out["maglev_lb_config"] = json!({"table_size": table_size.to_string()});
+        }
+        _ => {}
+    }
+    let common = match cluster.balancing.locality {
+        config::LocalityMode::Flat => None,
+        config::LocalityMode::Weighted => Some(json!({"locality_weighted_lb_config": {}})),
+        config::LocalityMode::ZoneAware { .. } => Some(json!({"zone_aware_lb_config": {}})),
+    };
+    set(&mut out, "common_lb_config", common);
     set(&mut out, "load_assignment", assignment.map(endpoints));
     if cluster.protocol == UpstreamProtocol::Http2 {
         out["http2_protocol_options"] = json!({});

@@ -5,11 +5,13 @@
 //! Pure; knows no session and no version.
 
 mod access_log;
+mod balancing;
 mod cluster;
 mod common;
 mod dynamic;
 mod encoder;
 mod endpoint;
+mod hash;
 mod http;
 pub mod json;
 mod kind;

@@ -12,7 +12,7 @@ use envoy_types::pb::google::protobuf::UInt32Value;
 use prost::Message;
 
 use crate::common::{At, Reason, boolean, duration, read_duration, uint32};
-use crate::{metadata, retry, route_match};
+use crate::{hash, metadata, retry, route_match};
 
 /// Largest body of a direct response, in bytes (VS43).
 const DIRECT_RESPONSE_BYTES_MAX: u32 = 1 << 20;
@@ -89,7 +89,7 @@ fn encode_route(route: &Route) -> pb::Route {
 
 #[allow(deprecated, reason = "max_grpc_timeout has no replacement that leaves the timeout alone")]
 fn encode_forward(forward: &Forward) -> pb::RouteAction {
-    let Forward { cluster, timeout, retry } = forward;
+    let Forward { cluster, timeout, retry, hash } = forward;
     let limit = duration(timeout.unwrap_or(Duration::ZERO));
     pb::RouteAction {
         cluster_specifier: Some(encode_choice(cluster)),
@@ -98,6 +98,7 @@ fn encode_forward(forward: &Forward) -> pb::RouteAction {
         // max_stream_duration, would switch the route's timeout off.
         max_grpc_timeout: Some(limit),
         retry_policy: retry.as_ref().map(retry::encode),
+        hash_policy: hash.iter().map(hash::encode).collect(),
         ..Default::default()
     }
 }
@@ -191,9 +192,6 @@ fn decode_forward(action: &pb::RouteAction, notes: &mut Vec<String>) -> Result<F
     if !action.request_mirror_policies.is_empty() {
         notes.push("mirroring is not obeyed yet".into());
     }
-    if !action.hash_policy.is_empty() {
-        notes.push("hash policies are not obeyed yet".into());
-    }
     let rewrites =
         !action.prefix_rewrite.is_empty() || action.regex_rewrite.is_some() || action.host_rewrite_specifier.is_some();
     if rewrites {
@@ -209,6 +207,7 @@ fn decode_forward(action: &pb::RouteAction, notes: &mut Vec<String>) -> Result<F
         cluster: decode_choice(action)?,
         timeout: (!timeout.is_zero()).then_some(timeout),
         retry: retry.filter(|policy| policy.num_retries > 0),
+        hash: hash::decode(&action.hash_policy, notes).at("hash_policy")?,
     })
 }
 

@@ -4,12 +4,12 @@ use config::{ClusterChoice, TcpProxy, Weighted};
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{self, ClusterSpecifier};
 
-use crate::access_log;
 use crate::common::{At, Reason, duration, read_positive};
+use crate::{access_log, hash};
 
 pub(crate) fn encode(tcp: &TcpProxy) -> pb::TcpProxy {
     // `listener.rs` writes `dynamic_host` as a filter of its own.
-    let TcpProxy { stat_prefix, cluster, idle_timeout, dynamic_host: _, access_log } = tcp;
+    let TcpProxy { stat_prefix, cluster, hash_source_ip, idle_timeout, dynamic_host: _, access_log } = tcp;
     let cluster = match cluster {
         ClusterChoice::One(name) => ClusterSpecifier::Cluster(name.to_string()),
         ClusterChoice::Weighted(many) => {
@@ -26,6 +26,7 @@ pub(crate) fn encode(tcp: &TcpProxy) -> pb::TcpProxy {
     pb::TcpProxy {
         stat_prefix: stat_prefix.clone(),
         cluster_specifier: Some(cluster),
+        hash_policy: hash_source_ip.then(hash::by_source_ip).into_iter().collect(),
         idle_timeout: idle_timeout.map(duration),
         access_log: access_log::encode(access_log),
         ..Default::default()
@@ -49,6 +50,7 @@ pub(crate) fn decode(tcp: &pb::TcpProxy, notes: &mut Vec<String>) -> Result<TcpP
     Ok(TcpProxy {
         stat_prefix: tcp.stat_prefix.clone(),
         cluster,
+        hash_source_ip: hash::has_source_ip(&tcp.hash_policy, notes),
         idle_timeout: read_positive(&tcp.idle_timeout).at("idle_timeout")?,
         dynamic_host: None,
         access_log: access_log::decode(&tcp.access_log, notes)?,

@@ -86,9 +86,15 @@ fn retry() -> impl Strategy<Value = RetryPolicy> {
         )
 }
 
+fn hash_key() -> impl Strategy<Value = HashKey> {
+    let cookie = (text(), text(), option::of(positive()), vec((text(), text()), 0..3))
+        .prop_map(|(name, path, ttl, attributes)| HashKey::Cookie(HashCookie { name, path, ttl, attributes }));
+    prop_oneof![text().prop_map(HashKey::Header), cookie, Just(HashKey::SourceIp), text().prop_map(HashKey::Query)]
+}
+
 fn route() -> impl Strategy<Value = Route> {
-    let forward = (choice(), option::of(positive()), option::of(retry()))
-        .prop_map(|(cluster, timeout, retry)| Action::Forward(Forward { cluster, timeout, retry }));
+    let forward = (choice(), option::of(positive()), option::of(retry()), vec(hash_key(), 0..3))
+        .prop_map(|(cluster, timeout, retry, hash)| Action::Forward(Forward { cluster, timeout, retry, hash }));
     let respond = (200_u16..600, text()).prop_map(|(status, body)| Action::Respond(Respond { status, body }));
     (text(), matches(), prop_oneof![3 => forward, 1 => respond], origin(), text())
         .prop_map(|(name, matches, action, origin, operation)| Route { name, matches, action, origin, operation })
@@ -149,6 +155,37 @@ fn names() -> impl Strategy<Value = NameTable> {
     proptest::collection::btree_map(text(), info, 0..4).prop_map(|names| NameTable { names })
 }
 
+fn balance() -> impl Strategy<Value = (Lb, Balancing)> {
+    let lb = prop_oneof![
+        Just(Lb::LeastRequest),
+        Just(Lb::RoundRobin),
+        Just(Lb::Random),
+        Just(Lb::ClusterProvided),
+        (0_u32..9000).prop_map(|minimum_size| Lb::RingHash { minimum_size }),
+        (0_u32..9000).prop_map(|table_size| Lb::Maglev { table_size }),
+    ];
+    let slow_start = (positive(), 1_u32..5_000_000, 0_u32..=1_000_000).prop_map(
+        |(window, aggression_millionths, minimum_millionths)| SlowStart {
+            window,
+            aggression_millionths,
+            minimum_millionths,
+        },
+    );
+    let locality = prop_oneof![
+        Just(LocalityMode::Flat),
+        Just(LocalityMode::Weighted),
+        (0_u8..=100, any::<u32>()).prop_map(|(routing_percent, min_cluster_size)| LocalityMode::ZoneAware {
+            routing_percent,
+            min_cluster_size
+        }),
+    ];
+    (lb, option::of(slow_start), locality).prop_map(|(lb, slow_start, locality)| {
+        // Envoy has a place for slow start only in these two.
+        let slow_start = slow_start.filter(|_| matches!(lb, Lb::LeastRequest | Lb::RoundRobin));
+        (lb, Balancing { slow_start, locality })
+    })
+}
+
 fn cluster() -> impl Strategy<Value = Cluster> {
     let discovery = prop_oneof![
         name().prop_map(Discovery::Eds),
@@ -158,7 +195,6 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         Just(Discovery::OriginalDst),
         cache().prop_map(Discovery::Dynamic),
     ];
-    let lb = prop_oneof![Just(Lb::LeastRequest), Just(Lb::RoundRobin), Just(Lb::Random), Just(Lb::ClusterProvided)];
     let protocol = prop_oneof![
         Just(UpstreamProtocol::Http1),
         Just(UpstreamProtocol::Http2),
@@ -175,7 +211,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         .prop_map(|(probes, time_seconds, interval_seconds)| TcpKeepalive { probes, time_seconds, interval_seconds });
     let service = (text(), text(), text(), prop_oneof![Just(String::new()), text()], any::<u16>())
         .prop_map(|(host, name, namespace, subset, port)| ServiceMeta { host, name, namespace, subset, port });
-    let first = (name(), discovery, lb, positive(), protocol, option::of(positive()));
+    let first = (name(), discovery, balance(), positive(), protocol, option::of(positive()));
     let second = (
         option::of(1_u32..),
         option::of(keepalive),
@@ -185,13 +221,16 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         option::of(service),
         origin(),
     );
-    (first, second).prop_map(|((name, discovery, lb, connect_timeout, protocol, idle_timeout), second)| {
+    (first, second).prop_map(|((name, discovery, (lb, balancing), connect_timeout, protocol, idle_timeout), second)| {
         let (max_requests_per_connection, tcp_keepalive, thresholds, source, original_port, service, origin) = second;
+        // Envoy has one place for the settings of an algorithm.
+        let original_port = original_port.filter(|_| lb == Lb::ClusterProvided);
         // A load assignment has the cluster's name: an empty one is filled in.
         Cluster {
             name,
             discovery,
             lb,
+            balancing,
             connect_timeout,
             protocol,
             idle_timeout,
@@ -246,9 +285,9 @@ fn listener() -> impl Strategy<Value = Listener> {
         },
     );
     let dynamic = (cache(), 1_u16..).prop_map(|(cache, port)| DynamicHost { cache, port });
-    let tcp = (text(), choice(), option::of(positive()), option::of(dynamic), log).prop_map(
-        |(stat_prefix, cluster, idle_timeout, dynamic_host, access_log)| {
-            Filter::Tcp(TcpProxy { stat_prefix, cluster, idle_timeout, dynamic_host, access_log })
+    let tcp = (text(), choice(), any::<bool>(), option::of(positive()), option::of(dynamic), log).prop_map(
+        |(stat_prefix, cluster, hash_source_ip, idle_timeout, dynamic_host, access_log)| {
+            Filter::Tcp(TcpProxy { stat_prefix, cluster, hash_source_ip, idle_timeout, dynamic_host, access_log })
         },
     );
     let transport = prop_oneof![Just(TransportMatch::Any), Just(TransportMatch::Plaintext), Just(TransportMatch::Tls)];

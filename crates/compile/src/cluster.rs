@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{
-    BLACKHOLE_CLUSTER, Cluster, Discovery, Endpoints, INBOUND_PASSTHROUGH_CLUSTER, Lb, Name, PASSTHROUGH_CLUSTER,
-    ServiceMeta, Thresholds, UpstreamProtocol,
+    BLACKHOLE_CLUSTER, Balancing, Cluster, Discovery, Endpoints, INBOUND_PASSTHROUGH_CLUSTER, Lb, Name,
+    PASSTHROUGH_CLUSTER, ServiceMeta, Thresholds, UpstreamProtocol,
 };
 use words::{Fingerprint, Labels, Protocol};
 
@@ -173,6 +173,7 @@ pub(crate) fn bare(name: Name, discovery: Discovery, connect_timeout: Duration) 
         name,
         discovery,
         lb,
+        balancing: Balancing::default(),
         connect_timeout,
         protocol: UpstreamProtocol::Http1,
         idle_timeout: None,

@@ -74,6 +74,7 @@ pub(crate) fn tcp_for(cluster: Name, idle: Option<Duration>, mesh: &MeshConfig) 
     Filter::Tcp(TcpProxy {
         stat_prefix: cluster.to_string(),
         cluster: ClusterChoice::One(cluster),
+        hash_source_ip: false,
         idle_timeout: idle.map(|idle| if idle.is_zero() { NEVER } else { idle }),
         dynamic_host: None,
         access_log: mesh.access_logs(),

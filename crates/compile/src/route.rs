@@ -86,7 +86,7 @@ fn emit_forward(forward: &ForwardRule, place: Place<'_>) -> Forward {
             many.iter().map(|one| Weighted { cluster: cluster_of(one, place), weight: one.weight }).collect(),
         ),
     };
-    Forward { cluster, timeout: *timeout, retry: retry.clone() }
+    Forward { cluster, timeout: *timeout, retry: retry.clone(), hash: Vec::new() }
 }
 
 /// Port as written, else the service's only one, else the one that the request came in on (VS32). A service that nobody
@@ -129,5 +129,5 @@ pub(crate) fn default(host: &str, port: u16) -> Route {
 
 /// Everything to one cluster, without a bound in time.
 pub(crate) fn forward_to(cluster: config::Name, retry: Option<config::RetryPolicy>) -> Action {
-    Action::Forward(Forward { cluster: ClusterChoice::One(cluster), timeout: None, retry })
+    Action::Forward(Forward { cluster: ClusterChoice::One(cluster), timeout: None, retry, hash: Vec::new() })
 }

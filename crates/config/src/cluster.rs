@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use words::Origin;
 
-use crate::{DnsCache, Endpoints, Name};
+use crate::{Balancing, DnsCache, Endpoints, Name};
 
 /// One upstream, by Istio's name: `outbound|9080|v1|reviews.default.svc.cluster.local` (X50).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -17,6 +17,8 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// How one of them is picked.
     pub lb: Lb,
+    /// What shapes that besides the algorithm.
+    pub balancing: Balancing,
     /// Bound on connecting; Istio's default is 10 s (DR31).
     pub connect_timeout: Duration,
     /// What is spoken to it.
@@ -70,8 +72,25 @@ pub enum Lb {
     RoundRobin,
     /// Any, by weight.
     Random,
+    /// The same endpoint for the same key, by points on a ring (Envoy `RING_HASH` with xxHash64, DR21).
+    RingHash {
+        /// Points at least, so that every endpoint has as many as its weight asks for.
+        minimum_size: u32,
+    },
+    /// The same endpoint for the same key, by a table that the endpoints fill in turns (Envoy `MAGLEV`, DR23).
+    Maglev {
+        /// Entries; a prime number.
+        table_size: u32,
+    },
     /// The dialled address, or the named host; only with [`Discovery::OriginalDst`] and [`Discovery::Dynamic`].
     ClusterProvided,
+}
+
+impl Lb {
+    /// True for algorithms that keep a key at an endpoint.
+    pub fn is_by_hash(self) -> bool {
+        matches!(self, Lb::RingHash { .. } | Lb::Maglev { .. })
+    }
 }
 
 /// What is spoken to an upstream.

@@ -5,10 +5,12 @@
 //! ([`words::Origin`]), so that every later stage can name it.
 
 pub mod access_log;
+pub mod balancing;
 pub mod check;
 pub mod cluster;
 pub mod dynamic;
 pub mod endpoint;
+pub mod hash;
 pub mod listener;
 pub mod name_table;
 pub mod render;
@@ -17,12 +19,14 @@ pub mod route;
 pub mod snapshot;
 
 pub use access_log::{AccessLog, AccessLogFormat};
+pub use balancing::{Balancing, LocalityMode, SlowStart};
 pub use check::{Problem, check};
 pub use cluster::{
     Cluster, Discovery, Lb, ServiceMeta, TcpKeepalive, Thresholds, UpstreamProtocol, default_connect_timeout,
 };
 pub use dynamic::{DnsCache, DynamicHost};
 pub use endpoint::{Endpoint, EndpointAddress, Endpoints, Health, Locality, LocalityEndpoints, Workload};
+pub use hash::{HashCookie, HashKey};
 pub use listener::{
     ChainMatch, Cidr, ClusterSplit, Direction, Filter, FilterChain, HttpCodec, HttpManager, Listener, ListenerFilters,
     RouteSource, ServerHeader, TcpProxy, TransportMatch,

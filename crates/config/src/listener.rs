@@ -178,6 +178,8 @@ pub struct TcpProxy {
     pub stat_prefix: String,
     /// Where to.
     pub cluster: ClusterSplit,
+    /// The client's address keeps its connections at one endpoint, for clusters that choose so (DR21).
+    pub hash_source_ip: bool,
     /// Close after this long without a byte either way; `None`: 1 h.
     pub idle_timeout: Option<Duration>,
     /// The cluster's host is the one that the ClientHello names ([`crate::Discovery::Dynamic`]).

@@ -5,9 +5,10 @@
 use std::fmt::Write;
 
 use crate::{
-    Action, ChainMatch, Cluster, ClusterChoice, Discovery, Endpoint, Endpoints, Filter, FilterChain, HeaderMatch,
-    Health, Lb, Listener, PathMatch, RetryPolicy, Route, RouteMatch, RouteSource, RouteTable, Snapshot, Thresholds,
-    TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost, default_connect_timeout,
+    Action, Balancing, ChainMatch, Cluster, ClusterChoice, Discovery, Endpoint, Endpoints, Filter, FilterChain,
+    HashKey, HeaderMatch, Health, Lb, Listener, LocalityMode, PathMatch, RetryPolicy, Route, RouteMatch, RouteSource,
+    RouteTable, SlowStart, Snapshot, Thresholds, TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost,
+    default_connect_timeout,
 };
 
 // Writing to a String cannot fail.
@@ -126,6 +127,9 @@ fn route(one: &Route) -> String {
                 Some(retry) => _ = write!(text, " {}", self::retry(retry)),
                 None => text.push_str(" no retry"),
             }
+            for key in &forward.hash {
+                _ = write!(text, " hash {}", hash_key(key));
+            }
         }
     }
     if !name.is_empty() && name != "default" {
@@ -135,6 +139,18 @@ fn route(one: &Route) -> String {
         _ = write!(text, " by {}/{}", origin.namespace, origin.name);
     }
     text
+}
+
+fn hash_key(key: &HashKey) -> String {
+    match key {
+        HashKey::Header(name) => format!("header {name}"),
+        HashKey::SourceIp => "source".into(),
+        HashKey::Query(name) => format!("?{name}"),
+        HashKey::Cookie(cookie) => match cookie.ttl {
+            None => format!("cookie {}", cookie.name),
+            Some(ttl) => format!("cookie {} for {}", cookie.name, words::duration::seconds(ttl)),
+        },
+    }
 }
 
 fn request(matches: &RouteMatch) -> String {
@@ -222,17 +238,19 @@ fn cluster(out: &mut String, one: &Cluster, eds: Option<&Endpoints>) {
         Discovery::Dynamic(_) => ("named", None),
     };
     let lb = match one.lb {
-        Lb::LeastRequest => " least-request",
-        Lb::RoundRobin => " round-robin",
-        Lb::Random => " random",
-        Lb::ClusterProvided => "",
+        Lb::LeastRequest => " least-request".into(),
+        Lb::RoundRobin => " round-robin".into(),
+        Lb::Random => " random".into(),
+        Lb::RingHash { minimum_size } => format!(" ring-hash {minimum_size}"),
+        Lb::Maglev { table_size } => format!(" maglev {table_size}"),
+        Lb::ClusterProvided => String::new(),
     };
     let protocol = match one.protocol {
         UpstreamProtocol::Http1 => "",
         UpstreamProtocol::Http2 => " h2",
         UpstreamProtocol::SameAsDownstream => " as-client",
     };
-    line!(out, "cluster {} {how}{lb}{protocol}{}", one.name, bounds(one));
+    line!(out, "cluster {} {how}{lb}{protocol}{}{}", one.name, balancing(&one.balancing), bounds(one));
     let localities = given.map(|endpoints| endpoints.localities.as_slice()).unwrap_or_default();
     for locality in localities {
         let place = &locality.locality;
@@ -240,9 +258,27 @@ fn cluster(out: &mut String, one: &Cluster, eds: Option<&Endpoints>) {
             ("", 0) => String::new(),
             (region, priority) => format!(" {region}/{}/{} p{priority}", place.zone, place.subzone),
         };
+        let share = locality.weight.map(|weight| format!(" x{weight}")).unwrap_or_default();
         let all: Vec<String> = locality.endpoints.iter().map(endpoint).collect();
-        line!(out, " {place} {}", all.join(" "));
+        line!(out, " {place}{share} {}", all.join(" "));
     }
+}
+
+fn balancing(one: &Balancing) -> String {
+    let Balancing { slow_start, locality } = one;
+    let mut text = String::new();
+    if let Some(SlowStart { window, aggression_millionths, minimum_millionths }) = slow_start {
+        let (aggression, minimum) = (f64::from(*aggression_millionths) / 1e6, f64::from(*minimum_millionths) / 1e4);
+        _ = write!(text, " slow-start {} from {minimum}% ^1/{aggression}", words::duration::seconds(*window));
+    }
+    match locality {
+        LocalityMode::Flat => {}
+        LocalityMode::Weighted => text.push_str(" by-locality"),
+        LocalityMode::ZoneAware { routing_percent, min_cluster_size } => {
+            _ = write!(text, " zone-aware {routing_percent}% from {min_cluster_size}");
+        }
+    }
+    text
 }
 
 fn bounds(one: &Cluster) -> String {
@@ -318,6 +354,7 @@ mod tests {
             name: name.clone(),
             discovery: Discovery::Eds(name.clone()),
             lb: Lb::RoundRobin,
+            balancing: Default::default(),
             connect_timeout: default_connect_timeout(),
             protocol: UpstreamProtocol::Http2,
             idle_timeout: None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use words::Origin;
 
-use crate::{Name, RetryPolicy};
+use crate::{HashKey, Name, RetryPolicy};
 
 /// A named table that an HTTP filter chain routes by (RDS).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -151,6 +151,8 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     /// `None`: a failed try is the answer.
     pub retry: Option<RetryPolicy>,
+    /// What keeps a request at one endpoint, for clusters that choose so; empty for any endpoint (DR21).
+    pub hash: Vec<HashKey>,
 }
 
 /// One cluster, or several by weight.

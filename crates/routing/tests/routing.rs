@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use routing::{Decision, Head, Router, explain};
 
 fn forward(name: &str) -> Action {
-    Action::Forward(Forward { cluster: ClusterChoice::One(name.into()), timeout: None, retry: None })
+    Action::Forward(Forward { cluster: ClusterChoice::One(name.into()), timeout: None, retry: None, hash: Vec::new() })
 }
 
 fn route(name: &str, matches: RouteMatch) -> Route {
@@ -205,7 +205,7 @@ fn a_router_is_shared_between_workers() {
 fn weights_are_shares() {
     let weighted = |cluster: &str, weight| Weighted { cluster: cluster.into(), weight };
     let choice = ClusterChoice::Weighted(vec![weighted("a", 1), weighted("b", 3)]);
-    let action = Action::Forward(Forward { cluster: choice, timeout: None, retry: None });
+    let action = Action::Forward(Forward { cluster: choice, timeout: None, retry: None, hash: Vec::new() });
     let mut rule = route("split", RouteMatch::any());
     rule.action = action;
     let router = router(vec![host("h", &["*"], vec![rule])]);
@@ -223,7 +223,7 @@ fn weights_may_be_as_large_as_they_are() {
     let split = |many| {
         let mut rule = route("split", RouteMatch::any());
         let cluster = ClusterChoice::Weighted(many);
-        rule.action = Action::Forward(Forward { cluster, timeout: None, retry: None });
+        rule.action = Action::Forward(Forward { cluster, timeout: None, retry: None, hash: Vec::new() });
         Arc::new(RouteTable { name: "t".into(), ignore_port: true, virtual_hosts: vec![host("h", &["*"], vec![rule])] })
     };
     let none = HeaderMap::new();
