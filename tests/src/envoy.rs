@@ -13,7 +13,8 @@ use crate::mesh::{Proxied, START, get};
 /// The binary, when there is one: `$ENVOY`, or what `scripts/fetch-envoy.sh` put into the cache.
 pub fn binary() -> Option<PathBuf> {
     let named = std::env::var_os("ENVOY").map(PathBuf::from);
-    named.or_else(|| Some(workspace().join(".cache/envoy/envoy"))).filter(|path| path.is_file())
+    let cache = std::env::var_os("SLUICE_CACHE").map_or_else(|| workspace().join(".cache"), PathBuf::from);
+    named.or_else(|| Some(cache.join("envoy/envoy"))).filter(|path| path.is_file())
 }
 
 /// A running Envoy.

@@ -27,6 +27,9 @@ pub struct Case {
     /// The objects under test, exactly as a user writes them.
     #[serde(default)]
     pub manifests: String,
+    /// Files of `tests/seeds` by the beginning of their names, applied one after the other after the manifests.
+    #[serde(default)]
+    pub seeds: Vec<String>,
     /// Who calls.
     #[serde(default)]
     pub client: Client,
@@ -237,6 +240,10 @@ impl Case {
         let mut case: Case = serde_saphyr::from_str(&text).with_context(|| format!("in case {}", path.display()))?;
         let relative = path.strip_prefix(root).unwrap_or(path).with_extension("");
         case.name = relative.to_string_lossy().into_owned();
+        for seed in &case.seeds {
+            let text = seed_text(seed).with_context(|| format!("in case {}", case.name))?;
+            case.manifests.push_str(&format!("\n---\n{text}"));
+        }
         case.check().with_context(|| format!("in case {}", case.name))?;
         Ok(case)
     }
@@ -256,6 +263,15 @@ impl Case {
         }
         Ok(())
     }
+}
+
+fn seed_text(prefix: &str) -> Result<String> {
+    let folder = crate::process::workspace().join("tests/seeds");
+    let mut paths = Vec::new();
+    collect(&folder, &mut paths)?;
+    let fits = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+    let path = paths.into_iter().find(fits).with_context(|| format!("no seed {prefix}"))?;
+    std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
 }
 
 /// Every case below `root`, by name.
