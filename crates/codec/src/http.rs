@@ -9,19 +9,19 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter;
 
 use crate::common::{At, Reason, ads, any, boolean, duration, is_true, read_duration};
-use crate::{access_log, dynamic, route};
+use crate::{access_log, cors, dynamic, route};
 
 const ROUTER: &str = "envoy.filters.http.router";
 /// Filters of istiod's that change no routing here: statistics, metadata exchange and features that are off by default.
 const HARMLESS: &[&str] = &[
     ROUTER,
     dynamic::HTTP,
+    cors::NAME,
     "envoy.filters.http.grpc_stats",
     "istio.metadata_exchange",
     "istio.stats",
     "istio.alpn",
     "envoy.filters.http.alpn",
-    "envoy.filters.http.cors",
     "envoy.filters.http.grpc_web",
 ];
 
@@ -46,7 +46,7 @@ pub(crate) fn encode(http: &HttpManager) -> pb::HttpConnectionManager {
         codec_type: encode_codec(*codec) as i32,
         stat_prefix: stat_prefix.clone(),
         route_specifier: Some(encode_routes(routes)),
-        http_filters: dynamic_hosts.iter().map(dynamic_filter).chain([router()]).collect(),
+        http_filters: dynamic_hosts.iter().map(dynamic_filter).chain([cors(), router()]).collect(),
         use_remote_address: boolean(*use_remote_address),
         xff_num_trusted_hops: *xff_trusted_hops,
         server_name,
@@ -56,6 +56,14 @@ pub(crate) fn encode(http: &HttpManager) -> pb::HttpConnectionManager {
         generate_request_id: boolean(*generate_request_id),
         stream_idle_timeout: Some(duration(stream_idle_timeout.unwrap_or_default())),
         access_log: access_log::encode(access_log),
+        ..Default::default()
+    }
+}
+
+fn cors() -> pb::HttpFilter {
+    pb::HttpFilter {
+        name: cors::NAME.into(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(cors::filter())),
         ..Default::default()
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! In: a value of `config`. Out: the fields that we set, under Envoy's names; defaults are left out as there.
 
+mod action;
+
 use std::time::Duration;
 
 use config::{
@@ -149,7 +151,7 @@ fn manager(http: &HttpManager) -> Value {
         "use_remote_address": http.use_remote_address,
         "normalize_path": http.normalize_path,
         "generate_request_id": http.generate_request_id,
-        "http_filters": [{"name": "envoy.filters.http.router"}],
+        "http_filters": [{"name": crate::cors::NAME}, {"name": "envoy.filters.http.router"}],
     });
     match &http.routes {
         RouteSource::Rds(name) => {
@@ -183,7 +185,8 @@ pub fn virtual_host(host: &VirtualHost) -> Value {
     let routes: Vec<Value> = host.routes.iter().map(route).collect();
     json!({
         "name": host.name.as_ref(), "domains": host.domains, "routes": routes,
-        "include_request_attempt_count": host.include_attempt_count
+        "include_request_attempt_count": host.include_attempt_count,
+        "require_tls": if host.require_tls { "ALL" } else { "NONE" }
     })
 }
 
@@ -191,10 +194,15 @@ fn route(route: &Route) -> Value {
     let mut out = json!({"name": route.name, "match": route_match(&route.matches)});
     match &route.action {
         Action::Forward(action) => out["route"] = forward(action),
-        Action::Respond(action) => {
-            out["direct_response"] = json!({"status": action.status, "body": {"inline_string": action.body}});
-        }
+        Action::Respond(answer) => out["direct_response"] = action::respond(answer),
+        Action::Redirect(to) => out["redirect"] = action::redirect(to),
     }
+    if let Some(changes) = &route.headers {
+        action::header_changes(changes, &mut out);
+    }
+    let cors = route.cors.as_ref().map(|cors| json!({crate::cors::NAME: action::cors(cors)}));
+    set(&mut out, "typed_per_filter_config", cors);
+    set(&mut out, "stat_prefix", (!route.stat_prefix.is_empty()).then(|| json!(route.stat_prefix)));
     set(&mut out, "metadata", metadata(&route.origin));
     set(&mut out, "decorator", (!route.operation.is_empty()).then(|| json!({"operation": route.operation})));
     out
@@ -221,20 +229,29 @@ fn route_match(matches: &RouteMatch) -> Value {
 }
 
 fn condition(name: &str, value: &ValueMatch) -> Value {
-    let string = match value {
-        ValueMatch::Present => return json!({"name": name, "present_match": true}),
+    match value {
+        ValueMatch::Present => json!({"name": name, "present_match": true}),
+        value => json!({"name": name, "string_match": matcher(value)}),
+    }
+}
+
+fn matcher(value: &ValueMatch) -> Value {
+    match value {
+        ValueMatch::Present => json!({"prefix": ""}),
         ValueMatch::Exact(text) => json!({"exact": text}),
         ValueMatch::Prefix(text) => json!({"prefix": text}),
         ValueMatch::Suffix(text) => json!({"suffix": text}),
         ValueMatch::Contains(text) => json!({"contains": text}),
         ValueMatch::Regex(regex) => json!({"safe_regex": {"regex": regex}}),
-    };
-    json!({"name": name, "string_match": string})
+    }
 }
 
 fn forward(forward: &Forward) -> Value {
     let mut out = json!({"timeout": seconds(forward.timeout.unwrap_or_default())});
     choice(&forward.cluster, &mut out);
+    if let Some(to) = &forward.rewrite {
+        action::rewrite(to, &mut out);
+    }
     set(&mut out, "retry_policy", forward.retry.as_ref().map(retry));
     let keys: Vec<Value> = forward.hash.iter().map(hash_key).collect();
     set(&mut out, "hash_policy", (!keys.is_empty()).then(|| json!(keys)));
@@ -259,8 +276,7 @@ fn choice(choice: &ClusterChoice, out: &mut Value) {
     match choice {
         ClusterChoice::One(name) => out["cluster"] = json!(name.as_ref()),
         ClusterChoice::Weighted(many) => {
-            let clusters: Vec<Value> =
-                many.iter().map(|one| json!({"name": one.cluster.as_ref(), "weight": one.weight})).collect();
+            let clusters: Vec<Value> = many.iter().map(action::weighted).collect();
             out["weighted_clusters"] = json!({"clusters": clusters});
         }
     }

@@ -8,11 +8,12 @@ use config::{Action, ClusterChoice, Forward, Respond, Route, RouteTable, Virtual
 use envoy_types::pb::envoy::config::core::v3::{DataSource, data_source};
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
-use envoy_types::pb::google::protobuf::UInt32Value;
+use envoy_types::pb::envoy::config::route::v3::weighted_cluster::{ClusterWeight, cluster_weight};
 use prost::Message;
 
 use crate::common::{At, Reason, boolean, duration, read_duration, uint32};
-use crate::{hash, metadata, retry, route_match};
+use crate::header_changes::Written;
+use crate::{cors, hash, header_changes, metadata, redirect, retry, rewrite, route_match};
 
 /// Largest body of a direct response, in bytes (VS43).
 const DIRECT_RESPONSE_BYTES_MAX: u32 = 1 << 20;
@@ -59,22 +60,29 @@ fn frame(table: &RouteTable) -> pb::RouteConfiguration {
 }
 
 pub(crate) fn encode_host(host: &VirtualHost) -> pb::VirtualHost {
-    let VirtualHost { name, domains, routes, include_attempt_count } = host;
+    let VirtualHost { name, domains, routes, include_attempt_count, require_tls } = host;
+    let tls = match require_tls {
+        true => pb::virtual_host::TlsRequirementType::All,
+        false => pb::virtual_host::TlsRequirementType::None,
+    };
     pb::VirtualHost {
         name: name.to_string(),
         domains: domains.clone(),
         routes: routes.iter().map(encode_route).collect(),
         include_request_attempt_count: *include_attempt_count,
+        require_tls: tls as i32,
         ..Default::default()
     }
 }
 
 fn encode_route(route: &Route) -> pb::Route {
-    let Route { name, matches, action, origin, operation } = route;
+    let Route { name, matches, action, origin, operation, headers, cors, stat_prefix } = route;
     let action = match action {
         Action::Forward(forward) => pb::route::Action::Route(encode_forward(forward)),
         Action::Respond(respond) => pb::route::Action::DirectResponse(encode_respond(respond)),
+        Action::Redirect(to) => pb::route::Action::Redirect(redirect::encode(to)),
     };
+    let changes = header_changes::encode(headers.as_deref());
     let decorator =
         (!operation.is_empty()).then(|| pb::Decorator { operation: operation.clone(), ..Default::default() });
     pb::Route {
@@ -83,15 +91,21 @@ fn encode_route(route: &Route) -> pb::Route {
         metadata: metadata::origin(origin),
         decorator,
         action: Some(action),
+        request_headers_to_add: changes.request_add,
+        request_headers_to_remove: changes.request_remove,
+        response_headers_to_add: changes.response_add,
+        response_headers_to_remove: changes.response_remove,
+        typed_per_filter_config: cors.iter().map(|policy| (cors::NAME.to_owned(), cors::encode(policy))).collect(),
+        stat_prefix: stat_prefix.clone(),
         ..Default::default()
     }
 }
 
 #[allow(deprecated, reason = "max_grpc_timeout has no replacement that leaves the timeout alone")]
 fn encode_forward(forward: &Forward) -> pb::RouteAction {
-    let Forward { cluster, timeout, retry, hash } = forward;
+    let Forward { cluster, timeout, retry, hash, rewrite } = forward;
     let limit = duration(timeout.unwrap_or(Duration::ZERO));
-    pb::RouteAction {
+    let mut action = pb::RouteAction {
         cluster_specifier: Some(encode_choice(cluster)),
         timeout: Some(limit),
         // Istio caps a client's grpc-timeout by the route's; 0 means the client's own counts (VS48). The newer field,
@@ -100,7 +114,9 @@ fn encode_forward(forward: &Forward) -> pb::RouteAction {
         retry_policy: retry.as_ref().map(retry::encode),
         hash_policy: hash.iter().map(hash::encode).collect(),
         ..Default::default()
-    }
+    };
+    rewrite::encode(rewrite.as_deref(), &mut action);
+    action
 }
 
 fn encode_choice(choice: &ClusterChoice) -> ClusterSpecifier {
@@ -108,19 +124,31 @@ fn encode_choice(choice: &ClusterChoice) -> ClusterSpecifier {
         ClusterChoice::One(name) => return ClusterSpecifier::Cluster(name.to_string()),
         ClusterChoice::Weighted(many) => many,
     };
-    let clusters = many.iter().map(|one| pb::weighted_cluster::ClusterWeight {
-        name: one.cluster.to_string(),
-        weight: uint32(one.weight),
+    let clusters = many.iter().map(encode_weighted).collect();
+    ClusterSpecifier::WeightedClusters(pb::WeightedCluster { clusters, ..Default::default() })
+}
+
+fn encode_weighted(one: &Weighted) -> ClusterWeight {
+    let Weighted { cluster, weight, headers, authority } = one;
+    let changes = header_changes::encode(headers.as_deref());
+    ClusterWeight {
+        name: cluster.to_string(),
+        weight: uint32(*weight),
+        request_headers_to_add: changes.request_add,
+        request_headers_to_remove: changes.request_remove,
+        response_headers_to_add: changes.response_add,
+        response_headers_to_remove: changes.response_remove,
+        host_rewrite_specifier: authority.clone().map(cluster_weight::HostRewriteSpecifier::HostRewriteLiteral),
         ..Default::default()
-    });
-    ClusterSpecifier::WeightedClusters(pb::WeightedCluster { clusters: clusters.collect(), ..Default::default() })
+    }
 }
 
 fn encode_respond(respond: &Respond) -> pb::DirectResponseAction {
-    let body = (!respond.body.is_empty()).then(|| DataSource {
-        specifier: Some(data_source::Specifier::InlineString(respond.body.clone())),
-        ..Default::default()
-    });
+    let specifier = match std::str::from_utf8(&respond.body) {
+        Ok(text) => data_source::Specifier::InlineString(text.to_owned()),
+        Err(_) => data_source::Specifier::InlineBytes(respond.body.to_vec()),
+    };
+    let body = (!respond.body.is_empty()).then(|| DataSource { specifier: Some(specifier), ..Default::default() });
     pb::DirectResponseAction { status: respond.status.into(), body, ..Default::default() }
 }
 
@@ -144,9 +172,11 @@ pub(crate) fn decode_table(
 }
 
 pub(crate) fn decode_host(host: &pb::VirtualHost, notes: &mut Vec<String>) -> Result<VirtualHost, Reason> {
-    if host.require_tls != 0 {
-        notes.push(format!("virtual host {:?}: require_tls is not obeyed yet", host.name));
-    }
+    let require_tls = match pb::virtual_host::TlsRequirementType::try_from(host.require_tls) {
+        Ok(pb::virtual_host::TlsRequirementType::None) => false,
+        Ok(pb::virtual_host::TlsRequirementType::All) => true,
+        _ => return Err("require_tls: only NONE and ALL are obeyed here".into()),
+    };
     let mut routes = Vec::with_capacity(host.routes.len());
     for (index, route) in host.routes.iter().enumerate() {
         routes.push(decode_route(route, notes).at(format!("routes[{index}]"))?);
@@ -156,6 +186,7 @@ pub(crate) fn decode_host(host: &pb::VirtualHost, notes: &mut Vec<String>) -> Re
         domains: host.domains.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
         routes,
         include_attempt_count: host.include_request_attempt_count,
+        require_tls,
     })
 }
 
@@ -166,36 +197,32 @@ fn decode_route(route: &pb::Route, notes: &mut Vec<String>) -> Result<Route, Rea
         Some(pb::route::Action::DirectResponse(action)) => {
             Action::Respond(decode_respond(action).at("direct_response")?)
         }
-        Some(pb::route::Action::Redirect(_)) => return Err("redirect: not obeyed here yet".into()),
+        Some(pb::route::Action::Redirect(action)) => Action::Redirect(redirect::decode(action, notes).at("redirect")?),
         _ => return Err("no action that is obeyed here".into()),
     };
-    let changes_headers = !route.request_headers_to_add.is_empty()
-        || !route.request_headers_to_remove.is_empty()
-        || !route.response_headers_to_add.is_empty()
-        || !route.response_headers_to_remove.is_empty();
-    if changes_headers {
-        notes.push(format!("route {:?}: header changes are not obeyed yet", route.name));
-    }
-    if !route.typed_per_filter_config.is_empty() {
-        notes.push(format!("route {:?}: filter settings are not obeyed yet", route.name));
-    }
+    let unread = route.typed_per_filter_config.keys().filter(|name| *name != cors::NAME);
+    notes.extend(unread.map(|name| format!("route {:?}: settings of filter {name:?} are not obeyed here", route.name)));
+    let changes = Written {
+        request_add: &route.request_headers_to_add,
+        request_remove: &route.request_headers_to_remove,
+        response_add: &route.response_headers_to_add,
+        response_remove: &route.response_headers_to_remove,
+    };
     Ok(Route {
         name: route.name.clone(),
         matches: route_match::decode(matches).at("match")?,
         action,
         origin: metadata::read_origin(&route.metadata),
         operation: route.decorator.as_ref().map(|decorator| decorator.operation.clone()).unwrap_or_default(),
+        headers: header_changes::decode(&changes, notes)?,
+        cors: cors::decode(&route.typed_per_filter_config, notes).at("typed_per_filter_config")?,
+        stat_prefix: route.stat_prefix.clone(),
     })
 }
 
 fn decode_forward(action: &pb::RouteAction, notes: &mut Vec<String>) -> Result<Forward, Reason> {
     if !action.request_mirror_policies.is_empty() {
         notes.push("mirroring is not obeyed yet".into());
-    }
-    let rewrites =
-        !action.prefix_rewrite.is_empty() || action.regex_rewrite.is_some() || action.host_rewrite_specifier.is_some();
-    if rewrites {
-        notes.push("rewrites are not obeyed yet".into());
     }
     let timeout = match &action.timeout {
         Some(timeout) => read_duration(timeout).at("timeout")?,
@@ -204,37 +231,56 @@ fn decode_forward(action: &pb::RouteAction, notes: &mut Vec<String>) -> Result<F
     let retry =
         action.retry_policy.as_ref().map(|policy| retry::decode(policy, notes)).transpose().at("retry_policy")?;
     Ok(Forward {
-        cluster: decode_choice(action)?,
+        cluster: decode_choice(action, notes)?,
         timeout: (!timeout.is_zero()).then_some(timeout),
         retry: retry.filter(|policy| policy.num_retries > 0),
         hash: hash::decode(&action.hash_policy, notes).at("hash_policy")?,
+        rewrite: rewrite::decode(action, notes)?,
     })
 }
 
-fn decode_choice(action: &pb::RouteAction) -> Result<ClusterChoice, Reason> {
-    match &action.cluster_specifier {
-        Some(ClusterSpecifier::Cluster(name)) => Ok(ClusterChoice::One(name.as_str().into())),
-        Some(ClusterSpecifier::WeightedClusters(weighted)) => {
-            let weight = |weight: &Option<UInt32Value>| weight.as_ref().map_or(0, |weight| weight.value);
-            let taken = weighted.clusters.iter().filter(|one| weight(&one.weight) > 0);
-            let many: Vec<Weighted> =
-                taken.map(|one| Weighted { cluster: one.name.as_str().into(), weight: weight(&one.weight) }).collect();
-            if many.is_empty() {
-                return Err("weighted_clusters: the weights add up to 0".into());
-            }
-            Ok(ClusterChoice::Weighted(many))
+fn decode_choice(action: &pb::RouteAction, notes: &mut Vec<String>) -> Result<ClusterChoice, Reason> {
+    let weighted = match &action.cluster_specifier {
+        Some(ClusterSpecifier::Cluster(name)) => return Ok(ClusterChoice::One(name.as_str().into())),
+        Some(ClusterSpecifier::WeightedClusters(weighted)) => weighted,
+        _ => return Err("a cluster choice of a kind that is not obeyed here".into()),
+    };
+    let mut many = Vec::with_capacity(weighted.clusters.len());
+    for one in &weighted.clusters {
+        let weight = one.weight.as_ref().map_or(0, |weight| weight.value);
+        if weight > 0 {
+            many.push(decode_weighted(one, weight, notes).at("weighted_clusters")?);
         }
-        _ => Err("a cluster choice of a kind that is not obeyed here".into()),
     }
+    match many.is_empty() {
+        true => Err("weighted_clusters: the weights add up to 0".into()),
+        false => Ok(ClusterChoice::Weighted(many)),
+    }
+}
+
+fn decode_weighted(one: &ClusterWeight, weight: u32, notes: &mut Vec<String>) -> Result<Weighted, Reason> {
+    let changes = Written {
+        request_add: &one.request_headers_to_add,
+        request_remove: &one.request_headers_to_remove,
+        response_add: &one.response_headers_to_add,
+        response_remove: &one.response_headers_to_remove,
+    };
+    let authority = one.host_rewrite_specifier.as_ref().map(|specifier| match specifier {
+        cluster_weight::HostRewriteSpecifier::HostRewriteLiteral(name) => name.clone(),
+    });
+    Ok(Weighted {
+        cluster: one.name.as_str().into(),
+        weight,
+        headers: header_changes::decode(&changes, notes)?,
+        authority,
+    })
 }
 
 fn decode_respond(action: &pb::DirectResponseAction) -> Result<Respond, Reason> {
     let body = match action.body.as_ref().and_then(|body| body.specifier.as_ref()) {
-        None => String::new(),
-        Some(data_source::Specifier::InlineString(text)) => text.clone(),
-        Some(data_source::Specifier::InlineBytes(bytes)) => {
-            String::from_utf8(bytes.clone()).map_err(|_| "body: not UTF-8".to_owned())?
-        }
+        None => Bytes::new(),
+        Some(data_source::Specifier::InlineString(text)) => text.clone().into(),
+        Some(data_source::Specifier::InlineBytes(bytes)) => bytes.clone().into(),
         Some(_) => return Err("body: only inline bodies are read".into()),
     };
     let status = u16::try_from(action.status).map_err(|_| format!("status {} is none", action.status))?;

@@ -52,7 +52,7 @@ fn encode_query(query: &QueryMatch) -> pb::QueryParameterMatcher {
 }
 
 // `None` for mere presence, which each matcher says in its own field.
-fn string(value: &ValueMatch) -> Option<StringMatcher> {
+pub(crate) fn string(value: &ValueMatch) -> Option<StringMatcher> {
     let pattern = match value {
         ValueMatch::Present => return None,
         ValueMatch::Exact(text) => MatchPattern::Exact(text.clone()),
@@ -129,7 +129,7 @@ fn decode_query(query: &pb::QueryParameterMatcher) -> Result<QueryMatch, Reason>
     Ok(QueryMatch { name: query.name.clone(), value })
 }
 
-fn decode_string(matcher: &StringMatcher) -> Result<ValueMatch, Reason> {
+pub(crate) fn decode_string(matcher: &StringMatcher) -> Result<ValueMatch, Reason> {
     if matcher.ignore_case {
         return Err("ignore_case is not obeyed here".into());
     }

@@ -38,9 +38,7 @@ pub(crate) fn decode(tcp: &pb::TcpProxy, notes: &mut Vec<String>) -> Result<TcpP
         Some(ClusterSpecifier::Cluster(name)) => ClusterChoice::One(name.as_str().into()),
         Some(ClusterSpecifier::WeightedClusters(weighted)) => {
             let taken = weighted.clusters.iter().filter(|one| one.weight > 0);
-            ClusterChoice::Weighted(
-                taken.map(|one| Weighted { cluster: one.name.as_str().into(), weight: one.weight }).collect(),
-            )
+            ClusterChoice::Weighted(taken.map(|one| Weighted::new(one.name.as_str().into(), one.weight)).collect())
         }
         _ => return Err("no cluster".into()),
     };

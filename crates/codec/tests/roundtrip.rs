@@ -52,7 +52,13 @@ fn matches() -> impl Strategy<Value = RouteMatch> {
 }
 
 fn choice() -> impl Strategy<Value = ClusterChoice> {
-    let weighted = (name(), 1_u32..100).prop_map(|(cluster, weight)| Weighted { cluster, weight });
+    let weighted = (name(), 1_u32..100).prop_map(|(cluster, weight)| Weighted::new(cluster, weight));
+    prop_oneof![name().prop_map(ClusterChoice::One), vec(weighted, 1..4).prop_map(ClusterChoice::Weighted)]
+}
+
+fn http_choice() -> impl Strategy<Value = ClusterChoice> {
+    let weighted = (name(), 1_u32..100, header_changes(), option::of(text()))
+        .prop_map(|(cluster, weight, headers, authority)| Weighted { cluster, weight, headers, authority });
     prop_oneof![name().prop_map(ClusterChoice::One), vec(weighted, 1..4).prop_map(ClusterChoice::Weighted)]
 }
 
@@ -92,18 +98,81 @@ fn hash_key() -> impl Strategy<Value = HashKey> {
     prop_oneof![text().prop_map(HashKey::Header), cookie, Just(HashKey::SourceIp), text().prop_map(HashKey::Query)]
 }
 
+fn header_changes() -> impl Strategy<Value = Option<Box<HeaderChanges>>> {
+    let how =
+        prop_oneof![Just(PutHow::Append), Just(PutHow::IfAbsent), Just(PutHow::Overwrite), Just(PutHow::IfPresent)];
+    let put = ("x-[a-z]{1,4}", prop_oneof![text(), Just("%REQ(x)%".to_owned())], how)
+        .prop_map(|(name, value, how)| HeaderPut { name, value, how });
+    let edits =
+        (vec("x-[a-z]{1,4}", 0..3), vec(put, 0..3)).prop_map(|(remove, put)| HeaderEdits { remove, put }).boxed();
+    (edits.clone(), edits).prop_map(|(request, response)| HeaderChanges { request, response }.into_option())
+}
+
+fn rewrite() -> impl Strategy<Value = Option<Box<Rewrite>>> {
+    let path = prop_oneof![
+        text().prop_map(PathRewrite::Matched),
+        (text(), text()).prop_map(|(pattern, substitution)| PathRewrite::Regex { pattern, substitution }),
+    ];
+    (option::of(path), option::of(text())).prop_map(|(path, authority)| Rewrite { path, authority }.into_option())
+}
+
+fn redirect() -> impl Strategy<Value = Redirect> {
+    let path = prop_oneof![text().prop_map(RedirectPath::Whole), text().prop_map(RedirectPath::Matched)];
+    let status = proptest::sample::select(REDIRECT_CODES.to_vec());
+    (option::of(text()), option::of(text()), option::of(1_u16..), option::of(path), status)
+        .prop_map(|(scheme, host, port, path, status)| Redirect { scheme, host, port, path, status })
+}
+
+fn cors() -> impl Strategy<Value = Option<Box<CorsPolicy>>> {
+    let origin = prop_oneof![
+        text().prop_map(ValueMatch::Exact),
+        text().prop_map(ValueMatch::Prefix),
+        text().prop_map(ValueMatch::Regex)
+    ];
+    let policy = (vec(origin, 0..3), vec(text(), 4), any::<[bool; 2]>()).prop_map(
+        |(allow_origins, texts, [credentials, forward])| {
+            Box::new(CorsPolicy {
+                allow_origins,
+                allow_methods: texts[0].clone(),
+                allow_headers: texts[1].clone(),
+                expose_headers: texts[2].clone(),
+                max_age: texts[3].clone(),
+                allow_credentials: credentials,
+                forward_unmatched: forward,
+            })
+        },
+    );
+    option::of(policy)
+}
+
+fn forward() -> impl Strategy<Value = Forward> {
+    (http_choice(), option::of(positive()), option::of(retry()), vec(hash_key(), 0..3), rewrite())
+        .prop_map(|(cluster, timeout, retry, hash, rewrite)| Forward { cluster, timeout, retry, hash, rewrite })
+}
+
 fn route() -> impl Strategy<Value = Route> {
-    let forward = (choice(), option::of(positive()), option::of(retry()), vec(hash_key(), 0..3))
-        .prop_map(|(cluster, timeout, retry, hash)| Action::Forward(Forward { cluster, timeout, retry, hash }));
-    let respond = (200_u16..600, text()).prop_map(|(status, body)| Action::Respond(Respond { status, body }));
-    (text(), matches(), prop_oneof![3 => forward, 1 => respond], origin(), text())
-        .prop_map(|(name, matches, action, origin, operation)| Route { name, matches, action, origin, operation })
+    let body = vec(any::<u8>(), 0..9).prop_map(Into::into);
+    let respond = (200_u16..600, body).prop_map(|(status, body)| Action::Respond(Respond { status, body }));
+    let action =
+        prop_oneof![3 => forward().prop_map(Action::Forward), 1 => respond, 1 => redirect().prop_map(Action::Redirect)];
+    (text(), matches(), action, origin(), text(), header_changes(), cors(), text()).prop_map(
+        |(name, matches, action, origin, operation, headers, cors, stat_prefix)| Route {
+            name,
+            matches,
+            action,
+            origin,
+            operation,
+            headers,
+            cors,
+            stat_prefix,
+        },
+    )
 }
 
 fn table() -> impl Strategy<Value = RouteTable> {
-    let host = (name(), vec(text(), 1..3), vec(route(), 0..4), any::<bool>()).prop_map(
-        |(name, domains, routes, include_attempt_count)| {
-            Arc::new(VirtualHost { name, domains, routes, include_attempt_count })
+    let host = (name(), vec(text(), 1..3), vec(route(), 0..4), any::<[bool; 2]>()).prop_map(
+        |(name, domains, routes, [include_attempt_count, require_tls])| {
+            Arc::new(VirtualHost { name, domains, routes, include_attempt_count, require_tls })
         },
     );
     (name(), any::<bool>(), vec(host, 0..4)).prop_map(|(name, ignore_port, virtual_hosts)| RouteTable {

@@ -219,6 +219,7 @@ fn merged(host: &str, attached: &[Attached<'_>], seen: Seen<'_>, units: &mut Uni
             domains: vec![host.to_owned()],
             routes,
             include_attempt_count: true,
+            require_tls: false,
         }
     }))
 }
@@ -231,5 +232,6 @@ fn blackhole(port: &Port<'_>, round: u64, units: &mut Units) -> Unit<VirtualHost
         domains: vec!["*".into()],
         routes: Vec::new(),
         include_attempt_count: false,
+        require_tls: false,
     })
 }

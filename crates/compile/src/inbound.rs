@@ -179,8 +179,9 @@ impl Inputs<'_> {
         let host = VirtualHost {
             name: format!("inbound|http|{number}").into(),
             domains: vec!["*".into()],
-            routes: vec![Route { name: "default".into(), matches, action, origin: None, operation }],
+            routes: vec![Route { operation, ..Route::new("default", matches, action) }],
             include_attempt_count: false,
+            require_tls: false,
         };
         RouteTable { name: cluster, ignore_port: true, virtual_hosts: vec![Arc::new(host)] }
     }

@@ -70,11 +70,9 @@ fn emit_one(routing: &Routing, rule: &HttpRule, block: &RuleMatch, place: Place<
         (rule, block) => format!("{rule}.{block}"),
     };
     Route {
-        name,
-        action,
         origin: Some(routing.origin.clone()),
         operation: format!("{operation}{}", path_text(&block.request)),
-        matches: block.request.clone(),
+        ..Route::new(name, block.request.clone(), action)
     }
 }
 
@@ -82,11 +80,11 @@ fn emit_forward(forward: &ForwardRule, place: Place<'_>) -> Forward {
     let ForwardRule { destinations, timeout, retry } = forward;
     let cluster = match destinations.as_slice() {
         [one] => ClusterChoice::One(cluster_of(one, place)),
-        many => ClusterChoice::Weighted(
-            many.iter().map(|one| Weighted { cluster: cluster_of(one, place), weight: one.weight }).collect(),
-        ),
+        many => {
+            ClusterChoice::Weighted(many.iter().map(|one| Weighted::new(cluster_of(one, place), one.weight)).collect())
+        }
     };
-    Forward { cluster, timeout: *timeout, retry: retry.clone(), hash: Vec::new() }
+    Forward { timeout: *timeout, retry: retry.clone(), ..Forward::to(cluster) }
 }
 
 /// Port as written, else the service's only one, else the one that the request came in on (VS32). A service that nobody
@@ -118,16 +116,11 @@ fn path_text(request: &RouteMatch) -> String {
 
 /// The route of a service that no VirtualService speaks about (VS76).
 pub(crate) fn default(host: &str, port: u16) -> Route {
-    Route {
-        name: "default".into(),
-        matches: RouteMatch::any(),
-        action: forward_to(cluster::name(port, "", host), Some(retry::default())),
-        origin: None,
-        operation: format!("{host}:{port}/*"),
-    }
+    let action = forward_to(cluster::name(port, "", host), Some(retry::default()));
+    Route { operation: format!("{host}:{port}/*"), ..Route::new("default", RouteMatch::any(), action) }
 }
 
 /// Everything to one cluster, without a bound in time.
 pub(crate) fn forward_to(cluster: config::Name, retry: Option<config::RetryPolicy>) -> Action {
-    Action::Forward(Forward { cluster: ClusterChoice::One(cluster), timeout: None, retry, hash: Vec::new() })
+    Action::Forward(Forward { retry, ..Forward::to(ClusterChoice::One(cluster)) })
 }

@@ -140,13 +140,14 @@ pub(crate) fn unknown(policy: OutboundTrafficPolicy, explicit: bool) -> VirtualH
         OutboundTrafficPolicy::AllowAny if !explicit => {
             ("allow_any", route::forward_to(PASSTHROUGH_CLUSTER.into(), None))
         }
-        _ => ("block_all", Action::Respond(Respond { status: 502, body: String::new() })),
+        _ => ("block_all", Action::Respond(Respond { status: 502, body: Default::default() })),
     };
     let matches = RouteMatch::any();
     VirtualHost {
         name: name.into(),
         domains: vec!["*".into()],
-        routes: vec![Route { name: name.into(), matches, action, origin: None, operation: String::new() }],
+        routes: vec![Route::new(name, matches, action)],
         include_attempt_count: true,
+        require_tls: false,
     }
 }

@@ -128,6 +128,12 @@ impl Inputs<'_> {
             Some(routing) => route::emit(routing, place),
             None => vec![route::default(&frame.host, frame.port)],
         };
-        VirtualHost { name: frame.name.clone(), domains: frame.domains.clone(), routes, include_attempt_count: true }
+        VirtualHost {
+            name: frame.name.clone(),
+            domains: frame.domains.clone(),
+            routes,
+            include_attempt_count: true,
+            require_tls: false,
+        }
     }
 }

@@ -134,5 +134,5 @@ fn respond(answer: &api::http_actions::DirectResponse, field: &str) -> Result<Re
         let message = format!("{} bytes are more than {BODY_BYTES_MAX}", body.len());
         return Err(LeftOut::because(format!("{field}.body"), message));
     }
-    Ok(Respond { status, body })
+    Ok(Respond { status, body: body.into() })
 }

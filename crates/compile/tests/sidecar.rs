@@ -193,7 +193,7 @@ fn tr07_inbound_routes_retry_before_the_request_but_not_grpc() {
             config::Action::Forward(forward) => {
                 forward.retry.as_ref().map(|retry| (retry.num_retries, retry.retry_on.to_list()))
             }
-            config::Action::Respond(_) => panic!("answered"),
+            _ => panic!("answered"),
         }
     };
     assert_eq!(retry(80), Some((2, "reset-before-request".to_owned())));

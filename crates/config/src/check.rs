@@ -9,8 +9,8 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::{
-    Action, Cluster, ClusterChoice, Discovery, Filter, FilterChain, Listener, PathMatch, Route, RouteSource,
-    RouteTable, Snapshot, ValueMatch, VirtualHost,
+    Action, Cluster, ClusterChoice, Discovery, Filter, FilterChain, Forward, HeaderChanges, Listener, PathMatch,
+    PathRewrite, REDIRECT_CODES, Route, RouteSource, RouteTable, Snapshot, ValueMatch, VirtualHost,
 };
 
 /// Longest regular expression accepted, in bytes (V-07).
@@ -88,23 +88,53 @@ fn check_virtual_host(table: &str, host: &VirtualHost, found: &mut Vec<Problem>)
 }
 
 fn check_route(route: &Route) -> Result<(), String> {
-    let Route { name: _, matches, action, origin: _, operation: _ } = route;
+    let Route { name: _, matches, action, origin: _, operation: _, headers, cors, stat_prefix: _ } = route;
     if let PathMatch::Regex(regex) = &matches.path {
         check_regex(regex)?;
     }
-    let headers = matches.headers.iter().map(|header| &header.value);
-    for value in headers.chain(matches.query.iter().map(|query| &query.value)) {
+    let values = matches.headers.iter().map(|header| &header.value);
+    for value in values.chain(matches.query.iter().map(|query| &query.value)) {
         if let ValueMatch::Regex(regex) = value {
             check_regex(regex)?;
         }
     }
+    for value in cors.iter().flat_map(|cors| &cors.allow_origins) {
+        if let ValueMatch::Regex(regex) = value {
+            check_regex(regex)?;
+        }
+    }
+    check_headers(headers.as_deref())?;
     match action {
-        Action::Forward(forward) => check_choice(&forward.cluster),
+        Action::Forward(forward) => check_forward(forward),
+        Action::Redirect(redirect) if !REDIRECT_CODES.contains(&redirect.status) => {
+            Err(format!("a redirect has no status {}", redirect.status))
+        }
+        Action::Redirect(_) => Ok(()),
         Action::Respond(respond) if !(200..=599).contains(&respond.status) => {
             Err(format!("status {} is not between 200 and 599", respond.status))
         }
         Action::Respond(_) => Ok(()),
     }
+}
+
+fn check_forward(forward: &Forward) -> Result<(), String> {
+    check_choice(&forward.cluster)?;
+    if let ClusterChoice::Weighted(weighted) = &forward.cluster {
+        weighted.iter().try_for_each(|one| check_headers(one.headers.as_deref()))?;
+    }
+    let path = forward.rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref());
+    if let Some(PathRewrite::Regex { pattern, substitution }) = path {
+        check_regex(pattern)?;
+        crate::rewrite::substitution(substitution)?;
+    }
+    Ok(())
+}
+
+fn check_headers(changes: Option<&HeaderChanges>) -> Result<(), String> {
+    for put in changes.iter().flat_map(|changes| changes.edits()).flat_map(|edits| &edits.put) {
+        crate::template::parse(&put.value).map_err(|reason| format!("header {:?}: {reason}", put.name))?;
+    }
+    Ok(())
 }
 
 fn check_choice(choice: &ClusterChoice) -> Result<(), String> {
@@ -172,13 +202,14 @@ mod tests {
     fn table(hosts: &[(&str, &str)], regex: &str) -> RouteTable {
         let host = |(name, domain): &(&str, &str)| {
             let matches = RouteMatch { path: PathMatch::Regex(regex.into()), ..RouteMatch::any() };
-            let action = Action::Respond(Respond { status: 200, body: String::new() });
-            let route = Route { name: "r".into(), matches, action, origin: None, operation: String::new() };
+            let action = Action::Respond(Respond { status: 200, body: Default::default() });
+            let route = Route::new("r", matches, action);
             Arc::new(VirtualHost {
                 name: (*name).into(),
                 domains: vec![(*domain).into()],
                 routes: vec![route],
                 include_attempt_count: false,
+                require_tls: false,
             })
         };
         RouteTable { name: "80".into(), ignore_port: true, virtual_hosts: hosts.iter().map(host).collect() }

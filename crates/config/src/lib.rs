@@ -8,15 +8,20 @@ pub mod access_log;
 pub mod balancing;
 pub mod check;
 pub mod cluster;
+pub mod cors;
 pub mod dynamic;
 pub mod endpoint;
 pub mod hash;
+pub mod header_changes;
 pub mod listener;
 pub mod name_table;
+pub mod redirect;
 pub mod render;
 pub mod retry;
+pub mod rewrite;
 pub mod route;
 pub mod snapshot;
+pub mod template;
 
 pub use access_log::{AccessLog, AccessLogFormat};
 pub use balancing::{Balancing, LocalityMode, SlowStart};
@@ -24,16 +29,20 @@ pub use check::{Problem, check};
 pub use cluster::{
     Cluster, Discovery, Lb, ServiceMeta, TcpKeepalive, Thresholds, UpstreamProtocol, default_connect_timeout,
 };
+pub use cors::CorsPolicy;
 pub use dynamic::{DnsCache, DynamicHost};
 pub use endpoint::{Endpoint, EndpointAddress, Endpoints, Health, Locality, LocalityEndpoints, Workload};
 pub use hash::{HashCookie, HashKey};
+pub use header_changes::{HeaderChanges, HeaderEdits, HeaderPut, PutHow};
 pub use listener::{
     ChainMatch, Cidr, ClusterSplit, Direction, Filter, FilterChain, HttpCodec, HttpManager, Listener, ListenerFilters,
     RouteSource, ServerHeader, TcpProxy, TransportMatch,
 };
 pub use name_table::{NAME_TABLE, NameInfo, NameTable};
+pub use redirect::{REDIRECT_CODES, Redirect, RedirectPath};
 pub use render::render;
 pub use retry::{RetryOn, RetryPolicy};
+pub use rewrite::{PathRewrite, Rewrite};
 pub use route::{
     Action, ClusterChoice, Forward, HeaderMatch, PathMatch, QueryMatch, Respond, Route, RouteMatch, RouteTable,
     ValueMatch, VirtualHost, Weighted,

@@ -6,9 +6,9 @@ use std::fmt::Write;
 
 use crate::{
     Action, Balancing, ChainMatch, Cluster, ClusterChoice, Discovery, Endpoint, Endpoints, Filter, FilterChain,
-    HashKey, HeaderMatch, Health, Lb, Listener, LocalityMode, PathMatch, RetryPolicy, Route, RouteMatch, RouteSource,
-    RouteTable, SlowStart, Snapshot, Thresholds, TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost,
-    default_connect_timeout,
+    HashKey, HeaderChanges, HeaderMatch, Health, Lb, Listener, LocalityMode, PathMatch, PathRewrite, PutHow, Redirect,
+    RedirectPath, RetryPolicy, Rewrite, Route, RouteMatch, RouteSource, RouteTable, SlowStart, Snapshot, Thresholds,
+    TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost, Weighted, default_connect_timeout,
 };
 
 // Writing to a String cannot fail.
@@ -107,19 +107,24 @@ fn table(out: &mut String, one: &RouteTable, indent: &str) {
 }
 
 fn virtual_host(out: &mut String, one: &VirtualHost, indent: &str) {
-    line!(out, "{indent}  host {} [{}]", one.name, one.domains.join(" "));
+    let tls = if one.require_tls { " tls only" } else { "" };
+    line!(out, "{indent}  host {} [{}]{tls}", one.name, one.domains.join(" "));
     for route in &one.routes {
         line!(out, "{indent}    {}", self::route(route));
     }
 }
 
 fn route(one: &Route) -> String {
-    let Route { name, matches, action, origin, operation: _ } = one;
+    let Route { name, matches, action, origin, operation: _, headers, cors, stat_prefix: _ } = one;
     let mut text = request(matches);
     match action {
         Action::Respond(respond) => _ = write!(text, " -> answer {}", respond.status),
+        Action::Redirect(to) => _ = write!(text, " -> redirect {}{}", to.status, redirect(to)),
         Action::Forward(forward) => {
             _ = write!(text, " -> {}", choice(&forward.cluster));
+            if let Some(to) = &forward.rewrite {
+                text.push_str(&rewrite(to));
+            }
             if let Some(timeout) = forward.timeout {
                 _ = write!(text, " timeout {}", words::duration::seconds(timeout));
             }
@@ -131,6 +136,12 @@ fn route(one: &Route) -> String {
                 _ = write!(text, " hash {}", hash_key(key));
             }
         }
+    }
+    if let Some(changes) = headers {
+        text.push_str(&header_changes(changes));
+    }
+    if cors.is_some() {
+        text.push_str(" cors");
     }
     if !name.is_empty() && name != "default" {
         _ = write!(text, " name {name}");
@@ -151,6 +162,45 @@ fn hash_key(key: &HashKey) -> String {
             Some(ttl) => format!("cookie {} for {}", cookie.name, words::duration::seconds(ttl)),
         },
     }
+}
+
+fn redirect(to: &Redirect) -> String {
+    let Redirect { scheme, host, port, path, status: _ } = to;
+    let path = path.as_ref().map(|path| match path {
+        RedirectPath::Whole(path) => path.clone(),
+        RedirectPath::Matched(prefix) => format!("{prefix}*"),
+    });
+    let port = port.map(|port| port.to_string());
+    let parts =
+        [("scheme", scheme.as_ref()), ("host", host.as_ref()), ("port", port.as_ref()), ("path", path.as_ref())];
+    parts.iter().filter_map(|(name, value)| Some(format!(" {name} {}", (*value)?))).collect()
+}
+
+fn rewrite(to: &Rewrite) -> String {
+    let mut text = String::new();
+    match &to.path {
+        None => {}
+        Some(PathRewrite::Matched(path)) => _ = write!(text, " path {path}"),
+        Some(PathRewrite::Regex { pattern, substitution }) => _ = write!(text, " path ~{pattern}~{substitution}"),
+    }
+    if let Some(authority) = &to.authority {
+        _ = write!(text, " authority {authority}");
+    }
+    text
+}
+
+fn header_changes(changes: &HeaderChanges) -> String {
+    let mut text = String::new();
+    for (way, edits) in [("request", &changes.request), ("response", &changes.response)] {
+        for name in &edits.remove {
+            _ = write!(text, " {way} -{name}");
+        }
+        for put in &edits.put {
+            let sign = if put.how == PutHow::Append { "+" } else { "" };
+            _ = write!(text, " {way} {sign}{}={}", put.name, put.value);
+        }
+    }
+    text
 }
 
 fn request(matches: &RouteMatch) -> String {
@@ -189,8 +239,12 @@ fn choice(choice: &ClusterChoice) -> String {
     match choice {
         ClusterChoice::One(name) => name.to_string(),
         ClusterChoice::Weighted(many) => {
-            let parts: Vec<String> = many.iter().map(|one| format!("{}={}", one.cluster, one.weight)).collect();
-            parts.join(" ")
+            let part = |one: &Weighted| {
+                let changes = one.headers.as_deref().map(header_changes).unwrap_or_default();
+                let authority = one.authority.as_ref().map(|name| format!(" authority {name}")).unwrap_or_default();
+                format!("{}={}{changes}{authority}", one.cluster, one.weight)
+            };
+            many.iter().map(part).collect::<Vec<_>>().join(" ")
         }
     }
 }

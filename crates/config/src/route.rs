@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use bytes::Bytes;
+use serde::{Serialize, Serializer};
 use words::Origin;
 
-use crate::{HashKey, Name, RetryPolicy};
+use crate::{CorsPolicy, HashKey, HeaderChanges, Name, Redirect, RetryPolicy, Rewrite};
 
 /// A named table that an HTTP filter chain routes by (RDS).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -33,6 +34,8 @@ pub struct VirtualHost {
     pub routes: Vec<Route>,
     /// Send `x-envoy-attempt-count` to the upstream (VS77).
     pub include_attempt_count: bool,
+    /// A request that did not come over TLS is answered 301 to https, whatever the routes say (GW19).
+    pub require_tls: bool,
 }
 
 /// A match and what to do.
@@ -49,6 +52,12 @@ pub struct Route {
     pub origin: Option<Origin>,
     /// Span and metrics name, `reviews.default.svc.cluster.local:9080/*` (X54).
     pub operation: String,
+    /// Changes of headers; they happen whatever the action is.
+    pub headers: Option<Box<HeaderChanges>>,
+    /// Cross-origin rules.
+    pub cors: Option<Box<CorsPolicy>>,
+    /// Name of statistics of its own; empty for none (VS24).
+    pub stat_prefix: String,
 }
 
 /// Conditions on a request's head; all must hold.
@@ -140,6 +149,8 @@ pub enum Action {
     Forward(Forward),
     /// Answer it here.
     Respond(Respond),
+    /// Send the client elsewhere.
+    Redirect(Redirect),
 }
 
 /// Send the request to a cluster.
@@ -153,6 +164,8 @@ pub struct Forward {
     pub retry: Option<RetryPolicy>,
     /// What keeps a request at one endpoint, for clusters that choose so; empty for any endpoint (DR21).
     pub hash: Vec<HashKey>,
+    /// Changes of path and authority.
+    pub rewrite: Option<Box<Rewrite>>,
 }
 
 /// One cluster, or several by weight.
@@ -171,6 +184,17 @@ pub struct Weighted {
     pub cluster: Name,
     /// Its share of the sum of all weights; at least 1.
     pub weight: u32,
+    /// Changes of headers for its requests, made before those of the route.
+    pub headers: Option<Box<HeaderChanges>>,
+    /// The authority that its requests get; the route's own rewrite wins.
+    pub authority: Option<String>,
+}
+
+impl Weighted {
+    /// A cluster with its share and nothing else.
+    pub fn new(cluster: Name, weight: u32) -> Self {
+        Self { cluster, weight, headers: None, authority: None }
+    }
 }
 
 /// Answer without an upstream.
@@ -179,7 +203,35 @@ pub struct Respond {
     /// The status code, 200 to 599.
     pub status: u16,
     /// The body, at most 1 MiB; empty for none.
-    pub body: String,
+    #[serde(serialize_with = "as_text")]
+    pub body: Bytes,
+}
+
+fn as_text<S: Serializer>(body: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&String::from_utf8_lossy(body))
+}
+
+impl Route {
+    /// A route that does its action and nothing else.
+    pub fn new(name: impl Into<String>, matches: RouteMatch, action: Action) -> Self {
+        Self {
+            name: name.into(),
+            matches,
+            action,
+            origin: None,
+            operation: String::new(),
+            headers: None,
+            cors: None,
+            stat_prefix: String::new(),
+        }
+    }
+}
+
+impl Forward {
+    /// To one cluster, without any bound.
+    pub fn to(cluster: ClusterChoice) -> Self {
+        Self { cluster, timeout: None, retry: None, hash: Vec::new(), rewrite: None }
+    }
 }
 
 impl ClusterChoice {

@@ -267,7 +267,8 @@ fn header(out: &mut String, headers: &HeaderMap, name: &str) -> std::fmt::Result
     Ok(())
 }
 
-fn start_time(elapsed: Duration) -> String {
+/// When something began that has lasted so long, as Envoy writes it.
+pub fn start_time(elapsed: Duration) -> String {
     let started = std::time::SystemTime::now() - elapsed;
     match jiff::Timestamp::try_from(started) {
         Ok(time) => time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(),

@@ -15,6 +15,7 @@ use transport::body::{Replayable, RequestBody};
 use transport::io::Io;
 use transport::upstream::{Http1, Http2, ResponseBody};
 
+use crate::actions::WayBack;
 use crate::cluster::{ClusterState, bump, socket};
 use crate::connection::Client;
 use crate::failure::{Failure, Flags};
@@ -41,6 +42,8 @@ pub struct Mission<'a> {
     pub authority: &'a str,
     /// Tell the upstream which try it is.
     pub counts_attempts: bool,
+    /// What is done to the answer; `None` for nothing.
+    pub back: Option<&'a WayBack<'a>>,
 }
 
 /// What a try gave.
@@ -76,7 +79,7 @@ pub async fn send(mission: Mission<'_>, request: Request<Incoming>, mut record: 
     };
     match outcome {
         Err((failure, retried)) => failed(&failure, retried, record),
-        Ok((answered, guards)) => answer(answered, guards, &cluster, record),
+        Ok((answered, guards)) => answer(answered, guards, &cluster, mission.back, record),
     }
 }
 
@@ -98,6 +101,7 @@ fn answer(
     answered: Answered,
     guards: Guards,
     cluster: &Rc<ClusterState>,
+    back: Option<&WayBack<'_>>,
     mut record: Box<Record>,
 ) -> Response<ReplyBody> {
     let Answered { response, connection, local } = answered;
@@ -110,6 +114,9 @@ fn answer(
     headers::strip_hop_by_hop(&mut parts.headers);
     let waited = record.started.elapsed().as_millis() as u64;
     parts.headers.insert(headers::SERVICE_TIME, headers::number(waited));
+    if let Some(back) = back {
+        back.change(&mut parts.headers, record.status, &record, record.host.map(|(_, address)| address));
+    }
     if let Some(head) = &mut record.head {
         head.response_headers = parts.headers.clone();
         head.upstream = record.host.map(|(_, address)| address);

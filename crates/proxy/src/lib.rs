@@ -5,6 +5,7 @@
 //! once. Workers share nothing on the way of a request.
 
 pub mod access_log;
+pub mod actions;
 pub mod admin;
 pub mod args;
 pub mod chain;

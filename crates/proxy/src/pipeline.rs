@@ -9,12 +9,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use http::header::HOST;
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use routing::Decision;
 
+use crate::actions::{self, Chosen, CrossOrigin};
 use crate::chain;
 use crate::connection::Client;
 use crate::failure::Flags;
@@ -111,43 +114,116 @@ async fn serve(
     if let Some(head) = &mut record.head {
         head.headers = request.headers().clone();
     }
-    let decision = {
-        let head = routing::Head {
-            method: request.method().as_str(),
-            scheme: "http",
-            authority: &authority,
-            path: request.uri().path_and_query().map_or("/", |path| path.as_str()),
-            headers: request.headers(),
-        };
-        plan.router.decide(&head, || worker.draw())
+    let response = act(Arrived { worker: &worker, client: &client, plan: &plan, upgrade }, request, authority, record);
+    finish(&plan, response.await)
+}
+
+/// A request that passed the checks comes with this.
+struct Arrived<'a> {
+    worker: &'a Rc<Worker>,
+    client: &'a Client,
+    plan: &'a Arc<HttpPlan>,
+    /// The client's connection, where it asks for another protocol.
+    upgrade: Option<OnUpgrade>,
+}
+
+// Route, and do what the route says.
+async fn act(
+    arrived: Arrived<'_>,
+    request: Request<Incoming>,
+    authority: String,
+    mut record: Box<Record>,
+) -> Response<ReplyBody> {
+    let Arrived { worker, client, plan, .. } = arrived;
+    let head = routing::Head {
+        method: request.method().as_str(),
+        scheme: "http",
+        authority: &authority,
+        path: request.uri().path_and_query().map_or("/", |path| path.as_str()),
+        headers: request.headers(),
     };
-    match decision {
+    let decision = plan.router.decide(&head, || worker.draw());
+    if let Some(route) = decision.route() {
+        note_route(&mut record, route);
+    }
+    let actions = decision.actions();
+    let allowed = match actions::cross_origin(actions, &request) {
+        CrossOrigin::Silent => None,
+        CrossOrigin::Mark(allowed) => Some(allowed),
+        CrossOrigin::Preflight(headers) => {
+            record.details = "cors_response";
+            let mut response = reply(200, "", record);
+            response.headers_mut().extend(headers);
+            return response;
+        }
+    };
+    let route = decision.route().map_or("", |route| &route.name);
+    let chosen = Chosen { client, route, cluster: None, actions, of_cluster: None };
+    let mut response = match decision {
         Decision::NoHost | Decision::NoRoute { .. } => {
             (record.flags, record.details) = (Flags::NO_ROUTE, "route_not_found");
-            finish(&plan, reply(404, "", record))
+            reply(404, "", record)
         }
-        Decision::Respond { route, respond, .. } => {
+        Decision::RequireTls { .. } => {
             record.details = "direct_response";
-            note_route(&mut record, route);
-            let response = reply(respond.status, respond.body.clone(), record);
-            finish(&plan, response)
+            actions::answer(301, Bytes::new(), Some(routing::redirect::to_https(&head)), None, record)
         }
-        Decision::Forward { host, route, forward, cluster } => {
-            note_route(&mut record, route);
-            let mission = forward::Mission {
-                worker: &worker,
-                client: &client,
-                forward,
-                cluster,
-                authority: &authority,
-                counts_attempts: host.include_attempt_count,
-            };
-            let response = match upgrade.filter(|_| manager.websocket) {
-                Some(upgrade) => upgrade::serve(mission, request, upgrade, record).await,
-                None => forward::send(mission, request, record).await,
-            };
-            finish(&plan, response)
+        Decision::Redirect { route, redirect, .. } => {
+            record.details = "direct_response";
+            let location = routing::redirect::location(redirect, &route.matches, &head);
+            let back = chosen.back(&request, &authority);
+            actions::answer(redirect.status, Bytes::new(), Some(location), back.as_ref(), record)
         }
+        Decision::Respond { respond, .. } => {
+            record.details = "direct_response";
+            let back = chosen.back(&request, &authority);
+            actions::answer(respond.status, respond.body.clone(), None, back.as_ref(), record)
+        }
+        Decision::Forward { host, forward, cluster, .. } => {
+            let to = To { forward, cluster, counts_attempts: host.include_attempt_count };
+            send(arrived, chosen, to, request, authority, record).await
+        }
+    };
+    if let Some(allowed) = allowed {
+        allowed.mark(response.headers_mut());
+    }
+    response
+}
+
+/// Where a request goes.
+struct To<'a> {
+    forward: &'a config::Forward,
+    cluster: routing::Target<'a>,
+    counts_attempts: bool,
+}
+
+async fn send(
+    arrived: Arrived<'_>,
+    chosen: Chosen<'_>,
+    to: To<'_>,
+    mut request: Request<Incoming>,
+    mut authority: String,
+    mut record: Box<Record>,
+) -> Response<ReplyBody> {
+    let Arrived { worker, client, plan, upgrade } = arrived;
+    let To { forward, cluster, counts_attempts } = to;
+    let chosen = Chosen { cluster: Some(cluster.name), of_cluster: cluster.actions, ..chosen };
+    let Ok(back) = chosen.up(&mut request, &mut authority, &mut record) else {
+        record.details = "path_rewrite_failed";
+        return reply(500, "", record);
+    };
+    let mission = forward::Mission {
+        worker,
+        client,
+        forward,
+        cluster,
+        authority: &authority,
+        counts_attempts,
+        back: back.as_ref(),
+    };
+    match upgrade.filter(|_| plan.manager.websocket) {
+        Some(upgrade) => upgrade::serve(mission, request, upgrade, record).await,
+        None => forward::send(mission, request, record).await,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use balance::Ask;
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -33,7 +33,8 @@ pub async fn serve(
             record.details = told.details;
             reply(told.status, told.body, record)
         }
-        Ok((response, guards)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+        Ok((mut response, guards)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            change(&mission, response.headers_mut(), 101, &record);
             switch(response, guards, client, record)
         }
         // The upstream would not upgrade: its answer is an ordinary one.
@@ -41,8 +42,15 @@ pub async fn serve(
             let (mut parts, body) = response.into_parts();
             record.status = parts.status.as_u16();
             headers::strip_hop_by_hop(&mut parts.headers);
+            change(&mission, &mut parts.headers, record.status, &record);
             Response::from_parts(parts, ReplyBody::upstream(ResponseBody::new(body, None), record, None, guards))
         }
+    }
+}
+
+fn change(mission: &Mission<'_>, headers: &mut HeaderMap, status: u16, record: &Record) {
+    if let Some(back) = mission.back {
+        back.change(headers, status, record, record.host.map(|(_, address)| address));
     }
 }
 

@@ -20,8 +20,7 @@ pub struct Head<'a> {
 impl<'a> Head<'a> {
     /// The path without query and fragment: what path conditions see.
     pub fn path_only(&self) -> &'a str {
-        let end = self.path.find(['?', '#']).unwrap_or(self.path.len());
-        &self.path[..end]
+        &self.path[..path_end(self.path)]
     }
 
     /// The query without its `?`; empty when there is none.
@@ -38,4 +37,9 @@ impl<'a> Head<'a> {
             (key == name).then_some(value)
         })
     }
+}
+
+/// Where the query or the fragment begins.
+pub(crate) fn path_end(path: &str) -> usize {
+    path.find(['?', '#']).unwrap_or(path.len())
 }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use config::{Action, ClusterChoice, Forward, Name, Respond, Route, RouteTable, VirtualHost};
+use config::{Action, ClusterChoice, Forward, Name, Redirect, Respond, Route, RouteTable, VirtualHost};
 
 use crate::Head;
+use crate::actions::{Actions, ClusterActions};
 use crate::domain::Domains;
 use crate::matcher::Matcher;
 use crate::paths::{Candidate, Paths};
@@ -41,6 +42,7 @@ struct Host {
     matchers: Vec<Matcher>,
     paths: Paths,
     splits: Vec<Split>,
+    actions: Vec<Option<Box<Actions>>>,
 }
 
 /// Where a rule's requests go, by the proxy's cluster numbers; weights summed up for a binary search.
@@ -48,17 +50,19 @@ struct Host {
 enum Split {
     None,
     One(u32),
-    // The sum of all weights up to and with this one, and its cluster.
-    Many(Box<[(u64, u32)]>),
+    // The sum of all weights up to and with this one, and its cluster; what else is done for each.
+    Many(Box<[(u64, u32)]>, Box<[Option<ClusterActions>]>),
 }
 
 /// A cluster as a decision names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
     /// The name.
     pub name: &'a Name,
     /// The number that `slot` gave for it when the router was made.
     pub slot: u32,
+    /// What its requests get besides what the rule does; `None` for nothing.
+    pub actions: Option<&'a ClusterActions>,
 }
 
 /// What to do with a request.
@@ -74,6 +78,8 @@ pub enum Decision<'a> {
         forward: &'a Forward,
         /// The cluster drawn.
         cluster: Target<'a>,
+        /// What else is done; `None` for nothing.
+        actions: Option<&'a Actions>,
     },
     /// Answer it here.
     Respond {
@@ -83,6 +89,24 @@ pub enum Decision<'a> {
         route: &'a Route,
         /// The answer.
         respond: &'a Respond,
+        /// What else is done; `None` for nothing.
+        actions: Option<&'a Actions>,
+    },
+    /// Send the client elsewhere.
+    Redirect {
+        /// The virtual host.
+        host: &'a VirtualHost,
+        /// The rule.
+        route: &'a Route,
+        /// Where to.
+        redirect: &'a Redirect,
+        /// What else is done; `None` for nothing.
+        actions: Option<&'a Actions>,
+    },
+    /// The virtual host is for TLS only, and this request came without: 301 to https, whatever the rules say.
+    RequireTls {
+        /// The virtual host.
+        host: &'a VirtualHost,
     },
     /// No virtual host has the domain: 404, flag NR.
     NoHost,
@@ -91,6 +115,24 @@ pub enum Decision<'a> {
         /// The virtual host.
         host: &'a VirtualHost,
     },
+}
+
+impl<'a> Decision<'a> {
+    /// What the rule does besides; `None` for nothing, or when no rule was chosen.
+    pub fn actions(&self) -> Option<&'a Actions> {
+        match self {
+            Self::Forward { actions, .. } | Self::Respond { actions, .. } | Self::Redirect { actions, .. } => *actions,
+            Self::RequireTls { .. } | Self::NoHost | Self::NoRoute { .. } => None,
+        }
+    }
+
+    /// The rule.
+    pub fn route(&self) -> Option<&'a Route> {
+        match self {
+            Self::Forward { route, .. } | Self::Respond { route, .. } | Self::Redirect { route, .. } => Some(route),
+            Self::RequireTls { .. } | Self::NoHost | Self::NoRoute { .. } => None,
+        }
+    }
 }
 
 impl Router {
@@ -112,16 +154,21 @@ impl Router {
     pub fn decide<'a>(&'a self, head: &Head<'_>, draw: impl FnOnce() -> u32) -> Decision<'a> {
         let Some(number) = self.host_number(head) else { return Decision::NoHost };
         let (host, index) = (&self.table.virtual_hosts[number], &self.hosts[number]);
+        if host.require_tls && head.scheme != "https" {
+            return Decision::RequireTls { host };
+        }
         let path = head.path_only();
         let accepts = |candidate: Candidate| {
             index.matchers[candidate.rule as usize].failing(head, path, candidate.path_known).is_none()
         };
         let Some(rule) = index.paths.first(path, accepts) else { return Decision::NoRoute { host } };
         let route = &host.routes[rule as usize];
+        let actions = index.actions[rule as usize].as_deref();
         match &route.action {
-            Action::Respond(respond) => Decision::Respond { host, route, respond },
+            Action::Respond(respond) => Decision::Respond { host, route, respond, actions },
+            Action::Redirect(redirect) => Decision::Redirect { host, route, redirect, actions },
             Action::Forward(forward) => match index.splits[rule as usize].draw(&forward.cluster, draw) {
-                Some(cluster) => Decision::Forward { host, route, forward, cluster },
+                Some(cluster) => Decision::Forward { host, route, forward, cluster, actions },
                 None => Decision::NoRoute { host },
             },
         }
@@ -140,12 +187,14 @@ impl Host {
     fn new(host: &VirtualHost, slot: &mut dyn FnMut(&Name) -> u32) -> Result<Self, BuildError> {
         let mut matchers = Vec::with_capacity(host.routes.len());
         let mut splits = Vec::with_capacity(host.routes.len());
+        let mut actions = Vec::with_capacity(host.routes.len());
         for (rule, route) in host.routes.iter().enumerate() {
             let failed = |reason| BuildError { host: host.name.clone(), rule, reason };
             matchers.push(Matcher::new(&route.matches).map_err(failed)?);
             splits.push(Split::new(&route.action, slot).map_err(failed)?);
+            actions.push(Actions::new(route).map_err(failed)?);
         }
-        Ok(Self { paths: Paths::new(&matchers), matchers, splits })
+        Ok(Self { paths: Paths::new(&matchers), matchers, splits, actions })
     }
 }
 
@@ -164,20 +213,21 @@ impl Split {
                 if sum == 0 {
                     return Err("the weights of its clusters add up to 0".into());
                 }
-                Self::Many(sums)
+                Self::Many(sums, ClusterActions::of(&forward.cluster)?)
             }
         })
     }
 
-    fn draw<'a>(&self, choice: &'a ClusterChoice, draw: impl FnOnce() -> u32) -> Option<Target<'a>> {
+    fn draw<'a>(&'a self, choice: &'a ClusterChoice, draw: impl FnOnce() -> u32) -> Option<Target<'a>> {
         match (self, choice) {
-            (Self::One(slot), ClusterChoice::One(name)) => Some(Target { name, slot: *slot }),
-            (Self::Many(sums), ClusterChoice::Weighted(many)) => {
+            (Self::One(slot), ClusterChoice::One(name)) => Some(Target { name, slot: *slot, actions: None }),
+            (Self::Many(sums, actions), ClusterChoice::Weighted(many)) => {
                 let (total, _) = sums.last()?;
                 // The draw scaled to the sum: no modulo bias worth speaking of, and no division.
                 let point = ((u128::from(draw()) * u128::from(*total)) >> 32) as u64;
                 let place = sums.partition_point(|(sum, _)| *sum <= point);
-                Some(Target { name: &many.get(place)?.cluster, slot: sums.get(place)?.1 })
+                let actions = actions.get(place).and_then(Option::as_ref);
+                Some(Target { name: &many.get(place)?.cluster, slot: sums.get(place)?.1, actions })
             }
             // A split is made from the rule's own choice, so the shapes agree.
             _ => None,

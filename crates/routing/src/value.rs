@@ -57,6 +57,12 @@ pub(crate) fn whole(pattern: &str) -> Result<Regex, String> {
         .map_err(|error| format!("the regex {pattern:?} does not compile: {error}"))
 }
 
+/// Compiles a regex that is looked for anywhere.
+pub(crate) fn anywhere(pattern: &str) -> Result<Regex, String> {
+    let built = RegexBuilder::new(&rust_syntax(pattern)).size_limit(REGEX_PROGRAM_BYTES_MAX).build();
+    built.map_err(|error| format!("the regex {pattern:?} does not compile: {error}"))
+}
+
 // True unless it is certain that every bracket closes one of the pattern's own.
 fn may_close_early(pattern: &str) -> bool {
     let (mut open, mut escaped) = (0_u32, false);

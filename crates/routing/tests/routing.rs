@@ -11,11 +11,11 @@ use proptest::prelude::*;
 use routing::{Decision, Head, Router, explain};
 
 fn forward(name: &str) -> Action {
-    Action::Forward(Forward { cluster: ClusterChoice::One(name.into()), timeout: None, retry: None, hash: Vec::new() })
+    Action::Forward(Forward::to(ClusterChoice::One(name.into())))
 }
 
 fn route(name: &str, matches: RouteMatch) -> Route {
-    Route { name: name.into(), matches, action: forward(name), origin: None, operation: String::new() }
+    Route::new(name, matches, forward(name))
 }
 
 fn on_path(path: PathMatch) -> RouteMatch {
@@ -24,7 +24,7 @@ fn on_path(path: PathMatch) -> RouteMatch {
 
 fn host(name: &str, domains: &[&str], routes: Vec<Route>) -> Arc<VirtualHost> {
     let domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
-    Arc::new(VirtualHost { name: name.into(), domains, routes, include_attempt_count: false })
+    Arc::new(VirtualHost { name: name.into(), domains, routes, include_attempt_count: false, require_tls: false })
 }
 
 fn router(hosts: Vec<Arc<VirtualHost>>) -> Router {
@@ -40,6 +40,8 @@ fn chosen(router: &Router, authority: &str, path: &str, headers: &HeaderMap) -> 
     match router.decide(&head(authority, path, headers), || 0) {
         Decision::Forward { route, .. } => route.name.clone(),
         Decision::Respond { .. } => "respond".into(),
+        Decision::Redirect { .. } => "redirect".into(),
+        Decision::RequireTls { .. } => "tls".into(),
         Decision::NoHost => "no host".into(),
         Decision::NoRoute { .. } => "no route".into(),
     }
@@ -203,9 +205,9 @@ fn a_router_is_shared_between_workers() {
 
 #[test]
 fn weights_are_shares() {
-    let weighted = |cluster: &str, weight| Weighted { cluster: cluster.into(), weight };
+    let weighted = |cluster: &str, weight| Weighted::new(cluster.into(), weight);
     let choice = ClusterChoice::Weighted(vec![weighted("a", 1), weighted("b", 3)]);
-    let action = Action::Forward(Forward { cluster: choice, timeout: None, retry: None, hash: Vec::new() });
+    let action = Action::Forward(Forward::to(choice));
     let mut rule = route("split", RouteMatch::any());
     rule.action = action;
     let router = router(vec![host("h", &["*"], vec![rule])]);
@@ -219,11 +221,11 @@ fn weights_are_shares() {
 
 #[test]
 fn weights_may_be_as_large_as_they_are() {
-    let weighted = |cluster: &str, weight| Weighted { cluster: cluster.into(), weight };
+    let weighted = |cluster: &str, weight| Weighted::new(cluster.into(), weight);
     let split = |many| {
         let mut rule = route("split", RouteMatch::any());
         let cluster = ClusterChoice::Weighted(many);
-        rule.action = Action::Forward(Forward { cluster, timeout: None, retry: None, hash: Vec::new() });
+        rule.action = Action::Forward(Forward::to(cluster));
         Arc::new(RouteTable { name: "t".into(), ignore_port: true, virtual_hosts: vec![host("h", &["*"], vec![rule])] })
     };
     let none = HeaderMap::new();

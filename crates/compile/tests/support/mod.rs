@@ -124,6 +124,7 @@ pub fn targets(routes: &[Route]) -> Vec<String> {
         .iter()
         .map(|route| match &route.action {
             Action::Respond(respond) => respond.status.to_string(),
+            Action::Redirect(redirect) => redirect.status.to_string(),
             Action::Forward(forward) => match &forward.cluster {
                 ClusterChoice::One(name) => name.to_string(),
                 ClusterChoice::Weighted(many) => {
