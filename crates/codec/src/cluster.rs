@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use config::{Cluster, Discovery, TcpKeepalive, Thresholds, UpstreamProtocol};
+use config::{Cluster, Discovery, Sni, TcpKeepalive, Thresholds, UpstreamProtocol};
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -14,7 +14,7 @@ use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf as google;
 
 use crate::common::{At, Reason, ads, any, duration, read_any, read_duration, read_positive, socket_address, uint32};
-use crate::{balancing, dynamic, endpoint, metadata};
+use crate::{balancing, dynamic, endpoint, metadata, tls};
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// Envoy's connect timeout for a cluster that says nothing.
@@ -40,6 +40,7 @@ pub(crate) fn encode(cluster: &Cluster) -> pb::Cluster {
         thresholds,
         source_address,
         original_port,
+        tls,
         service,
         origin,
     } = cluster;
@@ -56,6 +57,7 @@ pub(crate) fn encode(cluster: &Cluster) -> pb::Cluster {
             locality_config_specifier: balancing::encode_locality(balancing.locality),
             ..Default::default()
         }),
+        transport_socket: tls.as_ref().map(tls::encode_client),
         metadata: metadata::cluster(origin, service),
         lb_config: original_port.map(encode_original_port),
         ..Default::default()
@@ -148,8 +150,14 @@ fn encode_http(cluster: &Cluster) -> upstream::HttpProtocolOptions {
         max_requests_per_connection: cluster.max_requests_per_connection.and_then(uint32),
         ..Default::default()
     };
+    let by_host = cluster.tls.as_ref().map(|tls| core::UpstreamHttpProtocolOptions {
+        auto_sni: tls.sni == Sni::FromHost,
+        auto_san_validation: tls.verify_host,
+        ..Default::default()
+    });
     upstream::HttpProtocolOptions {
         common_http_protocol_options: Some(common),
+        upstream_http_protocol_options: by_host.filter(|auto| auto.auto_sni || auto.auto_san_validation),
         upstream_protocol_options: Some(spoken),
         ..Default::default()
     }
@@ -176,6 +184,8 @@ pub(crate) fn decode(cluster: &pb::Cluster, notes: &mut Vec<String>) -> Result<C
         None => legacy_http(cluster),
     };
     let common = http.common_http_protocol_options.unwrap_or_default();
+    let auto = http.upstream_http_protocol_options.as_ref();
+    let tls = cluster.transport_socket.as_ref().map(|socket| tls::decode_client(socket, auto));
     let source = cluster.upstream_bind_config.as_ref().and_then(|bind| bind.source_address.as_ref());
     let connect_timeout = match &cluster.connect_timeout {
         Some(timeout) => read_duration(timeout).at("connect_timeout")?,
@@ -195,6 +205,7 @@ pub(crate) fn decode(cluster: &pb::Cluster, notes: &mut Vec<String>) -> Result<C
         thresholds: decode_thresholds(cluster.circuit_breakers.as_ref()),
         source_address: source.and_then(|source| source.address.parse().ok()),
         original_port: decode_original_port(cluster).at("original_dst_lb_config")?,
+        tls: tls.transpose().at("transport_socket")?.flatten(),
         service: metadata::read_service(&cluster.metadata),
         origin: metadata::read_origin(&cluster.metadata),
     })
@@ -202,7 +213,7 @@ pub(crate) fn decode(cluster: &pb::Cluster, notes: &mut Vec<String>) -> Result<C
 
 fn note_unread(cluster: &pb::Cluster, notes: &mut Vec<String>) {
     let unread = [
-        ("transport_socket", cluster.transport_socket.is_some() || !cluster.transport_socket_matches.is_empty()),
+        ("transport_socket_matches", !cluster.transport_socket_matches.is_empty()),
         ("outlier_detection", cluster.outlier_detection.is_some()),
         ("health_checks", !cluster.health_checks.is_empty()),
     ];

@@ -12,7 +12,7 @@ use prost::Message;
 use rustc_hash::FxHashMap;
 use words::Fingerprint;
 
-use crate::{Options, ResourceKind, cluster, endpoint, listener, name_table, route};
+use crate::{Options, ResourceKind, cluster, endpoint, listener, name_table, route, secret};
 
 /// A resource as bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ struct HostEntry {
 impl Encoder {
     /// Encodes a snapshot.
     pub fn snapshot(&mut self, snapshot: &Snapshot, options: Options) -> Vec<Arc<Encoded>> {
-        let Snapshot { listeners, routes, clusters, endpoints, names } = snapshot;
+        let Snapshot { listeners, routes, clusters, endpoints, names, secrets } = snapshot;
         let mut out = Vec::with_capacity(listeners.len() + routes.len() + clusters.len() + endpoints.len());
         let plain = Options::default();
         for (name, value) in clusters {
@@ -68,6 +68,10 @@ impl Encoder {
             out.push(self.once(ResourceKind::Listener, name.clone(), value, plain, || {
                 listener::encode(value).encode_to_vec().into()
             }));
+        }
+        for (name, value) in secrets {
+            let encode = || secret::encode(value).encode_to_vec().into();
+            out.push(self.once(ResourceKind::Secret, name.clone(), value, plain, encode));
         }
         for (name, table) in routes {
             self.table(name, table, options, &mut out);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use config::{HttpCodec, HttpManager, RouteSource, ServerHeader};
+use config::{ClientCertHeader, HttpCodec, HttpManager, RouteSource, ServerHeader};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as hcm;
@@ -39,7 +39,9 @@ pub(crate) fn encode(http: &HttpManager) -> pb::HttpConnectionManager {
         stream_idle_timeout,
         dynamic_hosts,
         access_log,
+        client_cert_header,
     } = http;
+    let (forwarding, details) = encode_client_cert(*client_cert_header);
     let (server_name, transformation) = encode_server(server_header);
     let upgrade = || hcm::UpgradeConfig { upgrade_type: "websocket".into(), ..Default::default() };
     pb::HttpConnectionManager {
@@ -56,6 +58,8 @@ pub(crate) fn encode(http: &HttpManager) -> pb::HttpConnectionManager {
         generate_request_id: boolean(*generate_request_id),
         stream_idle_timeout: Some(duration(stream_idle_timeout.unwrap_or_default())),
         access_log: access_log::encode(access_log),
+        forward_client_cert_details: forwarding as i32,
+        set_current_client_cert_details: details,
         ..Default::default()
     }
 }
@@ -65,6 +69,25 @@ fn cors() -> pb::HttpFilter {
         name: cors::NAME.into(),
         config_type: Some(http_filter::ConfigType::TypedConfig(cors::filter())),
         ..Default::default()
+    }
+}
+
+// Istio's at gateways: hash, subject, the certificate itself, and its DNS names and URIs.
+fn encode_client_cert(
+    header: ClientCertHeader,
+) -> (hcm::ForwardClientCertDetails, Option<hcm::SetCurrentClientCertDetails>) {
+    match header {
+        ClientCertHeader::Remove => (hcm::ForwardClientCertDetails::Sanitize, None),
+        ClientCertHeader::Set => {
+            let all = hcm::SetCurrentClientCertDetails {
+                subject: boolean(true),
+                cert: true,
+                dns: true,
+                uri: true,
+                ..Default::default()
+            };
+            (hcm::ForwardClientCertDetails::SanitizeSet, Some(all))
+        }
     }
 }
 
@@ -150,6 +173,13 @@ pub(crate) fn decode(http: &pb::HttpConnectionManager, notes: &mut Vec<String>) 
         stream_idle_timeout: Some(idle.unwrap_or(std::time::Duration::from_secs(300))).filter(|idle| !idle.is_zero()),
         dynamic_hosts: decode_dynamic(&http.http_filters).at("http_filters")?,
         access_log: access_log::decode(&http.access_log, notes)?,
+        client_cert_header: match hcm::ForwardClientCertDetails::try_from(http.forward_client_cert_details) {
+            Ok(hcm::ForwardClientCertDetails::SanitizeSet | hcm::ForwardClientCertDetails::AppendForward) => {
+                ClientCertHeader::Set
+            }
+            // A header that nobody checked is not passed on.
+            _ => ClientCertHeader::Remove,
+        },
     })
 }
 

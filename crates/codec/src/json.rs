@@ -7,9 +7,10 @@ mod action;
 use std::time::Duration;
 
 use config::{
-    Action, ChainMatch, Cluster, ClusterChoice, Discovery, Endpoint, EndpointAddress, Endpoints, Filter, FilterChain,
-    Forward, HashKey, HeaderMatch, Health, HttpManager, Listener, Name, PathMatch, QueryMatch, RetryPolicy, Route,
-    RouteMatch, RouteSource, RouteTable, Snapshot, TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost,
+    Action, ChainMatch, ClientTls, Cluster, ClusterChoice, Discovery, Endpoint, EndpointAddress, Endpoints, Filter,
+    FilterChain, Forward, HashKey, HeaderMatch, Health, HttpManager, Listener, Name, PathMatch, QueryMatch,
+    RetryPolicy, Route, RouteMatch, RouteSource, RouteTable, Secret, SecretContent, ServerTls, Snapshot, Sni, Source,
+    TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost,
 };
 use serde_json::{Value, json};
 use words::Origin;
@@ -18,13 +19,18 @@ use crate::ResourceKind;
 
 /// A whole snapshot in the form of Envoy's `config_dump`; `version` gives the version of a resource.
 pub fn config_dump(snapshot: &Snapshot, version: impl Fn(ResourceKind, &Name) -> String) -> Value {
-    let Snapshot { listeners, routes, clusters, endpoints, names } = snapshot;
+    let Snapshot { listeners, routes, clusters, endpoints, names, secrets } = snapshot;
     let entry = |kind, name: &Name, key: &str, value: Value| json!({"version_info": version(kind, name), key: value});
     let section = |name: &str, list: &str, entries: Vec<Value>| json!({"@type": format!("type.googleapis.com/envoy.admin.v3.{name}ConfigDump"), list: entries});
     let clusters = clusters.iter().map(|(name, one)| entry(ResourceKind::Cluster, name, "cluster", cluster(one)));
     let listeners = listeners.iter().map(|(name, one)| {
         let state = entry(ResourceKind::Listener, name, "listener", listener(one));
         json!({"name": name.as_ref(), "active_state": state})
+    });
+    let secrets = secrets.iter().map(|(name, one)| {
+        let mut state = entry(ResourceKind::Secret, name, "secret", secret(one));
+        state["name"] = json!(name.as_ref());
+        state
     });
     let routes = routes.iter().map(|(name, one)| entry(ResourceKind::Route, name, "route_config", route_table(one)));
     let endpoints = endpoints.iter();
@@ -35,6 +41,7 @@ pub fn config_dump(snapshot: &Snapshot, version: impl Fn(ResourceKind, &Name) ->
         section("Listeners", "dynamic_listeners", listeners.collect()),
         section("Routes", "dynamic_route_configs", routes.collect()),
         section("Endpoints", "dynamic_endpoint_configs", endpoints.collect()),
+        section("Secrets", "dynamic_active_secrets", secrets.collect()),
     ];
     // Envoy has no such section; Istio's agent keeps the table to itself.
     configs.extend(names.as_ref().map(|table| {
@@ -117,9 +124,91 @@ fn chain(chain: &FilterChain) -> Value {
         }
     };
     let mut out = json!({"name": chain.name.as_ref(), "filters": [filter]});
+    set(&mut out, "transport_socket", chain.tls.as_ref().map(server_tls));
     set(&mut out, "filter_chain_match", (chain.matches != ChainMatch::default()).then(|| chain_match(&chain.matches)));
     set(&mut out, "metadata", metadata(&chain.origin));
     out
+}
+
+fn sds(name: &Name) -> Value {
+    json!({"name": name.as_ref(), "sds_config": {"ads": {}}})
+}
+
+fn server_tls(tls: &ServerTls) -> Value {
+    let mut common =
+        json!({"tls_certificate_sds_secret_configs": tls.certificates.iter().map(sds).collect::<Vec<_>>()});
+    let clients = tls.clients.as_ref();
+    tls_context(&mut common, &tls.alpn, &tls.parameters, clients.map(|clients| &clients.validation));
+    json!({"name": "envoy.transport_sockets.tls", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": common,
+        "require_client_certificate": clients.is_some_and(|clients| clients.required),
+    }})
+}
+
+fn client_tls(tls: &ClientTls) -> Value {
+    let mut common = json!({});
+    set(&mut common, "tls_certificate_sds_secret_configs", tls.certificate.as_ref().map(|name| json!([sds(name)])));
+    tls_context(&mut common, &tls.alpn, &tls.parameters, tls.validation.as_ref());
+    let mut context = json!({
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "common_tls_context": common,
+    });
+    if let Sni::Name(name) = &tls.sni {
+        context["sni"] = json!(name);
+    }
+    json!({"name": "envoy.transport_sockets.tls", "typed_config": context})
+}
+
+fn tls_context(
+    out: &mut Value,
+    alpn: &[String],
+    parameters: &config::TlsParameters,
+    validation: Option<&config::Validation>,
+) {
+    let version = |version: config::TlsVersion| json!(format!("{version:?}").replace("V1_", "TLSv1_"));
+    out["tls_params"] = json!({
+        "tls_minimum_protocol_version": version(parameters.min),
+        "tls_maximum_protocol_version": version(parameters.max),
+    });
+    let ciphers = &parameters.cipher_suites;
+    set(&mut out["tls_params"], "cipher_suites", (!ciphers.is_empty()).then(|| json!(ciphers)));
+    set(out, "alpn_protocols", (!alpn.is_empty()).then(|| json!(alpn)));
+    let Some(config::Validation { roots, names, spki, hashes, accept_untrusted }) = validation else { return };
+    let names: Vec<Value> = names.iter().map(|name| json!({"matcher": {"exact": name}})).collect();
+    let mut rest = json!({});
+    set(&mut rest, "match_typed_subject_alt_names", (!names.is_empty()).then(|| json!(names)));
+    set(&mut rest, "verify_certificate_spki", (!spki.is_empty()).then(|| json!(spki)));
+    set(&mut rest, "verify_certificate_hash", (!hashes.is_empty()).then(|| json!(hashes)));
+    set(&mut rest, "trust_chain_verification", accept_untrusted.then(|| json!("ACCEPT_UNTRUSTED")));
+    match roots {
+        None => out["validation_context"] = rest,
+        Some(roots) => {
+            out["combined_validation_context"] =
+                json!({"default_validation_context": rest, "validation_context_sds_secret_config": sds(roots)});
+        }
+    }
+}
+
+/// A secret; keys are redacted as Envoy does it.
+pub fn secret(secret: &Secret) -> Value {
+    let shown = |source: &Source| match source {
+        Source::Inline(bytes) => json!({"inline_string": String::from_utf8_lossy(bytes)}),
+        Source::File(path) => json!({"filename": path}),
+        Source::System => json!({"filename": "(the system's roots)"}),
+    };
+    let mut out = json!({"name": secret.name.as_ref()});
+    match &secret.content {
+        SecretContent::Certificate { chain, key: _ } => {
+            let redacted = json!({"inline_string": "[redacted]"});
+            out["tls_certificate"] = json!({"certificate_chain": shown(chain), "private_key": redacted});
+        }
+        SecretContent::Roots { roots, crl } => {
+            out["validation_context"] = json!({"trusted_ca": shown(roots)});
+            set(&mut out["validation_context"], "crl", crl.as_ref().map(shown));
+        }
+    }
+    typed(ResourceKind::Secret, out)
 }
 
 fn chain_match(matches: &ChainMatch) -> Value {
@@ -347,6 +436,7 @@ pub fn cluster(cluster: &Cluster) -> Value {
     if cluster.protocol == UpstreamProtocol::Http2 {
         out["http2_protocol_options"] = json!({});
     }
+    set(&mut out, "transport_socket", cluster.tls.as_ref().map(client_tls));
     let mut istio = json!({});
     set(&mut istio, "config", cluster.origin.as_ref().map(|origin| json!(origin.config_path())));
     if let Some(service) = &cluster.service {

@@ -1,15 +1,16 @@
 //! The kinds of resources, and reading one of any kind.
 
-use config::{Cluster, Endpoints, Listener, NameTable, RouteTable, VirtualHost};
+use config::{Cluster, Endpoints, Listener, NameTable, RouteTable, Secret, VirtualHost};
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as PbCluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener as PbListener;
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost as PbVirtualHost};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret as PbSecret;
 use prost::Message;
 
 use crate::common::Reason;
 use crate::name_table::{self, PbNameTable};
-use crate::{cluster, endpoint, listener, route};
+use crate::{cluster, endpoint, listener, route, secret};
 
 /// A kind of resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,6 +27,8 @@ pub enum ResourceKind {
     VirtualHost,
     /// NDS.
     NameTable,
+    /// SDS.
+    Secret,
 }
 
 impl ResourceKind {
@@ -38,6 +41,7 @@ impl ResourceKind {
             Self::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
             Self::VirtualHost => "type.googleapis.com/envoy.config.route.v3.VirtualHost",
             Self::NameTable => "type.googleapis.com/istio.networking.nds.v1.NameTable",
+            Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
         }
     }
 }
@@ -62,6 +66,8 @@ pub enum Decoded {
     VirtualHost(VirtualHost),
     /// Names and addresses.
     NameTable(NameTable),
+    /// A secret.
+    Secret(Secret),
 }
 
 /// A resource that cannot be obeyed; the text of a NACK.
@@ -102,6 +108,7 @@ pub fn decode(kind: ResourceKind, name: &str, body: &[u8]) -> Result<(Decoded, V
         ResourceKind::NameTable => {
             message::<PbNameTable>(body).and_then(|value| name_table::decode(&value)).map(Decoded::NameTable)
         }
+        ResourceKind::Secret => message::<PbSecret>(body).and_then(|value| secret::decode(&value)).map(Decoded::Secret),
     };
     decoded.map(|value| (value, notes)).map_err(|reason| Rejected { kind, name: name.to_owned(), reason })
 }

@@ -26,7 +26,9 @@ mod retry;
 mod rewrite;
 mod route;
 mod route_match;
+mod secret;
 mod tcp;
+mod tls;
 
 pub use encoder::{Encoded, Encoder};
 pub use kind::{Decoded, Rejected, ResourceKind, decode};

@@ -13,7 +13,7 @@ use envoy_types::pb::google::protobuf::Any;
 use crate::common::{
     At, Reason, address, any, boolean, cidr, is_true, read_any, read_cidr, read_socket_address, uint32,
 };
-use crate::{dynamic, http, metadata, tcp};
+use crate::{dynamic, http, metadata, tcp, tls};
 
 const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
 const TLS_INSPECTOR: &str = "envoy.filters.listener.tls_inspector";
@@ -70,7 +70,7 @@ fn encode_filters(filters: ListenerFilters) -> Vec<pb::ListenerFilter> {
 }
 
 fn encode_chain(chain: &FilterChain) -> pb::FilterChain {
-    let FilterChain { name, matches, filter, origin } = chain;
+    let FilterChain { name, matches, tls, filter, origin } = chain;
     let (filter_name, config) = match filter {
         Filter::Http(manager) => (HTTP, any(&http::encode(manager))),
         Filter::Tcp(proxy) => (TCP, any(&tcp::encode(proxy))),
@@ -87,6 +87,7 @@ fn encode_chain(chain: &FilterChain) -> pb::FilterChain {
         name: name.to_string(),
         filter_chain_match: (*matches != ChainMatch::default()).then(|| encode_match(matches)),
         filters: filters.collect(),
+        transport_socket: tls.as_ref().map(tls::encode_server),
         metadata: metadata::origin(origin),
         ..Default::default()
     }
@@ -157,9 +158,7 @@ fn decode_filters(filters: &[pb::ListenerFilter], notes: &mut Vec<String>) -> Re
 }
 
 fn decode_chain(chain: &pb::FilterChain, notes: &mut Vec<String>) -> Result<FilterChain, Reason> {
-    if chain.transport_socket.is_some() {
-        return Err("transport_socket: TLS is not terminated here yet".into());
-    }
+    let tls = chain.transport_socket.as_ref().map(tls::decode_server).transpose().at("transport_socket")?.flatten();
     let (mut filter, mut dynamic_host) = (None, None);
     for one in &chain.filters {
         let Some(pb::filter::ConfigType::TypedConfig(config)) = &one.config_type else { continue };
@@ -180,6 +179,7 @@ fn decode_chain(chain: &pb::FilterChain, notes: &mut Vec<String>) -> Result<Filt
     Ok(FilterChain {
         name: chain.name.as_str().into(),
         matches: matches.unwrap_or_default(),
+        tls,
         filter: filter.ok_or("no HTTP connection manager and no TCP proxy")?,
         origin: metadata::read_origin(&chain.metadata),
     })

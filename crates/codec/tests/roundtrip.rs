@@ -287,11 +287,13 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         thresholds,
         option::of(any::<[u8; 4]>()),
         option::of(1_u16..),
+        option::of(client_tls()),
         option::of(service),
         origin(),
     );
     (first, second).prop_map(|((name, discovery, (lb, balancing), connect_timeout, protocol, idle_timeout), second)| {
-        let (max_requests_per_connection, tcp_keepalive, thresholds, source, original_port, service, origin) = second;
+        let (max_requests_per_connection, tcp_keepalive, thresholds, source, original_port, tls, service, origin) =
+            second;
         // Envoy has one place for the settings of an algorithm.
         let original_port = original_port.filter(|_| lb == Lb::ClusterProvided);
         // A load assignment has the cluster's name: an empty one is filled in.
@@ -308,10 +310,63 @@ fn cluster() -> impl Strategy<Value = Cluster> {
             thresholds,
             source_address: source.map(Into::into),
             original_port,
+            tls,
             service,
             origin,
         }
     })
+}
+
+fn secret() -> impl Strategy<Value = Secret> {
+    let source = prop_oneof![
+        vec(any::<u8>(), 0..9).prop_map(|bytes| Source::Inline(bytes.into())),
+        text().prop_map(|path| Source::File(format!("/{path}"))),
+        Just(Source::System),
+    ]
+    .boxed();
+    let content = prop_oneof![
+        (source.clone(), source.clone()).prop_map(|(chain, key)| SecretContent::Certificate { chain, key }),
+        (source.clone(), option::of(source)).prop_map(|(roots, crl)| SecretContent::Roots { roots, crl }),
+    ];
+    (name(), content).prop_map(|(name, content)| Secret { name, content })
+}
+
+fn parameters() -> impl Strategy<Value = TlsParameters> {
+    let version =
+        || prop_oneof![Just(TlsVersion::V1_0), Just(TlsVersion::V1_1), Just(TlsVersion::V1_2), Just(TlsVersion::V1_3)];
+    (version(), version(), vec(text(), 0..3)).prop_map(|(min, max, cipher_suites)| TlsParameters {
+        min,
+        max,
+        cipher_suites,
+    })
+}
+
+fn validation() -> impl Strategy<Value = Validation> {
+    let san = prop_oneof![text(), text().prop_map(|id| format!("spiffe://{id}")), Just("10.0.0.1".to_owned())];
+    (option::of(name()), vec(san, 0..3), vec(text(), 0..2), vec(text(), 0..2), any::<bool>()).prop_map(
+        |(roots, names, spki, hashes, accept_untrusted)| Validation { roots, names, spki, hashes, accept_untrusted },
+    )
+}
+
+fn server_tls() -> impl Strategy<Value = ServerTls> {
+    let clients =
+        (any::<bool>(), validation()).prop_map(|(required, validation)| ClientCertificates { required, validation });
+    (vec(name(), 0..3), option::of(clients), parameters(), vec(text(), 0..3))
+        .prop_map(|(certificates, clients, parameters, alpn)| ServerTls { certificates, clients, parameters, alpn })
+}
+
+fn client_tls() -> impl Strategy<Value = ClientTls> {
+    let sni = prop_oneof![Just(Sni::Absent), Just(Sni::FromHost), text().prop_map(Sni::Name)];
+    (option::of(name()), option::of(validation()), sni, any::<bool>(), parameters(), vec(text(), 0..3)).prop_map(
+        |(certificate, validation, sni, verify_host, parameters, alpn)| ClientTls {
+            certificate,
+            validation,
+            sni,
+            verify_host,
+            parameters,
+            alpn,
+        },
+    )
 }
 
 fn listener() -> impl Strategy<Value = Listener> {
@@ -326,7 +381,7 @@ fn listener() -> impl Strategy<Value = Listener> {
     let codec = prop_oneof![Just(HttpCodec::Auto), Just(HttpCodec::Http1), Just(HttpCodec::Http2)];
     let server = prop_oneof![Just(ServerHeader::PassThrough), text().prop_map(ServerHeader::Overwrite)];
     let idle = (option::of(positive()), option::of(cache()));
-    let http = (text(), routes, codec, any::<[bool; 4]>(), 0_u32..5, server, idle, log.clone()).prop_map(
+    let http = (text(), routes, codec, any::<[bool; 5]>(), 0_u32..5, server, idle, log.clone()).prop_map(
         |(
             stat_prefix,
             routes,
@@ -350,6 +405,10 @@ fn listener() -> impl Strategy<Value = Listener> {
                 stream_idle_timeout,
                 dynamic_hosts,
                 access_log,
+                client_cert_header: match flags[4] {
+                    true => ClientCertHeader::Set,
+                    false => ClientCertHeader::Remove,
+                },
             })
         },
     );
@@ -370,8 +429,8 @@ fn listener() -> impl Strategy<Value = Listener> {
             application_protocols,
         },
     );
-    let chain = (name(), matches, prop_oneof![http, tcp], origin())
-        .prop_map(|(name, matches, filter, origin)| FilterChain { name, matches, filter, origin })
+    let chain = (name(), matches, option::of(server_tls()), prop_oneof![http, tcp], origin())
+        .prop_map(|(name, matches, tls, filter, origin)| FilterChain { name, matches, tls, filter, origin })
         .boxed();
     let direction = prop_oneof![Just(Direction::Inbound), Just(Direction::Outbound)];
     (name(), address(), any::<[bool; 5]>(), direction, vec(chain.clone(), 0..3), option::of(chain), origin()).prop_map(
@@ -412,6 +471,13 @@ proptest! {
     }
 
     #[test]
+    fn secrets_read_back(secret in secret()) {
+        let mut snapshot = Snapshot::default();
+        snapshot.secrets.insert(secret.name.clone(), Arc::new(secret.clone()));
+        prop_assert_eq!(read_back(&snapshot, Options::default()), [Decoded::Secret(secret)]);
+    }
+
+    #[test]
     fn listeners_read_back(listener in listener()) {
         let mut snapshot = Snapshot::default();
         snapshot.listeners.insert(listener.name.clone(), Arc::new(listener.clone()));
@@ -432,7 +498,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..300)) {
-        for kind in [ResourceKind::Cluster, ResourceKind::Endpoints, ResourceKind::Listener, ResourceKind::Route, ResourceKind::VirtualHost, ResourceKind::NameTable] {
+        for kind in [ResourceKind::Cluster, ResourceKind::Endpoints, ResourceKind::Listener, ResourceKind::Route, ResourceKind::VirtualHost, ResourceKind::NameTable, ResourceKind::Secret] {
             if let Err(rejected) = decode(kind, "x", &bytes) {
                 prop_assert!(rejected.to_string().contains("\"x\""));
             }

@@ -182,6 +182,7 @@ pub(crate) fn bare(name: Name, discovery: Discovery, connect_timeout: Duration) 
         thresholds: Thresholds::default(),
         source_address: None,
         original_port: None,
+        tls: None,
         service: None,
         origin: None,
     }

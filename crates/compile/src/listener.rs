@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use config::{
-    ChainMatch, ClusterChoice, Direction, Filter, FilterChain, HttpCodec, HttpManager, Listener, ListenerFilters, Name,
-    RouteSource, ServerHeader, TcpProxy, TransportMatch,
+    ChainMatch, ClientCertHeader, ClusterChoice, Direction, Filter, FilterChain, HttpCodec, HttpManager, Listener,
+    ListenerFilters, Name, RouteSource, ServerHeader, TcpProxy, TransportMatch,
 };
 use words::Origin;
 
@@ -47,7 +47,7 @@ pub(crate) fn captured(address: SocketAddr, origin: Option<Origin>) -> Listener 
 
 /// A chain for every connection.
 pub(crate) fn chain(name: impl Into<Name>, filter: Filter) -> FilterChain {
-    FilterChain { name: name.into(), matches: ChainMatch::default(), filter, origin: None }
+    FilterChain { name: name.into(), matches: ChainMatch::default(), tls: None, filter, origin: None }
 }
 
 /// Only connections whose first bytes are plaintext HTTP.
@@ -111,5 +111,9 @@ pub(crate) fn http(side: Side, stat_prefix: String, routes: RouteSource, mesh: &
         stream_idle_timeout: None,
         dynamic_hosts: None,
         access_log: mesh.access_logs(),
+        client_cert_header: match side {
+            Side::Gateway => ClientCertHeader::Set,
+            Side::Outbound | Side::Inbound => ClientCertHeader::Remove,
+        },
     })
 }

@@ -133,6 +133,7 @@ impl Shared {
                 clusters: clusters.value.by_name.clone(),
                 endpoints: endpoints.value.by_cluster.clone(),
                 names: None,
+                ..Snapshot::default()
             };
             (Layer { snapshot, diagnostics: listeners.value.diagnostics.clone() }, content)
         });

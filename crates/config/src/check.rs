@@ -38,7 +38,7 @@ impl fmt::Display for Problem {
 
 /// Checks a whole snapshot.
 pub fn check(snapshot: &Snapshot) -> Vec<Problem> {
-    let Snapshot { listeners, routes, clusters, endpoints: _, names: _ } = snapshot;
+    let Snapshot { listeners, routes, clusters, endpoints: _, names: _, secrets: _ } = snapshot;
     let mut found = Vec::new();
     let mut bound: BTreeMap<SocketAddr, &str> = BTreeMap::new();
     for listener in listeners.values() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use words::Origin;
 
-use crate::{Balancing, DnsCache, Endpoints, Name};
+use crate::{Balancing, ClientTls, DnsCache, Endpoints, Name};
 
 /// One upstream, by Istio's name: `outbound|9080|v1|reviews.default.svc.cluster.local` (X50).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -35,10 +35,19 @@ pub struct Cluster {
     pub source_address: Option<std::net::IpAddr>,
     /// With [`Discovery::OriginalDst`]: this port instead of the dialled one (`targetPort` of a ServiceEntry, SE03).
     pub original_port: Option<u16>,
+    /// TLS to its hosts; `None`: plaintext.
+    pub tls: Option<ClientTls>,
     /// The service it stands for, for metrics and people.
     pub service: Option<ServiceMeta>,
     /// The DestinationRule that shaped it; `None` for defaults.
     pub origin: Option<Origin>,
+}
+
+impl Cluster {
+    /// The secrets that it names.
+    pub fn secrets(&self) -> impl Iterator<Item = &Name> {
+        self.tls.iter().flat_map(ClientTls::secrets)
+    }
 }
 
 /// Istio's default connect timeout, 10 s (mesh `connectTimeout`).

@@ -20,8 +20,10 @@ pub mod render;
 pub mod retry;
 pub mod rewrite;
 pub mod route;
+pub mod secret;
 pub mod snapshot;
 pub mod template;
+pub mod tls;
 
 pub use access_log::{AccessLog, AccessLogFormat};
 pub use balancing::{Balancing, LocalityMode, SlowStart};
@@ -35,8 +37,8 @@ pub use endpoint::{Endpoint, EndpointAddress, Endpoints, Health, Locality, Local
 pub use hash::{HashCookie, HashKey};
 pub use header_changes::{HeaderChanges, HeaderEdits, HeaderPut, PutHow};
 pub use listener::{
-    ChainMatch, Cidr, ClusterSplit, Direction, Filter, FilterChain, HttpCodec, HttpManager, Listener, ListenerFilters,
-    RouteSource, ServerHeader, TcpProxy, TransportMatch,
+    ChainMatch, Cidr, ClientCertHeader, ClusterSplit, Direction, Filter, FilterChain, HttpCodec, HttpManager, Listener,
+    ListenerFilters, RouteSource, ServerHeader, TcpProxy, TransportMatch,
 };
 pub use name_table::{NAME_TABLE, NameInfo, NameTable};
 pub use redirect::{REDIRECT_CODES, Redirect, RedirectPath};
@@ -47,7 +49,9 @@ pub use route::{
     Action, ClusterChoice, Forward, HeaderMatch, PathMatch, QueryMatch, Respond, Route, RouteMatch, RouteTable,
     ValueMatch, VirtualHost, Weighted,
 };
+pub use secret::{Secret, SecretContent, Source};
 pub use snapshot::{Name, Snapshot};
+pub use tls::{ClientCertificates, ClientTls, ServerTls, Sni, TlsParameters, TlsVersion, Validation};
 
 /// The cluster that carries unknown destinations to wherever the application dialled (`ALLOW_ANY`).
 pub const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use words::Origin;
 
-use crate::{AccessLog, ClusterChoice, DnsCache, DynamicHost, Name, RouteTable};
+use crate::{AccessLog, ClusterChoice, DnsCache, DynamicHost, Name, RouteTable, ServerTls};
 
 /// One listener, by Istio's name: `virtualOutbound`, `0.0.0.0_9080`, `10.0.0.1_3306` (X51).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -61,6 +61,8 @@ pub struct FilterChain {
     /// When it is chosen.
     #[serde(rename = "match")]
     pub matches: ChainMatch,
+    /// TLS is terminated before anything else; `None`: the bytes are taken as they come.
+    pub tls: Option<ServerTls>,
     /// What it does.
     pub filter: Filter,
     /// The object that asked for it.
@@ -140,6 +142,18 @@ pub struct HttpManager {
     pub dynamic_hosts: Option<DnsCache>,
     /// A line per request.
     pub access_log: Vec<AccessLog>,
+    /// What becomes of `x-forwarded-client-cert`.
+    pub client_cert_header: ClientCertHeader,
+}
+
+/// What becomes of `x-forwarded-client-cert` (`forward_client_cert_details`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub enum ClientCertHeader {
+    /// Nobody is believed: it is removed.
+    #[default]
+    Remove,
+    /// It is removed, and says who the client is when the client has shown a certificate (GW29).
+    Set,
 }
 
 /// Where an HTTP connection manager's routes come from.
@@ -224,6 +238,11 @@ impl Listener {
     /// Every chain, the default one last.
     pub fn all_chains(&self) -> impl Iterator<Item = &FilterChain> {
         self.chains.iter().chain(&self.default_chain)
+    }
+
+    /// The secrets that its chains name.
+    pub fn secrets(&self) -> impl Iterator<Item = &Name> {
+        self.all_chains().filter_map(|chain| chain.tls.as_ref()).flat_map(ServerTls::secrets)
     }
 }
 

@@ -5,10 +5,11 @@
 use std::fmt::Write;
 
 use crate::{
-    Action, Balancing, ChainMatch, Cluster, ClusterChoice, Discovery, Endpoint, Endpoints, Filter, FilterChain,
-    HashKey, HeaderChanges, HeaderMatch, Health, Lb, Listener, LocalityMode, PathMatch, PathRewrite, PutHow, Redirect,
-    RedirectPath, RetryPolicy, Rewrite, Route, RouteMatch, RouteSource, RouteTable, SlowStart, Snapshot, Thresholds,
-    TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost, Weighted, default_connect_timeout,
+    Action, Balancing, ChainMatch, ClientTls, Cluster, ClusterChoice, Discovery, Endpoint, Endpoints, Filter,
+    FilterChain, HashKey, HeaderChanges, HeaderMatch, Health, Lb, Listener, LocalityMode, PathMatch, PathRewrite,
+    PutHow, Redirect, RedirectPath, RetryPolicy, Rewrite, Route, RouteMatch, RouteSource, RouteTable, ServerTls,
+    SlowStart, Snapshot, Sni, Thresholds, TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost, Weighted,
+    default_connect_timeout,
 };
 
 // Writing to a String cannot fail.
@@ -18,7 +19,7 @@ macro_rules! line {
 
 /// Writes a snapshot: listeners with their chains, tables with their hosts and routes, clusters with their endpoints.
 pub fn render(snapshot: &Snapshot) -> String {
-    let Snapshot { listeners, routes, clusters, endpoints, names } = snapshot;
+    let Snapshot { listeners, routes, clusters, endpoints, names, secrets } = snapshot;
     let mut out = String::new();
     for one in listeners.values() {
         listener(&mut out, one);
@@ -36,6 +37,13 @@ pub fn render(snapshot: &Snapshot) -> String {
     for (name, info) in names.iter().flat_map(|table| &table.names) {
         let addresses: Vec<String> = info.addresses.iter().map(ToString::to_string).collect();
         line!(out, "name {name} [{}]", addresses.join(" "));
+    }
+    for one in secrets.values() {
+        let what = match one.content {
+            crate::SecretContent::Certificate { .. } => "certificate",
+            crate::SecretContent::Roots { .. } => "roots",
+        };
+        line!(out, "secret {} {what}", one.name);
     }
     out
 }
@@ -67,6 +75,10 @@ fn listener(out: &mut String, one: &Listener) {
 }
 
 fn chain(out: &mut String, one: &FilterChain, when: &str) {
+    let when = match &one.tls {
+        None => when.to_owned(),
+        Some(tls) => format!("{when} {}", server_tls(tls)),
+    };
     match &one.filter {
         Filter::Tcp(tcp) => line!(out, "  {when} -> tcp {}", choice(&tcp.cluster)),
         Filter::Http(http) => match &http.routes {
@@ -77,6 +89,32 @@ fn chain(out: &mut String, one: &FilterChain, when: &str) {
             }
         },
     }
+}
+
+fn server_tls(tls: &ServerTls) -> String {
+    let mut text = format!("terminate {}", tls.certificates.join(" "));
+    if let Some(clients) = &tls.clients {
+        let roots = clients.validation.roots.as_deref().unwrap_or("anyone");
+        _ = write!(text, " {} {roots}", if clients.required { "mutual" } else { "optional" });
+    }
+    text
+}
+
+fn client_tls(tls: &ClientTls) -> String {
+    let mut text = String::from(" tls");
+    match &tls.sni {
+        Sni::Absent => {}
+        Sni::Name(name) => _ = write!(text, " sni {name}"),
+        Sni::FromHost => text.push_str(" sni host"),
+    }
+    if let Some(certificate) = &tls.certificate {
+        _ = write!(text, " shows {certificate}");
+    }
+    match &tls.validation {
+        None => text.push_str(" unverified"),
+        Some(validation) => _ = write!(text, " trusts {}", validation.roots.as_deref().unwrap_or("anyone")),
+    }
+    text
 }
 
 fn condition(matches: &ChainMatch) -> String {
@@ -304,7 +342,8 @@ fn cluster(out: &mut String, one: &Cluster, eds: Option<&Endpoints>) {
         UpstreamProtocol::Http2 => " h2",
         UpstreamProtocol::SameAsDownstream => " as-client",
     };
-    line!(out, "cluster {} {how}{lb}{protocol}{}{}", one.name, balancing(&one.balancing), bounds(one));
+    let tls = one.tls.as_ref().map(client_tls).unwrap_or_default();
+    line!(out, "cluster {} {how}{lb}{protocol}{}{}{tls}", one.name, balancing(&one.balancing), bounds(one));
     let localities = given.map(|endpoints| endpoints.localities.as_slice()).unwrap_or_default();
     for locality in localities {
         let place = &locality.locality;
@@ -417,6 +456,7 @@ mod tests {
             thresholds: Thresholds { max_connections: 5, ..Thresholds::default() },
             source_address: None,
             original_port: None,
+            tls: None,
             service: None,
             origin: None,
         };

@@ -24,6 +24,7 @@ fn version(layers: &[Arc<xds::Layer>], kind: ResourceKind, name: &Name) -> Strin
         ResourceKind::Route => TypeUrl::Route,
         ResourceKind::VirtualHost => TypeUrl::VirtualHost,
         ResourceKind::NameTable => TypeUrl::NameTable,
+        ResourceKind::Secret => TypeUrl::Secret,
     };
     layers.iter().find_map(|layer| layer.get(kind, name)).map_or_else(String::new, |one| one.version.to_string())
 }

@@ -90,6 +90,7 @@ fn resource(encoded: &Encoded) -> Arc<xds::Resource> {
         ResourceKind::Route => TypeUrl::Route,
         ResourceKind::VirtualHost => TypeUrl::VirtualHost,
         ResourceKind::NameTable => TypeUrl::NameTable,
+        ResourceKind::Secret => TypeUrl::Secret,
     };
     xds::Resource::new(kind, encoded.name.clone(), &encoded.version, &encoded.body)
 }

@@ -5,14 +5,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use codec::{Decoded, ResourceKind};
 use config::{
-    Cluster, Discovery, Endpoints, Filter, Listener, NAME_TABLE, Name, NameTable, RouteSource, RouteTable, Snapshot,
-    VirtualHost,
+    Cluster, Discovery, Endpoints, Filter, Listener, NAME_TABLE, Name, NameTable, RouteSource, RouteTable, Secret,
+    Snapshot, VirtualHost,
 };
 use xds::TypeUrl;
 use xds::client::{Update, Upsert};
+
+/// How long a listener or cluster is held back for a secret that nobody answers about. A control plane of ours says at
+/// once that there is none.
+const SECRET_WAIT: Duration = Duration::from_secs(5);
 
 /// Everything that was accepted, by type and name.
 #[derive(Default)]
@@ -26,6 +31,10 @@ pub struct Holdings {
     names: Option<Arc<NameTable>>,
     /// We answer DNS questions, so names are wanted.
     pub wants_names: bool,
+    /// `None`: there is none, or nobody answers. What is wanted and not here is waited for.
+    secrets: BTreeMap<Name, Option<Arc<Secret>>>,
+    /// Secrets that are waited for, and since when.
+    awaited: BTreeMap<Name, Instant>,
     /// Version of each resource, for `config_dump`.
     pub versions: BTreeMap<(TypeUrl, Name), String>,
 }
@@ -55,6 +64,9 @@ impl Holdings {
         for name in &update.removed {
             self.remove(update.kind, name);
         }
+        if matches!(update.kind, TypeUrl::Cluster | TypeUrl::Listener) {
+            self.forget_secrets();
+        }
         refused
     }
 
@@ -74,6 +86,9 @@ impl Holdings {
                 self.gather(&name);
             }
             Decoded::NameTable(table) => self.names = Some(Arc::new(table)),
+            Decoded::Secret(secret) => {
+                self.secrets.insert(name, Some(Arc::new(secret)));
+            }
             Decoded::VirtualHost(host) => {
                 let table: Option<Name> = name.split_once('/').map(|(table, _)| table.into());
                 self.hosts.insert(name, Arc::new(host));
@@ -98,7 +113,9 @@ impl Holdings {
                 }
             }
             TypeUrl::NameTable => self.names = None,
-            TypeUrl::Secret | TypeUrl::ExtensionConfig => {}
+            // As in Envoy: a certificate that is gone at its source still serves those who name it.
+            TypeUrl::Secret => _ = self.secrets.entry(name.into()).or_insert(None),
+            TypeUrl::ExtensionConfig => {}
         }
     }
 
@@ -116,8 +133,9 @@ impl Holdings {
     /// The names of a type that are needed by what is held.
     pub fn wanted(&self, kind: TypeUrl) -> BTreeSet<String> {
         match kind {
-            TypeUrl::Cluster | TypeUrl::Listener | TypeUrl::Secret | TypeUrl::ExtensionConfig => BTreeSet::new(),
+            TypeUrl::Cluster | TypeUrl::Listener | TypeUrl::ExtensionConfig => BTreeSet::new(),
             TypeUrl::NameTable => self.wants_names.then(|| NAME_TABLE.to_owned()).into_iter().collect(),
+            TypeUrl::Secret => self.secret_names().map(ToString::to_string).collect(),
             TypeUrl::Endpoints => self
                 .clusters
                 .values()
@@ -135,12 +153,55 @@ impl Holdings {
         }
     }
 
-    /// What can be obeyed now: listeners whose tables are here, clusters whose endpoints are here. The second value is
-    /// true when nothing is waited for.
-    pub fn snapshot(&self) -> (Snapshot, bool) {
+    fn secret_names(&self) -> impl Iterator<Item = &Name> {
+        let listeners = self.listeners.values().flat_map(|listener| listener.secrets());
+        listeners.chain(self.clusters.values().flat_map(|cluster| cluster.secrets()))
+    }
+
+    // Keys that nobody names are not kept.
+    fn forget_secrets(&mut self) {
+        if self.secrets.is_empty() && self.awaited.is_empty() {
+            return;
+        }
+        let named: BTreeSet<Name> = self.secret_names().cloned().collect();
+        self.secrets.retain(|name, _| named.contains(name));
+        self.awaited.retain(|name, _| named.contains(name));
+    }
+
+    /// When to stop waiting for the secret that was waited for longest.
+    pub fn gives_up_at(&self) -> Option<Instant> {
+        self.awaited.values().min().map(|since| *since + SECRET_WAIT)
+    }
+
+    /// Goes on without secrets that did not come.
+    pub fn give_up(&mut self, now: Instant) {
+        let late: Vec<Name> = self
+            .awaited
+            .iter()
+            .filter(|(_, since)| now >= **since + SECRET_WAIT)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in late {
+            tracing::warn!(secret = &*name, "the control plane does not answer; going on without");
+            self.secrets.insert(name, None);
+        }
+    }
+
+    /// What can be obeyed now: listeners whose tables and secrets are here, clusters whose endpoints and secrets are here.
+    /// What waits for a secret stays as it is in `obeyed`, the last of these. The second value is true when nothing is
+    /// waited for.
+    pub fn snapshot(&mut self, obeyed: &Snapshot, now: Instant) -> (Snapshot, bool) {
+        let unanswered: Vec<Name> =
+            self.secret_names().filter(|name| !self.secrets.contains_key(*name)).cloned().collect();
+        self.awaited.retain(|name, _| unanswered.contains(name));
         let mut snapshot = Snapshot { names: self.names.clone(), ..Snapshot::default() };
-        let mut whole = true;
+        let mut whole = unanswered.is_empty();
+        for name in unanswered {
+            self.awaited.entry(name).or_insert(now);
+        }
         for (name, cluster) in &self.clusters {
+            let newest = if self.is_answered(cluster.secrets()) { Some(cluster) } else { obeyed.clusters.get(name) };
+            let Some(cluster) = newest else { continue };
             if let Discovery::Eds(service) = &cluster.discovery {
                 let Some(endpoints) = self.endpoints.get(service) else {
                     whole = false;
@@ -151,6 +212,8 @@ impl Holdings {
             snapshot.clusters.insert(name.clone(), cluster.clone());
         }
         for (name, listener) in &self.listeners {
+            let newest = if self.is_answered(listener.secrets()) { Some(listener) } else { obeyed.listeners.get(name) };
+            let Some(listener) = newest else { continue };
             let tables: Option<Vec<_>> = tables_of(listener).map(|name| self.table(name)).collect();
             let Some(tables) = tables else {
                 whole = false;
@@ -159,7 +222,13 @@ impl Holdings {
             snapshot.routes.extend(tables.into_iter().map(|table| (table.name.clone(), table)));
             snapshot.listeners.insert(name.clone(), listener.clone());
         }
+        let held = self.secrets.iter().filter_map(|(name, secret)| Some((name.clone(), secret.clone()?)));
+        snapshot.secrets = held.collect();
         (snapshot, whole)
+    }
+
+    fn is_answered<'a>(&self, mut names: impl Iterator<Item = &'a Name>) -> bool {
+        names.all(|name| self.secrets.contains_key(name))
     }
 
     // A table whose hosts travel on their own is here once one of them is: a table without hosts answers nothing.
@@ -188,6 +257,7 @@ fn resource_kind(kind: TypeUrl) -> Option<ResourceKind> {
         TypeUrl::Route => ResourceKind::Route,
         TypeUrl::VirtualHost => ResourceKind::VirtualHost,
         TypeUrl::NameTable => ResourceKind::NameTable,
-        TypeUrl::Secret | TypeUrl::ExtensionConfig => return None,
+        TypeUrl::Secret => ResourceKind::Secret,
+        TypeUrl::ExtensionConfig => return None,
     })
 }

@@ -180,6 +180,12 @@ impl Planner {
     fn listener(&mut self, slot: usize, listener: &Arc<Listener>) -> Result<ListenerPlan, String> {
         let mut chains = Vec::new();
         for chain in listener.all_chains() {
+            if chain.tls.is_some() {
+                return Err(format!(
+                    "listener {:?} chain {:?}: TLS is not terminated here yet",
+                    listener.name, chain.name
+                ));
+            }
             let ready = self.chain(listener, &chain.filter);
             chains
                 .push(ready.map_err(|error| format!("listener {:?} chain {:?}: {error}", listener.name, chain.name))?);

@@ -206,6 +206,10 @@ impl Follower {
                     self.take(update, &client).await;
                 }
                 Some(found) = self.found.1.recv() => self.take_found(found).await,
+                () = until(self.holdings.gives_up_at()) => {
+                    self.holdings.give_up(Instant::now());
+                    self.install_and_say().await;
+                }
             }
         }
     }
@@ -214,7 +218,7 @@ impl Follower {
     async fn take(&mut self, update: Update, client: &Client) {
         let mut refused = self.holdings.take(&update);
         refused.extend(self.install().await);
-        for kind in [TypeUrl::NameTable, TypeUrl::Endpoints, TypeUrl::Route, TypeUrl::VirtualHost] {
+        for kind in [TypeUrl::NameTable, TypeUrl::Secret, TypeUrl::Endpoints, TypeUrl::Route, TypeUrl::VirtualHost] {
             // The client's task ends only with us.
             let _ = client.commands.send(Say::Want(kind, self.holdings.wanted(kind))).await;
         }
@@ -227,6 +231,11 @@ impl Follower {
 
     async fn take_found(&mut self, (cluster, hosts): Found) {
         self.planner.resolved(cluster, hosts);
+        self.install_and_say().await;
+    }
+
+    // For what no response brought about: there is nobody to refuse to.
+    async fn install_and_say(&mut self) {
         for reason in self.install().await {
             tracing::error!("{reason}");
         }
@@ -234,7 +243,8 @@ impl Follower {
 
     // Makes a plan of what is held and hands it to the workers; what cannot be obeyed, in words.
     async fn install(&mut self) -> Vec<String> {
-        let (mut snapshot, whole) = self.holdings.snapshot();
+        let before = self.app.snapshot.borrow().clone();
+        let (mut snapshot, whole) = self.holdings.snapshot(&before, Instant::now());
         let problems = config::check(&snapshot);
         if !problems.is_empty() {
             return problems.iter().map(ToString::to_string).collect();
@@ -320,6 +330,13 @@ impl Follower {
                 self.resolving.insert(name.clone(), (cluster.clone(), task.abort_handle()));
             }
         }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
     }
 }
 
