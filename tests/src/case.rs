@@ -8,9 +8,10 @@ use testkit::case::{Call, Case, Expect};
 use testkit::expect::{Outcome, differences};
 use testkit::process::free_address;
 use testkit::serve::Servers;
+use testkit::wait;
 use testkit::world::{World, lay_out, to_yaml};
 
-use crate::mesh::{ControlPlane, Proxied, write};
+use crate::mesh::{ControlPlane, Proxied, get, write};
 
 /// A case laid out and its control plane running.
 pub struct Stage {
@@ -96,19 +97,118 @@ pub enum By {
 }
 
 /// Makes the calls of a case at `target`; the differences in words.
-pub async fn call_all(case: &Case, stage: &Stage, by: By, log: &dyn Fn() -> Vec<String>) -> Result<Vec<String>> {
+pub async fn call_all(
+    case: &Case,
+    stage: &Stage,
+    by: By,
+    admin: SocketAddr,
+    log: &dyn Fn() -> Vec<String>,
+) -> Result<Vec<String>> {
     let mut found = Vec::new();
+    let mut begun = Vec::new();
     for call in &case.calls {
         let expect = match (&call.envoy, by) {
             (Some(expect), By::Envoy) => expect,
             _ => &call.expect,
         };
-        let outcomes = call_many(call, stage, log).await.with_context(|| call.request.clone())?;
-        let seen = differences(&settle(expect, stage), &outcomes);
-        found.extend(seen.into_iter().map(|difference| format!("{} {:?}: {difference}", call.request, call.headers)));
+        let expect = settle(expect, stage);
+        if call.background {
+            begun.push((call, expect, Background::begin(call, stage).await?));
+            found.extend(read_admin(call, stage, admin).await);
+            continue;
+        }
+        let outcomes = settled(call, &expect, stage, log).await.with_context(|| call.request.clone())?;
+        found.extend(said(call, differences(&expect, &outcomes)));
+        found.extend(read_admin(call, stage, admin).await);
+    }
+    for (call, expect, background) in begun {
+        let outcome = background.finish(log).await.with_context(|| call.request.clone())?;
+        found.extend(said(call, differences(&expect, &[outcome])));
     }
     Ok(found)
 }
+
+fn said(call: &Call, differences: Vec<String>) -> impl Iterator<Item = String> {
+    differences.into_iter().map(|difference| format!("{} {:?}: {difference}", call.request, call.headers))
+}
+
+// The outcomes of a call; of one that may take some tries, the last ones.
+async fn settled(call: &Call, expect: &Expect, stage: &Stage, log: &dyn Fn() -> Vec<String>) -> Result<Vec<Outcome>> {
+    let deadline = std::time::Instant::now() + EVENTUALLY;
+    loop {
+        let outcomes = match call.connections {
+            0 => call_many(call, stage, log).await?,
+            _ => {
+                let answers = testkit::call::send_many(stage.target, call).await?;
+                answers.into_iter().map(Outcome::of).collect()
+            }
+        };
+        let is_over = !call.eventually || std::time::Instant::now() > deadline;
+        if is_over || differences(expect, &outcomes).is_empty() {
+            return Ok(outcomes);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+// The lines that a call expects of admin pages; what is missing in words.
+async fn read_admin(call: &Call, stage: &Stage, admin: SocketAddr) -> Vec<String> {
+    let mut found = Vec::new();
+    for one in &call.admin {
+        let line = one.line.as_ref().map(|line| fill_in(line, &stage.world));
+        let is_there = wait::until("an admin page as expected", EVENTUALLY, || async {
+            let page = get(admin, &one.path).await?;
+            let page = String::from_utf8_lossy(&page);
+            if let Some(line) = line.as_ref().filter(|line| !page.lines().any(|have| have.trim() == line.as_str())) {
+                bail!("no line {line:?} in {}:\n{page}", one.path);
+            }
+            if let Some(text) = one.without.as_ref().filter(|text| page.contains(text.as_str())) {
+                bail!("{text:?} is in {}:\n{page}", one.path);
+            }
+            Ok(())
+        })
+        .await;
+        found.extend(is_there.err().map(|error| format!("after {}: {error:#}", call.request)));
+    }
+    found
+}
+
+/// A call that is under way.
+struct Background {
+    answer: tokio::task::JoinHandle<Result<testkit::call::Answered>>,
+    id: Option<String>,
+}
+
+impl Background {
+    /// Makes it; without admin lines to wait for, until it has reached a pod.
+    async fn begin(call: &Call, stage: &Stage) -> Result<Self> {
+        let mut call = call.clone();
+        let id = (call.expect.flags.is_some() && HAS_LOG.get()).then(next_id);
+        call.headers.extend(id.clone().map(|id| ("x-request-id".to_owned(), id)));
+        let asked = || stage.servers.backends.iter().map(|backend| backend.count()).sum::<u32>();
+        let before = asked();
+        let (target, waits) = (stage.target, call.admin.is_empty());
+        let answer = tokio::spawn(async move { testkit::call::send(target, &call).await });
+        if waits {
+            wait::until("a pod is asked", EVENTUALLY, || async {
+                if asked() > before { Ok(()) } else { Err("not yet") }
+            })
+            .await?;
+        }
+        Ok(Self { answer, id })
+    }
+
+    async fn finish(self, log: &dyn Fn() -> Vec<String>) -> Result<Outcome> {
+        let mut outcome = Outcome::of(self.answer.await??);
+        if let Some(id) = self.id {
+            read_log(&mut outcome, &id, log).await?;
+        }
+        Ok(outcome)
+    }
+}
+
+/// How long what must come sooner or later may take.
+const EVENTUALLY: std::time::Duration = std::time::Duration::from_secs(10);
 
 // `CLIENT_IP` in expectations is the address that calls come from.
 fn settle(expect: &Expect, _stage: &Stage) -> Expect {

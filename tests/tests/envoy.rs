@@ -18,7 +18,7 @@ async fn run(one: &case::Case, block: u8, delta: bool, envoy: &std::path::Path) 
     let stage = set(one, block, &manifests).await?;
     let proxy = Envoy::start(envoy, folder.path(), &stage.who, stage.plane.xds, delta).await?;
     stage.plane.synced(1).await.with_context(|| stage.plane.process.tail())?;
-    let mut found = call_all(one, &stage, By::Envoy, &Vec::new).await?;
+    let mut found = call_all(one, &stage, By::Envoy, proxy.admin, &Vec::new).await?;
     let rejected = proxy.rejected().await?;
     if rejected > 0 {
         found.push(format!(

@@ -14,7 +14,7 @@ async fn run(one: &case::Case, block: u8) -> Result<()> {
     stage.plane.synced(1).await.with_context(|| stage.plane.process.tail())?;
     // The access log goes to standard output; our own log lines begin otherwise.
     let log = || proxy.process.lines().into_iter().filter(|line| line.starts_with('[')).collect::<Vec<_>>();
-    let mut found = call_all(one, &stage, By::Sluice, &log).await.with_context(|| proxy.process.tail())?;
+    let mut found = call_all(one, &stage, By::Sluice, proxy.admin, &log).await.with_context(|| proxy.process.tail())?;
     if !one.diagnostics.is_empty() {
         let said = stage.plane.findings().await?;
         let missing = one.diagnostics.iter().filter(|wanted| !said.contains(wanted));

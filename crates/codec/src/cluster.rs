@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use config::{Cluster, Discovery, Sni, TcpKeepalive, Thresholds, UpstreamProtocol};
+use config::{Cluster, Discovery, Http2Bounds, Http2Keepalive, Sni, TcpKeepalive, Thresholds, UpstreamProtocol};
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -14,7 +14,7 @@ use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf as google;
 
 use crate::common::{At, Reason, ads, any, duration, read_any, read_duration, read_positive, socket_address, uint32};
-use crate::{balancing, dynamic, endpoint, metadata, tls};
+use crate::{balancing, dynamic, endpoint, metadata, outlier, tls};
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// Envoy's connect timeout for a cluster that says nothing.
@@ -23,6 +23,8 @@ const ENVOY_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DNS_JITTER: Duration = Duration::from_millis(100);
 /// Envoy's bound where a threshold says nothing.
 const ENVOY_THRESHOLD: u32 = 1024;
+/// Envoy's panic threshold for a cluster that says nothing.
+const ENVOY_PANIC_PERCENT: u32 = 50;
 /// Envoy's bound on retries where a threshold says nothing.
 const ENVOY_RETRIES: u32 = 3;
 
@@ -35,9 +37,13 @@ pub(crate) fn encode(cluster: &Cluster) -> pb::Cluster {
         connect_timeout,
         protocol: _,
         idle_timeout: _,
+        max_connection_duration: _,
+        http2: _,
         max_requests_per_connection: _,
         tcp_keepalive,
         thresholds,
+        outlier,
+        panic_percent,
         source_address,
         original_port,
         tls,
@@ -51,10 +57,11 @@ pub(crate) fn encode(cluster: &Cluster) -> pb::Cluster {
         typed_extension_protocol_options: HashMap::from([(HTTP_OPTIONS.to_owned(), any(&encode_http(cluster)))]),
         upstream_bind_config: source_address.map(encode_source),
         upstream_connection_options: tcp_keepalive.as_ref().map(encode_keepalive),
-        // Istio: too few healthy hosts never makes unhealthy ones be used (DR53).
+        outlier_detection: outlier.as_ref().map(outlier::encode),
+        // Said also when it is 0, which is not Envoy's default (DR53).
         common_lb_config: Some(pb::cluster::CommonLbConfig {
-            healthy_panic_threshold: Some(Percent { value: 0.0 }),
             locality_config_specifier: balancing::encode_locality(balancing.locality),
+            healthy_panic_threshold: Some(Percent { value: f64::from(*panic_percent) }),
             ..Default::default()
         }),
         transport_socket: tls.as_ref().map(tls::encode_client),
@@ -134,12 +141,13 @@ fn encode_http(cluster: &Cluster) -> upstream::HttpProtocolOptions {
             explicit(protocol::explicit_http_config::ProtocolConfig::HttpProtocolOptions(Default::default()))
         }
         UpstreamProtocol::Http2 => {
-            explicit(protocol::explicit_http_config::ProtocolConfig::Http2ProtocolOptions(Default::default()))
+            let bounds = encode_http2(&cluster.http2);
+            explicit(protocol::explicit_http_config::ProtocolConfig::Http2ProtocolOptions(bounds))
         }
         UpstreamProtocol::SameAsDownstream => {
             let both = protocol::UseDownstreamHttpConfig {
                 http_protocol_options: Some(Default::default()),
-                http2_protocol_options: Some(Default::default()),
+                http2_protocol_options: Some(encode_http2(&cluster.http2)),
                 ..Default::default()
             };
             protocol::UpstreamProtocolOptions::UseDownstreamProtocolConfig(both)
@@ -147,6 +155,7 @@ fn encode_http(cluster: &Cluster) -> upstream::HttpProtocolOptions {
     };
     let common = core::HttpProtocolOptions {
         idle_timeout: cluster.idle_timeout.map(duration),
+        max_connection_duration: cluster.max_connection_duration.map(duration),
         max_requests_per_connection: cluster.max_requests_per_connection.and_then(uint32),
         ..Default::default()
     };
@@ -159,6 +168,21 @@ fn encode_http(cluster: &Cluster) -> upstream::HttpProtocolOptions {
         common_http_protocol_options: Some(common),
         upstream_http_protocol_options: by_host.filter(|auto| auto.auto_sni || auto.auto_san_validation),
         upstream_protocol_options: Some(spoken),
+        outlier_detection: cluster.outlier.as_ref().and_then(outlier::encode_codes),
+        ..Default::default()
+    }
+}
+
+fn encode_http2(bounds: &Http2Bounds) -> core::Http2ProtocolOptions {
+    let Http2Bounds { max_concurrent_streams, keepalive } = *bounds;
+    let settings = |one: Http2Keepalive| core::KeepaliveSettings {
+        interval: Some(duration(one.interval)),
+        timeout: Some(duration(one.timeout)),
+        ..Default::default()
+    };
+    core::Http2ProtocolOptions {
+        max_concurrent_streams: max_concurrent_streams.and_then(uint32),
+        connection_keepalive: keepalive.map(settings),
         ..Default::default()
     }
 }
@@ -183,9 +207,9 @@ pub(crate) fn decode(cluster: &pb::Cluster, notes: &mut Vec<String>) -> Result<C
         Some(options) => read_any::<upstream::HttpProtocolOptions>(options).transpose()?.unwrap_or_default(),
         None => legacy_http(cluster),
     };
-    let common = http.common_http_protocol_options.unwrap_or_default();
     let auto = http.upstream_http_protocol_options.as_ref();
     let tls = cluster.transport_socket.as_ref().map(|socket| tls::decode_client(socket, auto));
+    let common = http.common_http_protocol_options.unwrap_or_default();
     let source = cluster.upstream_bind_config.as_ref().and_then(|bind| bind.source_address.as_ref());
     let connect_timeout = match &cluster.connect_timeout {
         Some(timeout) => read_duration(timeout).at("connect_timeout")?,
@@ -199,10 +223,19 @@ pub(crate) fn decode(cluster: &pb::Cluster, notes: &mut Vec<String>) -> Result<C
         balancing: balancing::decode(cluster, notes)?,
         connect_timeout,
         protocol: decode_protocol(&http),
-        idle_timeout: read_positive(&common.idle_timeout).at("idle_timeout")?,
+        idle_timeout: common.idle_timeout.as_ref().map(read_duration).transpose().at("idle_timeout")?,
+        max_connection_duration: read_positive(&common.max_connection_duration).at("max_connection_duration")?,
+        http2: decode_http2(&http).at("http2_protocol_options")?,
         max_requests_per_connection: positive(&common.max_requests_per_connection),
         tcp_keepalive: options.and_then(|options| options.tcp_keepalive.as_ref()).map(decode_keepalive),
         thresholds: decode_thresholds(cluster.circuit_breakers.as_ref()),
+        outlier: cluster
+            .outlier_detection
+            .as_ref()
+            .map(|one| outlier::decode(one, http.outlier_detection.as_ref(), notes))
+            .transpose()
+            .at("outlier_detection")?,
+        panic_percent: decode_panic(cluster),
         source_address: source.and_then(|source| source.address.parse().ok()),
         original_port: decode_original_port(cluster).at("original_dst_lb_config")?,
         tls: tls.transpose().at("transport_socket")?.flatten(),
@@ -214,7 +247,6 @@ pub(crate) fn decode(cluster: &pb::Cluster, notes: &mut Vec<String>) -> Result<C
 fn note_unread(cluster: &pb::Cluster, notes: &mut Vec<String>) {
     let unread = [
         ("transport_socket_matches", !cluster.transport_socket_matches.is_empty()),
-        ("outlier_detection", cluster.outlier_detection.is_some()),
         ("health_checks", !cluster.health_checks.is_empty()),
     ];
     let unread = unread.iter().filter(|(_, set)| *set);
@@ -279,6 +311,34 @@ fn decode_protocol(http: &upstream::HttpProtocolOptions) -> UpstreamProtocol {
         },
         _ => UpstreamProtocol::Http1,
     }
+}
+
+fn decode_http2(http: &upstream::HttpProtocolOptions) -> Result<Http2Bounds, Reason> {
+    use protocol::UpstreamProtocolOptions as Options;
+    use protocol::explicit_http_config::ProtocolConfig;
+    let options = match &http.upstream_protocol_options {
+        Some(Options::UseDownstreamProtocolConfig(both)) => both.http2_protocol_options.as_ref(),
+        Some(Options::ExplicitHttpConfig(explicit)) => match &explicit.protocol_config {
+            Some(ProtocolConfig::Http2ProtocolOptions(options)) => Some(options),
+            _ => None,
+        },
+        _ => None,
+    };
+    let Some(options) = options else { return Ok(Http2Bounds::default()) };
+    let keepalive = match &options.connection_keepalive {
+        None => None,
+        Some(keepalive) => {
+            let timeout = read_positive(&keepalive.timeout).at("timeout")?;
+            let interval = read_positive(&keepalive.interval).at("interval")?;
+            interval.zip(timeout).map(|(interval, timeout)| Http2Keepalive { interval, timeout })
+        }
+    };
+    Ok(Http2Bounds { max_concurrent_streams: positive(&options.max_concurrent_streams), keepalive })
+}
+
+fn decode_panic(cluster: &pb::Cluster) -> u32 {
+    let said = cluster.common_lb_config.as_ref().and_then(|common| common.healthy_panic_threshold.as_ref());
+    said.map_or(ENVOY_PANIC_PERCENT, |percent| percent.value.clamp(0.0, 100.0) as u32)
 }
 
 fn positive(value: &Option<google::UInt32Value>) -> Option<u32> {

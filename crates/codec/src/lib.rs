@@ -21,6 +21,7 @@ mod listener;
 mod metadata;
 mod name_table;
 pub mod node;
+mod outlier;
 mod redirect;
 mod retry;
 mod rewrite;

@@ -255,6 +255,27 @@ fn balance() -> impl Strategy<Value = (Lb, Balancing)> {
     })
 }
 
+fn http2_bounds() -> impl Strategy<Value = Http2Bounds> {
+    let keepalive = (positive(), positive()).prop_map(|(interval, timeout)| Http2Keepalive { interval, timeout });
+    (option::of(1_u32..100), option::of(keepalive))
+        .prop_map(|(max_concurrent_streams, keepalive)| Http2Bounds { max_concurrent_streams, keepalive })
+}
+
+fn outlier() -> impl Strategy<Value = Outlier> {
+    let counts = (0_u32..9, 0_u32..9, option::of(0_u32..9));
+    (counts, vec(100_u16..600, 0..4), positive(), positive(), 0_u32..101).prop_map(
+        |(counts, error_codes, interval, base_ejection_time, max_ejection_percent)| Outlier {
+            consecutive_5xx: counts.0,
+            consecutive_gateway: counts.1,
+            consecutive_local: counts.2,
+            error_codes,
+            interval,
+            base_ejection_time,
+            max_ejection_percent,
+        },
+    )
+}
+
 fn cluster() -> impl Strategy<Value = Cluster> {
     let discovery = prop_oneof![
         name().prop_map(Discovery::Eds),
@@ -280,7 +301,8 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         .prop_map(|(probes, time_seconds, interval_seconds)| TcpKeepalive { probes, time_seconds, interval_seconds });
     let service = (text(), text(), text(), prop_oneof![Just(String::new()), text()], any::<u16>())
         .prop_map(|(host, name, namespace, subset, port)| ServiceMeta { host, name, namespace, subset, port });
-    let first = (name(), discovery, balance(), positive(), protocol, option::of(positive()));
+    let idle = option::of(prop_oneof![positive(), Just(Duration::ZERO)]);
+    let first = (name(), discovery, balance(), positive(), protocol, idle);
     let second = (
         option::of(1_u32..),
         option::of(keepalive),
@@ -290,12 +312,16 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         option::of(client_tls()),
         option::of(service),
         origin(),
+        (option::of(positive()), http2_bounds(), option::of(outlier()), 0_u32..101),
     );
     (first, second).prop_map(|((name, discovery, (lb, balancing), connect_timeout, protocol, idle_timeout), second)| {
-        let (max_requests_per_connection, tcp_keepalive, thresholds, source, original_port, tls, service, origin) =
+        let (max_requests_per_connection, tcp_keepalive, thresholds, source, original_port, tls, service, origin, more) =
             second;
         // Envoy has one place for the settings of an algorithm.
         let original_port = original_port.filter(|_| lb == Lb::ClusterProvided);
+        let (max_connection_duration, http2, outlier, panic_percent) = more;
+        // HTTP/1 has no place for them.
+        let http2 = if protocol == UpstreamProtocol::Http1 { Http2Bounds::default() } else { http2 };
         // A load assignment has the cluster's name: an empty one is filled in.
         Cluster {
             name,
@@ -308,6 +334,10 @@ fn cluster() -> impl Strategy<Value = Cluster> {
             max_requests_per_connection,
             tcp_keepalive,
             thresholds,
+            max_connection_duration,
+            http2,
+            outlier,
+            panic_percent,
             source_address: source.map(Into::into),
             original_port,
             tls,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{
-    BLACKHOLE_CLUSTER, Balancing, Cluster, Discovery, Endpoints, INBOUND_PASSTHROUGH_CLUSTER, Lb, Name,
+    BLACKHOLE_CLUSTER, Balancing, Cluster, Discovery, Endpoints, Http2Bounds, INBOUND_PASSTHROUGH_CLUSTER, Lb, Name,
     PASSTHROUGH_CLUSTER, ServiceMeta, Thresholds, UpstreamProtocol,
 };
 use words::{Fingerprint, Labels, Protocol};
@@ -52,6 +52,8 @@ pub(crate) struct Wish {
     pub(crate) port: Port,
     /// Labels of the subset.
     pub(crate) labels: Labels,
+    /// Pods that are not ready are not sent: under panic they would be used (DR57).
+    pub(crate) ready_only: bool,
 }
 
 impl Inputs<'_> {
@@ -76,8 +78,12 @@ impl Inputs<'_> {
             for (subset, labels, blocks) in std::iter::once(whole).chain(parts) {
                 let Some(cluster) = self.cluster(port, subset, labels, &blocks) else { continue };
                 if matches!(cluster.discovery, Discovery::Eds(_)) {
-                    let wish = Wish { cluster: cluster.name.clone(), port: port.clone(), labels: labels.clone() };
-                    wishes.push(wish);
+                    wishes.push(Wish {
+                        cluster: cluster.name.clone(),
+                        port: port.clone(),
+                        labels: labels.clone(),
+                        ready_only: cluster.panic_percent > 0,
+                    });
                 }
                 clusters.push(cluster);
             }
@@ -117,6 +123,10 @@ impl Inputs<'_> {
         if let Some(pool) = &blocks.pool {
             obey(pool, &mut cluster);
         }
+        if let Some(detection) = blocks.outlier.as_ref().filter(|_| cluster.discovery != Discovery::OriginalDst) {
+            cluster.outlier = Some(detection.outlier.clone());
+            cluster.panic_percent = detection.min_health_percent;
+        }
         cluster.service = Some(self.meta(subset, port.number));
         cluster.origin = self.rule.map(|rule| rule.origin.clone());
         Some(cluster)
@@ -138,7 +148,7 @@ fn protocol(protocol: Protocol, pool: Option<&Pool>) -> UpstreamProtocol {
     match pool {
         Some(pool) if pool.use_client_protocol => UpstreamProtocol::SameAsDownstream,
         _ if protocol.is_http2() => UpstreamProtocol::Http2,
-        Some(pool) if pool.h2_upgrade => UpstreamProtocol::Http2,
+        Some(pool) if pool.h2_upgrade == Some(true) => UpstreamProtocol::Http2,
         _ if protocol == Protocol::Auto => UpstreamProtocol::SameAsDownstream,
         _ => UpstreamProtocol::Http1,
     }
@@ -156,9 +166,14 @@ pub(crate) fn obey(pool: &Pool, cluster: &mut Cluster) {
         *bound = said.unwrap_or(*bound);
     }
     cluster.connect_timeout = pool.connect_timeout.unwrap_or(cluster.connect_timeout);
-    // The TCP bound counts for HTTP only when the HTTP one is not said; its 0 is for TCP (DR34).
-    let tcp = pool.tcp_idle_timeout.filter(|timeout| !timeout.is_zero());
-    cluster.idle_timeout = pool.http_idle_timeout.or(tcp).or(cluster.idle_timeout);
+    // The TCP bound counts for HTTP only when the HTTP one is not said (DR34).
+    cluster.idle_timeout = pool.http_idle_timeout.or(pool.tcp_idle_timeout).or(cluster.idle_timeout);
+    cluster.max_connection_duration = pool.max_connection_duration;
+    // Where the client decides what is spoken, these do not count (DR42).
+    if cluster.protocol == UpstreamProtocol::Http2 {
+        cluster.http2 =
+            Http2Bounds { max_concurrent_streams: pool.max_concurrent_streams, keepalive: pool.http2_keepalive };
+    }
     cluster.max_requests_per_connection = pool.max_requests_per_connection;
     cluster.tcp_keepalive = pool.tcp_keepalive;
 }
@@ -177,9 +192,13 @@ pub(crate) fn bare(name: Name, discovery: Discovery, connect_timeout: Duration) 
         connect_timeout,
         protocol: UpstreamProtocol::Http1,
         idle_timeout: None,
+        max_connection_duration: None,
+        http2: Http2Bounds::default(),
         max_requests_per_connection: None,
         tcp_keepalive: None,
         thresholds: Thresholds::default(),
+        outlier: None,
+        panic_percent: 0,
         source_address: None,
         original_port: None,
         tls: None,

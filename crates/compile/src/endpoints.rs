@@ -17,7 +17,9 @@ use crate::world::{Joined, JoinedEndpoint};
 pub(crate) fn compute(wish: &Wish, service: &Service, joined: Option<&Joined>, node: Option<&str>) -> Endpoints {
     let inline: Vec<JoinedEndpoint> = service.inline.iter().map(given).collect();
     let all = joined.map(|joined| joined.endpoints.as_slice()).unwrap_or_default().iter().chain(&inline);
-    let here = all.filter(|endpoint| node.is_none_or(|node| endpoint.node == node));
+    let here = all
+        .filter(|endpoint| node.is_none_or(|node| endpoint.node == node))
+        .filter(|endpoint| !wish.ready_only || endpoint.health == Health::Healthy);
     gather(here, &wish.port, &wish.labels, wish.cluster.clone(), |address| !matches!(address, EndpointAddress::Dns(..)))
 }
 

@@ -26,6 +26,7 @@ mod memo;
 pub mod mesh;
 mod notes;
 mod outbound;
+mod outlier;
 mod passthrough;
 mod piece;
 mod policy;

@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use config::TcpKeepalive;
+use config::{Http2Keepalive, TcpKeepalive};
 use words::Labels;
+
+use crate::outlier::Detection;
 
 /// The policy of a rule or a subset.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,6 +26,8 @@ pub(crate) struct Blocks {
     pub(crate) balance: Option<Balance>,
     /// `connectionPool`.
     pub(crate) pool: Option<Pool>,
+    /// `outlierDetection`.
+    pub(crate) outlier: Option<Detection>,
 }
 
 /// `loadBalancer`, as far as it is obeyed.
@@ -50,6 +54,8 @@ pub(crate) struct Pool {
     pub(crate) tcp_keepalive: Option<TcpKeepalive>,
     /// tcp.idleTimeout.
     pub(crate) tcp_idle_timeout: Option<Duration>,
+    /// tcp.maxConnectionDuration.
+    pub(crate) max_connection_duration: Option<Duration>,
     /// http.http1MaxPendingRequests.
     pub(crate) max_pending_requests: Option<u32>,
     /// http.http2MaxRequests.
@@ -60,10 +66,14 @@ pub(crate) struct Pool {
     pub(crate) max_retries: Option<u32>,
     /// http.idleTimeout.
     pub(crate) http_idle_timeout: Option<Duration>,
-    /// http.h2UpgradePolicy UPGRADE.
-    pub(crate) h2_upgrade: bool,
+    /// http.h2UpgradePolicy; `None` for DEFAULT, which is as the mesh says.
+    pub(crate) h2_upgrade: Option<bool>,
     /// http.useClientProtocol.
     pub(crate) use_client_protocol: bool,
+    /// http.maxConcurrentStreams.
+    pub(crate) max_concurrent_streams: Option<u32>,
+    /// http.http2KeepAlive.
+    pub(crate) http2_keepalive: Option<Http2Keepalive>,
 }
 
 /// A named part of a service's endpoints.
@@ -86,8 +96,12 @@ pub(crate) fn effective(rule: Option<&Policy>, subset: Option<&Policy>, port: u1
         return replaced.clone();
     }
     // Block by block, also over the rule's port entry (DR09).
-    let Blocks { balance, pool } = &subset.blocks;
-    Blocks { balance: balance.or(inherited.balance), pool: pool.clone().or(inherited.pool) }
+    let Blocks { balance, pool, outlier } = &subset.blocks;
+    Blocks {
+        balance: balance.or(inherited.balance),
+        pool: pool.clone().or(inherited.pool),
+        outlier: outlier.clone().or(inherited.outlier),
+    }
 }
 
 #[cfg(test)]
@@ -95,7 +109,8 @@ mod tests {
     use super::*;
 
     fn blocks(balance: Option<Balance>, connections: Option<u32>) -> Blocks {
-        Blocks { balance, pool: connections.map(|max| Pool { max_connections: Some(max), ..Pool::default() }) }
+        let pool = connections.map(|max| Pool { max_connections: Some(max), ..Pool::default() });
+        Blocks { balance, pool, outlier: None }
     }
 
     fn policy(base: Blocks, port: Option<Blocks>) -> Policy {

@@ -3,20 +3,27 @@
 //! `trafficPolicy` is lowered block by block; what a later version will obey is reported (DR20 to DR67).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::load_balancer::SimpleLb;
-use api::traffic_policy::{ClientTls, ClientTlsMode, H2UpgradePolicy, HttpPool, PortTrafficPolicy, TcpPool};
+use api::traffic_policy::{
+    ClientTls, ClientTlsMode, H2UpgradePolicy, Http2KeepAlive, HttpPool, PortTrafficPolicy, TcpPool,
+};
 use api::{ConnectionPool, DestinationRuleSpec, LoadBalancer, OutlierDetection, TrafficPolicy};
-use config::TcpKeepalive;
+use config::{Http2Keepalive, TcpKeepalive};
 use words::{Fingerprint, Origin, host};
 
 use crate::destination_rule::Rule;
 use crate::mesh::MeshConfig;
 use crate::notes::Notes;
+use crate::outlier;
 use crate::policy::{Balance, Blocks, Policy, Pool, Subset};
 use crate::service::Age;
 use crate::timeout;
 use crate::visibility::Export;
+
+/// How long the answer to an HTTP/2 ping may take when nothing is said.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Lowers a DestinationRule.
 pub(crate) fn lower(origin: Origin, age: Age, spec: &DestinationRuleSpec, mesh: &MeshConfig) -> Rule {
@@ -95,13 +102,16 @@ struct Written<'a> {
 
 fn lower_blocks(written: Written<'_>, field: &str, notes: &mut Notes) -> Blocks {
     let Written { load_balancer, connection_pool, outlier_detection, circuit_breaker, tls } = written;
-    notes.not_obeyed(outlier_detection.is_some(), || format!("{field}.outlierDetection"));
-    notes.not_obeyed(circuit_breaker.is_some(), || format!("{field}.circuitBreaker"));
     let plaintext = tls.as_ref().is_none_or(|tls| matches!(tls.mode, None | Some(ClientTlsMode::Disable)));
     notes.not_obeyed(!plaintext, || format!("{field}.tls"));
     Blocks {
         balance: load_balancer.as_ref().and_then(|lb| lower_balance(lb, &format!("{field}.loadBalancer"), notes)),
         pool: connection_pool.as_ref().map(|pool| lower_pool(pool, &format!("{field}.connectionPool"), notes)),
+        outlier: match (outlier_detection, circuit_breaker) {
+            (Some(outlier), _) => Some(outlier::lower(outlier, &format!("{field}.outlierDetection"), notes)),
+            (None, Some(alias)) => Some(outlier::lower(alias, &format!("{field}.circuitBreaker"), notes)),
+            (None, None) => None,
+        },
     }
 }
 
@@ -147,7 +157,8 @@ pub(crate) fn lower_pool(pool: &ConnectionPool, field: &str, notes: &mut Notes) 
 
 fn lower_tcp(tcp: &TcpPool, field: &str, pool: &mut Pool, notes: &mut Notes) {
     let TcpPool { max_connections, connect_timeout, tcp_keepalive, max_connection_duration, idle_timeout } = tcp;
-    notes.not_obeyed(max_connection_duration.is_some(), || format!("{field}.maxConnectionDuration"));
+    pool.max_connection_duration =
+        timeout::lower(max_connection_duration.as_ref(), || format!("{field}.maxConnectionDuration"), notes);
     pool.max_connections = bound(*max_connections);
     pool.connect_timeout = timeout::lower(connect_timeout.as_ref(), || format!("{field}.connectTimeout"), notes);
     pool.tcp_keepalive = tcp_keepalive.as_ref().map(|keepalive| {
@@ -161,7 +172,7 @@ fn lower_tcp(tcp: &TcpPool, field: &str, pool: &mut Pool, notes: &mut Notes) {
             interval_seconds: seconds(keepalive.interval.as_ref(), "interval"),
         }
     });
-    // `0s` means never here (DR34), which only the TCP proxy can say; it is kept as a zero.
+    // `0s` means never here (DR34); it is kept as a zero.
     pool.tcp_idle_timeout = idle_timeout.as_ref().and_then(|written| {
         let read = written.get();
         if read.is_none() {
@@ -186,15 +197,29 @@ fn lower_http(http: &HttpPool, field: &str, pool: &mut Pool, notes: &mut Notes) 
         max_concurrent_streams,
         http2_keep_alive,
     } = http;
-    notes.not_obeyed(max_concurrent_streams.is_some(), || format!("{field}.maxConcurrentStreams"));
-    notes.not_obeyed(http2_keep_alive.is_some(), || format!("{field}.http2KeepAlive"));
+    pool.max_concurrent_streams = bound(*max_concurrent_streams);
+    pool.http2_keepalive = http2_keep_alive.as_ref().and_then(|pings| lower_pings(pings, field, notes));
     pool.max_pending_requests = bound(*http1_max_pending_requests);
     pool.max_requests = bound(*http2_max_requests);
     pool.max_requests_per_connection = bound(*max_requests_per_connection);
     pool.max_retries = bound(*max_retries);
     pool.http_idle_timeout = timeout::lower(idle_timeout.as_ref(), || format!("{field}.idleTimeout"), notes);
-    pool.h2_upgrade = *h2_upgrade_policy == Some(H2UpgradePolicy::Upgrade);
+    pool.h2_upgrade = match h2_upgrade_policy {
+        None | Some(H2UpgradePolicy::Default) => None,
+        Some(H2UpgradePolicy::DoNotUpgrade) => Some(false),
+        Some(H2UpgradePolicy::Upgrade) => Some(true),
+    };
     pool.use_client_protocol = use_client_protocol.unwrap_or(false);
+}
+
+/// Without an interval nothing is sent; Istio has no default for the answer's bound, Envoy refuses a missing one.
+fn lower_pings(pings: &Http2KeepAlive, field: &str, notes: &mut Notes) -> Option<Http2Keepalive> {
+    let Http2KeepAlive { interval, timeout } = pings;
+    let mut read = |written: Option<&api::Duration>, leaf| {
+        timeout::lower(written, || format!("{field}.http2KeepAlive.{leaf}"), notes)
+    };
+    let (interval, timeout) = (read(interval.as_ref(), "interval"), read(timeout.as_ref(), "timeout"));
+    Some(Http2Keepalive { interval: interval?, timeout: timeout.unwrap_or(PING_TIMEOUT) })
 }
 
 /// Zero and negative numbers are "not said" (TR05).

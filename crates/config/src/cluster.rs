@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use words::Origin;
 
-use crate::{Balancing, ClientTls, DnsCache, Endpoints, Name};
+use crate::{Balancing, ClientTls, DnsCache, Endpoints, Name, Outlier};
 
 /// One upstream, by Istio's name: `outbound|9080|v1|reviews.default.svc.cluster.local` (X50).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -23,14 +23,22 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// What is spoken to it.
     pub protocol: UpstreamProtocol,
-    /// How long an unused connection is kept; `None`: 1 h (DR39).
+    /// How long an unused connection is kept; `None`: 1 h, zero: for ever (DR34, DR39).
     pub idle_timeout: Option<Duration>,
+    /// Age at which a connection takes no further requests; `None`: any (DR33).
+    pub max_connection_duration: Option<Duration>,
+    /// Bounds of its HTTP/2 connections.
+    pub http2: Http2Bounds,
     /// Requests a connection carries before it is closed; `None`: unlimited (DR37).
     pub max_requests_per_connection: Option<u32>,
     /// Keepalive probes on its connections; `None`: off (DR32).
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// Bounds above which requests are refused (DR30, DR35, DR36, DR38).
     pub thresholds: Thresholds,
+    /// When a host is left alone for a while; `None`: never.
+    pub outlier: Option<Outlier>,
+    /// With a smaller share of usable hosts than this, in percent, all hosts are used; 0: never (DR53).
+    pub panic_percent: u32,
     /// Connections are made from this address (Istio: `127.0.0.6` on inbound, so that capture lets them through).
     pub source_address: Option<std::net::IpAddr>,
     /// With [`Discovery::OriginalDst`]: this port instead of the dialled one (`targetPort` of a ServiceEntry, SE03).
@@ -122,6 +130,24 @@ pub struct TcpKeepalive {
     pub time_seconds: Option<u32>,
     /// Seconds between probes.
     pub interval_seconds: Option<u32>,
+}
+
+/// Bounds of HTTP/2 connections (DR42).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct Http2Bounds {
+    /// Streams at a time on one connection, at least 1; `None`: as many as the upstream takes.
+    pub max_concurrent_streams: Option<u32>,
+    /// Pings; `None`: off.
+    pub keepalive: Option<Http2Keepalive>,
+}
+
+/// HTTP/2 pings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Http2Keepalive {
+    /// Between pings; at least 1 ms.
+    pub interval: Duration,
+    /// A connection whose ping is not answered within this is dead; at least 1 ms.
+    pub timeout: Duration,
 }
 
 /// Circuit-breaker bounds per proxy; `u32::MAX` is Istio's default for each (TR05).

@@ -15,6 +15,7 @@ pub mod hash;
 pub mod header_changes;
 pub mod listener;
 pub mod name_table;
+pub mod outlier;
 pub mod redirect;
 pub mod render;
 pub mod retry;
@@ -29,7 +30,8 @@ pub use access_log::{AccessLog, AccessLogFormat};
 pub use balancing::{Balancing, LocalityMode, SlowStart};
 pub use check::{Problem, check};
 pub use cluster::{
-    Cluster, Discovery, Lb, ServiceMeta, TcpKeepalive, Thresholds, UpstreamProtocol, default_connect_timeout,
+    Cluster, Discovery, Http2Bounds, Http2Keepalive, Lb, ServiceMeta, TcpKeepalive, Thresholds, UpstreamProtocol,
+    default_connect_timeout,
 };
 pub use cors::CorsPolicy;
 pub use dynamic::{DnsCache, DynamicHost};
@@ -41,6 +43,7 @@ pub use listener::{
     ListenerFilters, RouteSource, ServerHeader, TcpProxy, TransportMatch,
 };
 pub use name_table::{NAME_TABLE, NameInfo, NameTable};
+pub use outlier::Outlier;
 pub use redirect::{REDIRECT_CODES, Redirect, RedirectPath};
 pub use render::render;
 pub use retry::{RetryOn, RetryPolicy};

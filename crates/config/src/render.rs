@@ -6,10 +6,10 @@ use std::fmt::Write;
 
 use crate::{
     Action, Balancing, ChainMatch, ClientTls, Cluster, ClusterChoice, Discovery, Endpoint, Endpoints, Filter,
-    FilterChain, HashKey, HeaderChanges, HeaderMatch, Health, Lb, Listener, LocalityMode, PathMatch, PathRewrite,
-    PutHow, Redirect, RedirectPath, RetryPolicy, Rewrite, Route, RouteMatch, RouteSource, RouteTable, ServerTls,
-    SlowStart, Snapshot, Sni, Thresholds, TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost, Weighted,
-    default_connect_timeout,
+    FilterChain, HashKey, HeaderChanges, HeaderMatch, Health, Lb, Listener, LocalityMode, Outlier, PathMatch,
+    PathRewrite, PutHow, Redirect, RedirectPath, RetryPolicy, Rewrite, Route, RouteMatch, RouteSource, RouteTable,
+    ServerTls, SlowStart, Snapshot, Sni, Thresholds, TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost,
+    Weighted, default_connect_timeout,
 };
 
 // Writing to a String cannot fail.
@@ -402,6 +402,47 @@ fn bounds(one: &Cluster) -> String {
     if let Some(port) = one.original_port {
         _ = write!(text, " at port {port}");
     }
+    if let Some(age) = one.max_connection_duration {
+        _ = write!(text, " age<={}", words::duration::seconds(age));
+    }
+    if let Some(streams) = one.http2.max_concurrent_streams {
+        _ = write!(text, " streams<={streams}");
+    }
+    if one.http2.keepalive.is_some() {
+        text.push_str(" pings");
+    }
+    if let Some(outlier) = &one.outlier {
+        _ = write!(text, " outlier({})", self::outlier(outlier));
+    }
+    if one.panic_percent > 0 {
+        _ = write!(text, " panic<{}%", one.panic_percent);
+    }
+    text
+}
+
+fn outlier(one: &Outlier) -> String {
+    let Outlier {
+        consecutive_5xx,
+        consecutive_gateway,
+        consecutive_local,
+        error_codes,
+        interval,
+        base_ejection_time,
+        max_ejection_percent,
+    } = one;
+    let seconds = words::duration::seconds;
+    let mut text = String::new();
+    for (name, count) in
+        [("5xx", *consecutive_5xx), ("gateway", *consecutive_gateway), ("local", consecutive_local.unwrap_or_default())]
+    {
+        if count > 0 {
+            _ = write!(text, "{name}*{count} ");
+        }
+    }
+    for code in error_codes {
+        _ = write!(text, "{code} ");
+    }
+    _ = write!(text, "every {} out {} <={max_ejection_percent}%", seconds(*interval), seconds(*base_ejection_time));
     text
 }
 
@@ -423,7 +464,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{Endpoint, EndpointAddress, Locality, LocalityEndpoints};
+    use crate::{Endpoint, EndpointAddress, Http2Bounds, Locality, LocalityEndpoints};
 
     #[test]
     fn a_cluster_is_one_line_and_its_endpoints_another() {
@@ -451,9 +492,13 @@ mod tests {
             connect_timeout: default_connect_timeout(),
             protocol: UpstreamProtocol::Http2,
             idle_timeout: None,
+            max_connection_duration: None,
+            http2: Http2Bounds::default(),
             max_requests_per_connection: Some(2),
             tcp_keepalive: None,
             thresholds: Thresholds { max_connections: 5, ..Thresholds::default() },
+            outlier: Some(Outlier::default()),
+            panic_percent: 0,
             source_address: None,
             original_port: None,
             tls: None,
@@ -463,7 +508,8 @@ mod tests {
         let mut snapshot = Snapshot::default();
         snapshot.clusters.insert(name.clone(), Arc::new(cluster));
         snapshot.endpoints.insert(name, Arc::new(endpoints));
-        let expected = "cluster outbound|80||a eds round-robin h2 connections<=5 per-connection<=2\n  \
+        let expected = "cluster outbound|80||a eds round-robin h2 connections<=5 per-connection<=2 \
+                        outlier(5xx*5 every 10s out 30s <=10%)\n  \
                         10.0.0.1:1 10.0.0.1:2(draining)\n";
         assert_eq!(render(&snapshot), expected);
     }

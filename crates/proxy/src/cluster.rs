@@ -84,7 +84,11 @@ impl ClusterState {
 
     /// How long an unused connection is kept.
     pub fn idle_max(&self) -> Duration {
-        self.plan.borrow().config.idle_timeout.unwrap_or(IDLE_DEFAULT)
+        match self.plan.borrow().config.idle_timeout {
+            None => IDLE_DEFAULT,
+            Some(Duration::ZERO) => Duration::MAX,
+            Some(idle) => idle,
+        }
     }
 
     /// How its connections are made.

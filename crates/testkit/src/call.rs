@@ -46,13 +46,46 @@ pub async fn send(proxy: SocketAddr, call: &Call) -> Result<Answered> {
     tokio::time::timeout(limit, exchange(proxy, request(call)?)).await.context("no answer in time")?
 }
 
-async fn exchange(proxy: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answered> {
+/// Sends one call `times` times over `connections` connections at the same time, each with the next as soon as it has
+/// an answer. A connection that the proxy closes is made anew.
+pub async fn send_many(proxy: SocketAddr, call: &Call) -> Result<Vec<Answered>> {
+    let one_client = |index: u32| async move {
+        let mut answers = Vec::new();
+        let mut sender: Option<Sender> = None;
+        // As load generators do: each connection has its share.
+        for _ in (index..call.times).step_by(call.connections as usize) {
+            let mut open = match sender.take().filter(|sender| !sender.is_closed()) {
+                Some(open) => open,
+                None => connect(proxy).await?,
+            };
+            open.ready().await?;
+            answers.push(answer(&mut open, request(call)?).await?);
+            sender = Some(open);
+        }
+        Ok::<_, anyhow::Error>(answers)
+    };
+    let clients = futures::future::try_join_all((0..call.connections).map(one_client));
+    let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
+    let answers = tokio::time::timeout(limit, clients).await.context("no answers in time")??;
+    Ok(answers.into_iter().flatten().collect())
+}
+
+type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
+
+async fn connect(proxy: SocketAddr) -> Result<Sender> {
     let stream = TcpStream::connect(proxy).await.with_context(|| format!("connect to proxy {proxy}"))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let driver = tokio::spawn(connection);
-    let response = sender.send_request(request).await?;
-    let (head, body) = response.into_parts();
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    // Ends with its sender.
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+async fn answer(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<Answered> {
+    let (head, body) = sender.send_request(request).await?.into_parts();
     let body = body.collect().await?.to_bytes();
-    driver.abort();
     Ok(Answered { status: head.status.as_u16(), headers: head.headers, body })
+}
+
+async fn exchange(proxy: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answered> {
+    answer(&mut connect(proxy).await?, request).await
 }

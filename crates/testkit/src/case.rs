@@ -159,11 +159,39 @@ pub struct Call {
     /// How often; every answer must be as expected.
     #[serde(default = "one")]
     pub times: u32,
+    /// Client connections that make the calls at the same time, `times` of them in all. 0, when absent: one call after
+    /// the other, each on a connection of its own. Flags, attempts and what else belongs to one call are not read then.
+    #[serde(default)]
+    pub connections: u32,
+    /// The call is begun and left alone, so that those that follow find it under way: it has reached a pod, or the lines
+    /// of `admin` are there, before the next one is made. What came back is compared when all other calls are over.
+    #[serde(default)]
+    pub background: bool,
+    /// The call is made again and again, all `times` of it, until what comes back is as expected, for some seconds.
+    #[serde(default)]
+    pub eventually: bool,
+    /// Lines of the proxy's admin pages after the calls, as they must be sooner or later.
+    #[serde(default)]
+    pub admin: Vec<Admin>,
     /// What must come back.
     pub expect: Expect,
     /// What stock Envoy answers instead, where [`Case::envoy_differs`] says why.
     #[serde(default)]
     pub envoy: Option<Expect>,
+}
+
+/// A line of an admin page that both proxies have, such as `/stats` and `/clusters`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Admin {
+    /// The page, `/stats?filter=upstream_cx`.
+    pub path: String,
+    /// A whole line that must be there. `POD_IP_<n>` is filled in as in manifests.
+    #[serde(default)]
+    pub line: Option<String>,
+    /// A text that must be nowhere on the page.
+    #[serde(default)]
+    pub without: Option<String>,
 }
 
 /// What must come back; what is absent is not looked at.
@@ -173,6 +201,9 @@ pub struct Expect {
     /// The status code.
     #[serde(default)]
     pub status: Option<u16>,
+    /// Status codes and how often each came over all `times`, `10` or `1..19`; any other must not come.
+    #[serde(default)]
+    pub statuses: BTreeMap<u16, Times>,
     /// The pod that answered, `reviews-v2`.
     #[serde(default)]
     pub to: Option<String>,
@@ -207,6 +238,39 @@ pub struct Expect {
     /// How many times pods were asked for one answer.
     #[serde(default)]
     pub attempts: Option<u32>,
+}
+
+/// How often: a number, or a range with both ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Written")]
+pub struct Times {
+    /// At least.
+    pub least: u32,
+    /// At most.
+    pub most: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Number(u32),
+    Range(String),
+}
+
+impl TryFrom<Written> for Times {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        match written {
+            Written::Number(number) => Ok(Self { least: number, most: number }),
+            Written::Range(text) => {
+                let ends = text.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+                let (least, most) =
+                    ends.ok_or_else(|| format!("{text:?} is neither a number nor a range like 1..19"))?;
+                Ok(Self { least, most })
+            }
+        }
+    }
 }
 
 fn default_namespace() -> String {

@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 use crate::backend::Seen;
 use crate::call::Answered;
-use crate::case::Expect;
+use crate::case::{Expect, Times};
 
 /// One answer and what the access log and the pods say of it.
 #[derive(Clone, Debug)]
@@ -60,6 +60,9 @@ pub fn differences(expect: &Expect, outcomes: &[Outcome]) -> Vec<String> {
     }
     found.dedup();
     found.truncate(10);
+    if !expect.statuses.is_empty() {
+        compare_statuses(&expect.statuses, outcomes, &mut found);
+    }
     if !expect.split.is_empty() {
         compare_split(&expect.split, outcomes, &mut found);
     }
@@ -70,8 +73,21 @@ pub fn differences(expect: &Expect, outcomes: &[Outcome]) -> Vec<String> {
 }
 
 fn compare_one(expect: &Expect, got: &Outcome, found: &mut Vec<String>) {
-    let Expect { status, to, split: _, spread: _, flags, route, origin, body, headers, seen, seen_path, attempts } =
-        expect;
+    let Expect {
+        status,
+        statuses: _,
+        to,
+        split: _,
+        spread: _,
+        flags,
+        route,
+        origin,
+        body,
+        headers,
+        seen,
+        seen_path,
+        attempts,
+    } = expect;
     differ("status", status.as_ref(), Some(&got.status), found);
     differ("to", to.as_deref(), Some(got.pod()), found);
     differ("body", body.as_deref(), Some(got.body.as_str()), found);
@@ -129,6 +145,19 @@ fn counts(outcomes: &[Outcome]) -> BTreeMap<&str, u32> {
         *counts.entry(outcome.pod()).or_default() += 1;
     }
     counts
+}
+
+fn compare_statuses(statuses: &BTreeMap<u16, Times>, outcomes: &[Outcome], found: &mut Vec<String>) {
+    let mut counts: BTreeMap<u16, u32> = statuses.keys().map(|status| (*status, 0)).collect();
+    for outcome in outcomes {
+        *counts.entry(outcome.status).or_default() += 1;
+    }
+    let is_wrong = |(status, count): &(&u16, &u32)| {
+        !statuses.get(status).is_some_and(|times| (times.least..=times.most).contains(count))
+    };
+    if counts.iter().any(|one| is_wrong(&one)) {
+        found.push(format!("statuses: got {counts:?}, which is not within {statuses:?}"));
+    }
 }
 
 fn compare_split(split: &BTreeMap<String, f64>, outcomes: &[Outcome], found: &mut Vec<String>) {
