@@ -30,7 +30,8 @@ impl Limits {
     /// The same counts under other bounds, for a cluster that was changed. A bound that was not set before begins to
     /// count now: what is under way already is not seen.
     pub fn with(&self, thresholds: &Thresholds) -> Self {
-        let Thresholds { max_connections, max_pending_requests, max_requests, max_retries } = *thresholds;
+        let Thresholds { max_connections, max_pending_requests, max_requests, max_retries, retry_budget: _ } =
+            *thresholds;
         Self {
             connections: self.connections.with(max_connections),
             pending: self.pending.with(max_pending_requests),

@@ -83,6 +83,7 @@ mod tests {
             host_selection_attempts: 5,
             avoid_previous_hosts: true,
             backoff_base: None,
+            previous_priorities: None,
         }
     }
 

@@ -14,7 +14,7 @@ use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf as google;
 
 use crate::common::{At, Reason, ads, any, duration, read_any, read_duration, read_positive, socket_address, uint32};
-use crate::{balancing, dynamic, endpoint, metadata, outlier, tls};
+use crate::{balancing, budget, dynamic, endpoint, metadata, outlier, tls};
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// Envoy's connect timeout for a cluster that says nothing.
@@ -119,12 +119,13 @@ fn decode_original_port(cluster: &pb::Cluster) -> Result<Option<u16>, Reason> {
 }
 
 fn encode_thresholds(thresholds: &Thresholds) -> pb::CircuitBreakers {
-    let Thresholds { max_connections, max_pending_requests, max_requests, max_retries } = *thresholds;
+    let Thresholds { max_connections, max_pending_requests, max_requests, max_retries, retry_budget } = *thresholds;
     let one = pb::circuit_breakers::Thresholds {
         max_connections: uint32(max_connections),
         max_pending_requests: uint32(max_pending_requests),
         max_requests: uint32(max_requests),
         max_retries: uint32(max_retries),
+        retry_budget: retry_budget.as_ref().map(budget::encode),
         track_remaining: true,
         ..Default::default()
     };
@@ -228,7 +229,7 @@ pub(crate) fn decode(cluster: &pb::Cluster, notes: &mut Vec<String>) -> Result<C
         http2: decode_http2(&http).at("http2_protocol_options")?,
         max_requests_per_connection: positive(&common.max_requests_per_connection),
         tcp_keepalive: options.and_then(|options| options.tcp_keepalive.as_ref()).map(decode_keepalive),
-        thresholds: decode_thresholds(cluster.circuit_breakers.as_ref()),
+        thresholds: decode_thresholds(cluster.circuit_breakers.as_ref()).at("circuit_breakers")?,
         outlier: cluster
             .outlier_detection
             .as_ref()
@@ -354,14 +355,16 @@ fn decode_keepalive(keepalive: &core::TcpKeepalive) -> TcpKeepalive {
     }
 }
 
-fn decode_thresholds(breakers: Option<&pb::CircuitBreakers>) -> Thresholds {
+fn decode_thresholds(breakers: Option<&pb::CircuitBreakers>) -> Result<Thresholds, Reason> {
     // Priority DEFAULT (0) is the one that requests have.
     let one = breakers.and_then(|breakers| breakers.thresholds.iter().find(|one| one.priority == 0));
     let value = |value: Option<&google::UInt32Value>, default| value.map_or(default, |value| value.value);
-    Thresholds {
+    let retry_budget = one.and_then(|one| one.retry_budget.as_ref());
+    Ok(Thresholds {
         max_connections: value(one.and_then(|one| one.max_connections.as_ref()), ENVOY_THRESHOLD),
         max_pending_requests: value(one.and_then(|one| one.max_pending_requests.as_ref()), ENVOY_THRESHOLD),
         max_requests: value(one.and_then(|one| one.max_requests.as_ref()), ENVOY_THRESHOLD),
         max_retries: value(one.and_then(|one| one.max_retries.as_ref()), ENVOY_RETRIES),
-    }
+        retry_budget: retry_budget.map(budget::decode).transpose().at("retry_budget")?,
+    })
 }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use config::{ClientCertHeader, HttpCodec, HttpManager, RouteSource, ServerHeader};
+use config::{Cidr, ClientCertHeader, HttpCodec, HttpManager, RouteSource, ServerHeader};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter;
 
-use crate::common::{At, Reason, ads, any, boolean, duration, is_true, read_duration};
-use crate::{access_log, cors, dynamic, route};
+use crate::common::{At, Reason, ads, any, boolean, cidr, duration, is_true, read_cidr, read_duration};
+use crate::{access_log, cors, dynamic, fault, route};
 
 const ROUTER: &str = "envoy.filters.http.router";
 /// Filters of istiod's that change no routing here: statistics, metadata exchange and features that are off by default.
@@ -17,6 +17,7 @@ const HARMLESS: &[&str] = &[
     ROUTER,
     dynamic::HTTP,
     cors::NAME,
+    fault::FILTER,
     "envoy.filters.http.grpc_stats",
     "istio.metadata_exchange",
     "istio.stats",
@@ -32,6 +33,7 @@ pub(crate) fn encode(http: &HttpManager) -> pb::HttpConnectionManager {
         codec,
         use_remote_address,
         xff_trusted_hops,
+        internal_addresses,
         server_header,
         websocket,
         normalize_path,
@@ -48,9 +50,10 @@ pub(crate) fn encode(http: &HttpManager) -> pb::HttpConnectionManager {
         codec_type: encode_codec(*codec) as i32,
         stat_prefix: stat_prefix.clone(),
         route_specifier: Some(encode_routes(routes)),
-        http_filters: dynamic_hosts.iter().map(dynamic_filter).chain([cors(), router()]).collect(),
+        http_filters: dynamic_hosts.iter().map(dynamic_filter).chain([fault::filter(), cors(), router()]).collect(),
         use_remote_address: boolean(*use_remote_address),
         xff_num_trusted_hops: *xff_trusted_hops,
+        internal_address_config: encode_internal(internal_addresses),
         server_name,
         server_header_transformation: transformation as i32,
         upgrade_configs: websocket.then(upgrade).into_iter().collect(),
@@ -125,6 +128,12 @@ fn encode_routes(routes: &RouteSource) -> hcm::RouteSpecifier {
     }
 }
 
+// Always sent: without it older Envoys take every private address for internal.
+fn encode_internal(addresses: &[Cidr]) -> Option<hcm::InternalAddressConfig> {
+    let cidr_ranges = addresses.iter().map(cidr).collect();
+    Some(hcm::InternalAddressConfig { unix_sockets: false, cidr_ranges })
+}
+
 fn encode_codec(codec: HttpCodec) -> hcm::CodecType {
     match codec {
         HttpCodec::Auto => hcm::CodecType::Auto,
@@ -151,6 +160,7 @@ pub(crate) fn decode(http: &pb::HttpConnectionManager, notes: &mut Vec<String>) 
         _ => return Err("no routes of a kind that is read".into()),
     };
     let idle = http.stream_idle_timeout.as_ref().map(read_duration).transpose().at("stream_idle_timeout")?;
+    let internal = http.internal_address_config.iter().flat_map(|config| &config.cidr_ranges);
     Ok(HttpManager {
         stat_prefix: http.stat_prefix.clone(),
         routes,
@@ -162,6 +172,7 @@ pub(crate) fn decode(http: &pb::HttpConnectionManager, notes: &mut Vec<String>) 
         },
         use_remote_address: is_true(&http.use_remote_address, false),
         xff_trusted_hops: http.xff_num_trusted_hops,
+        internal_addresses: internal.map(read_cidr).collect::<Result<_, _>>().at("internal_address_config")?,
         server_header: decode_server(http),
         websocket: http
             .upgrade_configs

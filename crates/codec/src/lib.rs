@@ -6,12 +6,14 @@
 
 mod access_log;
 mod balancing;
+mod budget;
 mod cluster;
 mod common;
 mod cors;
 mod dynamic;
 mod encoder;
 mod endpoint;
+mod fault;
 mod hash;
 mod header_changes;
 mod http;
@@ -19,6 +21,7 @@ pub mod json;
 mod kind;
 mod listener;
 mod metadata;
+mod mirror;
 mod name_table;
 pub mod node;
 mod outlier;
@@ -28,6 +31,7 @@ mod rewrite;
 mod route;
 mod route_match;
 mod secret;
+mod share;
 mod tcp;
 mod tls;
 

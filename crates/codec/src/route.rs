@@ -1,5 +1,6 @@
 //! Route tables, virtual hosts and routes (Envoy `route.v3`).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use prost::Message;
 
 use crate::common::{At, Reason, boolean, duration, read_duration, uint32};
 use crate::header_changes::Written;
-use crate::{cors, hash, header_changes, metadata, redirect, retry, rewrite, route_match};
+use crate::{cors, fault, hash, header_changes, metadata, mirror, redirect, retry, rewrite, route_match};
 
 /// Largest body of a direct response, in bytes (VS43).
 const DIRECT_RESPONSE_BYTES_MAX: u32 = 1 << 20;
@@ -77,6 +78,11 @@ pub(crate) fn encode_host(host: &VirtualHost) -> pb::VirtualHost {
 
 fn encode_route(route: &Route) -> pb::Route {
     let Route { name, matches, action, origin, operation, headers, cors, stat_prefix } = route;
+    let mut settings: HashMap<_, _> = match action {
+        Action::Forward(Forward { fault: Some(fault), .. }) => fault::encode(fault),
+        Action::Forward(_) | Action::Redirect(_) | Action::Respond(_) => HashMap::new(),
+    };
+    settings.extend(cors.iter().map(|policy| (cors::NAME.to_owned(), cors::encode(policy))));
     let action = match action {
         Action::Forward(forward) => pb::route::Action::Route(encode_forward(forward)),
         Action::Respond(respond) => pb::route::Action::DirectResponse(encode_respond(respond)),
@@ -95,7 +101,7 @@ fn encode_route(route: &Route) -> pb::Route {
         request_headers_to_remove: changes.request_remove,
         response_headers_to_add: changes.response_add,
         response_headers_to_remove: changes.response_remove,
-        typed_per_filter_config: cors.iter().map(|policy| (cors::NAME.to_owned(), cors::encode(policy))).collect(),
+        typed_per_filter_config: settings,
         stat_prefix: stat_prefix.clone(),
         ..Default::default()
     }
@@ -103,7 +109,7 @@ fn encode_route(route: &Route) -> pb::Route {
 
 #[allow(deprecated, reason = "max_grpc_timeout has no replacement that leaves the timeout alone")]
 fn encode_forward(forward: &Forward) -> pb::RouteAction {
-    let Forward { cluster, timeout, retry, hash, rewrite } = forward;
+    let Forward { cluster, timeout, retry, hash, rewrite, fault: _, mirrors } = forward;
     let limit = duration(timeout.unwrap_or(Duration::ZERO));
     let mut action = pb::RouteAction {
         cluster_specifier: Some(encode_choice(cluster)),
@@ -113,6 +119,7 @@ fn encode_forward(forward: &Forward) -> pb::RouteAction {
         max_grpc_timeout: Some(limit),
         retry_policy: retry.as_ref().map(retry::encode),
         hash_policy: hash.iter().map(hash::encode).collect(),
+        request_mirror_policies: mirrors.iter().map(mirror::encode).collect(),
         ..Default::default()
     };
     rewrite::encode(rewrite.as_deref(), &mut action);
@@ -193,14 +200,18 @@ pub(crate) fn decode_host(host: &pb::VirtualHost, notes: &mut Vec<String>) -> Re
 fn decode_route(route: &pb::Route, notes: &mut Vec<String>) -> Result<Route, Reason> {
     let matches = route.r#match.as_ref().ok_or("no match")?;
     let action = match &route.action {
-        Some(pb::route::Action::Route(action)) => Action::Forward(decode_forward(action, notes).at("route")?),
+        Some(pb::route::Action::Route(action)) => {
+            let fault = fault::decode(&route.typed_per_filter_config, notes).at("typed_per_filter_config")?;
+            Action::Forward(Forward { fault, ..decode_forward(action, notes).at("route")? })
+        }
         Some(pb::route::Action::DirectResponse(action)) => {
             Action::Respond(decode_respond(action).at("direct_response")?)
         }
         Some(pb::route::Action::Redirect(action)) => Action::Redirect(redirect::decode(action, notes).at("redirect")?),
         _ => return Err("no action that is obeyed here".into()),
     };
-    let unread = route.typed_per_filter_config.keys().filter(|name| *name != cors::NAME);
+    let unread =
+        route.typed_per_filter_config.keys().filter(|name| ![cors::NAME, fault::FILTER].contains(&name.as_str()));
     notes.extend(unread.map(|name| format!("route {:?}: settings of filter {name:?} are not obeyed here", route.name)));
     let changes = Written {
         request_add: &route.request_headers_to_add,
@@ -221,21 +232,24 @@ fn decode_route(route: &pb::Route, notes: &mut Vec<String>) -> Result<Route, Rea
 }
 
 fn decode_forward(action: &pb::RouteAction, notes: &mut Vec<String>) -> Result<Forward, Reason> {
-    if !action.request_mirror_policies.is_empty() {
-        notes.push("mirroring is not obeyed yet".into());
-    }
     let timeout = match &action.timeout {
         Some(timeout) => read_duration(timeout).at("timeout")?,
         None => ENVOY_TIMEOUT_DEFAULT,
     };
     let retry =
         action.retry_policy.as_ref().map(|policy| retry::decode(policy, notes)).transpose().at("retry_policy")?;
+    let mut mirrors = Vec::with_capacity(action.request_mirror_policies.len());
+    for (index, policy) in action.request_mirror_policies.iter().enumerate() {
+        mirrors.extend(mirror::decode(policy, notes).at(format!("request_mirror_policies[{index}]"))?);
+    }
     Ok(Forward {
         cluster: decode_choice(action, notes)?,
         timeout: (!timeout.is_zero()).then_some(timeout),
         retry: retry.filter(|policy| policy.num_retries > 0),
         hash: hash::decode(&action.hash_policy, notes).at("hash_policy")?,
         rewrite: rewrite::decode(action, notes)?,
+        fault: None,
+        mirrors,
     })
 }
 

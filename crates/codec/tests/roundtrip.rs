@@ -68,28 +68,43 @@ fn retry() -> impl Strategy<Value = RetryPolicy> {
         Just("connect-failure,refused-stream,unavailable"),
         Just("retriable-status-codes")
     ];
-    (on, vec(400_u16..600, 0..3), 1_u32..9, option::of(positive()), 0_u32..9, any::<bool>(), option::of(positive()))
-        .prop_map(
-            |(
-                on,
+    let previous = (0_u32..9, any::<bool>(), option::of(1_u32..9));
+    (on, vec(400_u16..600, 0..3), 1_u32..9, option::of(positive()), previous, option::of(positive())).prop_map(
+        |(
+            on,
+            retriable_status_codes,
+            num_retries,
+            per_try_timeout,
+            (host_selection_attempts, avoid_previous_hosts, previous_priorities),
+            backoff_base,
+        )| {
+            RetryPolicy {
+                retry_on: RetryOn::from_list(on).0,
                 retriable_status_codes,
                 num_retries,
                 per_try_timeout,
                 host_selection_attempts,
                 avoid_previous_hosts,
                 backoff_base,
-            )| {
-                RetryPolicy {
-                    retry_on: RetryOn::from_list(on).0,
-                    retriable_status_codes,
-                    num_retries,
-                    per_try_timeout,
-                    host_selection_attempts,
-                    avoid_previous_hosts,
-                    backoff_base,
-                }
-            },
-        )
+                previous_priorities,
+            }
+        },
+    )
+}
+
+fn share() -> impl Strategy<Value = Share> {
+    (0_u32..=1_000_000).prop_map(Share::per_million)
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    let status = prop_oneof![(200_u16..600).prop_map(AbortStatus::Http), (0_u16..17).prop_map(AbortStatus::Grpc)];
+    let delay = (positive(), share()).prop_map(|(fixed, share)| Delay { fixed, share });
+    let abort = (status, share()).prop_map(|(status, share)| Abort { status, share });
+    (option::of(delay), option::of(abort)).prop_map(|(delay, abort)| Fault { delay, abort })
+}
+
+fn mirror() -> impl Strategy<Value = Mirror> {
+    (name(), share(), any::<bool>()).prop_map(|(cluster, share, shadow_host)| Mirror { cluster, share, shadow_host })
 }
 
 fn hash_key() -> impl Strategy<Value = HashKey> {
@@ -146,8 +161,20 @@ fn cors() -> impl Strategy<Value = Option<Box<CorsPolicy>>> {
 }
 
 fn forward() -> impl Strategy<Value = Forward> {
-    (http_choice(), option::of(positive()), option::of(retry()), vec(hash_key(), 0..3), rewrite())
-        .prop_map(|(cluster, timeout, retry, hash, rewrite)| Forward { cluster, timeout, retry, hash, rewrite })
+    // A fault in which nothing is set reads back as none.
+    let fault = fault().prop_map(|fault| Some(fault).filter(|fault| *fault != Fault::default()));
+    let besides = (vec(hash_key(), 0..3), rewrite(), fault, vec(mirror(), 0..3));
+    (http_choice(), option::of(positive()), option::of(retry()), besides).prop_map(
+        |(cluster, timeout, retry, (hash, rewrite, fault, mirrors))| Forward {
+            cluster,
+            timeout,
+            retry,
+            hash,
+            rewrite,
+            fault,
+            mirrors,
+        },
+    )
 }
 
 fn route() -> impl Strategy<Value = Route> {
@@ -290,13 +317,18 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         Just(UpstreamProtocol::Http2),
         Just(UpstreamProtocol::SameAsDownstream)
     ];
-    let thresholds =
-        any::<[u32; 4]>().prop_map(|[max_connections, max_pending_requests, max_requests, max_retries]| Thresholds {
+    let budget = (share(), 0_u32..9, option::of(positive())).prop_map(|(share, min_concurrency, interval)| {
+        RetryBudget { share, min_concurrency, interval: interval.unwrap_or_default() }
+    });
+    let thresholds = (any::<[u32; 4]>(), option::of(budget)).prop_map(
+        |([max_connections, max_pending_requests, max_requests, max_retries], retry_budget)| Thresholds {
             max_connections,
             max_pending_requests,
             max_requests,
             max_retries,
-        });
+            retry_budget,
+        },
+    );
     let keepalive = (option::of(1_u32..9), option::of(1_u32..9), option::of(1_u32..9))
         .prop_map(|(probes, time_seconds, interval_seconds)| TcpKeepalive { probes, time_seconds, interval_seconds });
     let service = (text(), text(), text(), prop_oneof![Just(String::new()), text()], any::<u16>())
@@ -408,9 +440,11 @@ fn listener() -> impl Strategy<Value = Listener> {
     let log = vec((text(), log).prop_map(|(path, format)| AccessLog { path, format }), 0..2).boxed();
     let routes =
         prop_oneof![name().prop_map(RouteSource::Rds), table().prop_map(|table| RouteSource::Inline(Arc::new(table)))];
+    let cidr =
+        (any::<[u8; 4]>(), 0_u8..33).prop_map(|(ip, prefix_len)| Cidr { address: ip.into(), prefix_len }).boxed();
     let codec = prop_oneof![Just(HttpCodec::Auto), Just(HttpCodec::Http1), Just(HttpCodec::Http2)];
     let server = prop_oneof![Just(ServerHeader::PassThrough), text().prop_map(ServerHeader::Overwrite)];
-    let idle = (option::of(positive()), option::of(cache()));
+    let idle = (option::of(positive()), option::of(cache()), vec(cidr.clone(), 0..3));
     let http = (text(), routes, codec, any::<[bool; 5]>(), 0_u32..5, server, idle, log.clone()).prop_map(
         |(
             stat_prefix,
@@ -419,7 +453,7 @@ fn listener() -> impl Strategy<Value = Listener> {
             flags,
             xff_trusted_hops,
             server_header,
-            (stream_idle_timeout, dynamic_hosts),
+            (stream_idle_timeout, dynamic_hosts, internal_addresses),
             access_log,
         )| {
             Filter::Http(HttpManager {
@@ -428,6 +462,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                 codec,
                 use_remote_address: flags[0],
                 xff_trusted_hops,
+                internal_addresses,
                 server_header,
                 websocket: flags[1],
                 normalize_path: flags[2],
@@ -449,7 +484,6 @@ fn listener() -> impl Strategy<Value = Listener> {
         },
     );
     let transport = prop_oneof![Just(TransportMatch::Any), Just(TransportMatch::Plaintext), Just(TransportMatch::Tls)];
-    let cidr = (any::<[u8; 4]>(), 0_u8..33).prop_map(|(ip, prefix_len)| Cidr { address: ip.into(), prefix_len });
     let matches = (option::of(1_u16..), vec(cidr, 0..2), vec(text(), 0..2), transport, vec(text(), 0..2)).prop_map(
         |(destination_port, destination_ranges, server_names, transport, application_protocols)| ChainMatch {
             destination_port,

@@ -127,6 +127,7 @@ impl Inputs<'_> {
             cluster.outlier = Some(detection.outlier.clone());
             cluster.panic_percent = detection.min_health_percent;
         }
+        cluster.thresholds.retry_budget = blocks.retry_budget;
         cluster.service = Some(self.meta(subset, port.number));
         cluster.origin = self.rule.map(|rule| rule.origin.clone());
         Some(cluster)
@@ -156,7 +157,8 @@ fn protocol(protocol: Protocol, pool: Option<&Pool>) -> UpstreamProtocol {
 
 /// Puts the bounds of a connection pool on a cluster (DR30 to DR39).
 pub(crate) fn obey(pool: &Pool, cluster: &mut Cluster) {
-    let Thresholds { max_connections, max_pending_requests, max_requests, max_retries } = &mut cluster.thresholds;
+    let Thresholds { max_connections, max_pending_requests, max_requests, max_retries, retry_budget: _ } =
+        &mut cluster.thresholds;
     for (bound, said) in [
         (max_connections, pool.max_connections),
         (max_pending_requests, pool.max_pending_requests),

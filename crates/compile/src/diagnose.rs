@@ -74,6 +74,9 @@ impl<'a> Across<'a> {
                 let field = format!("spec.http[{}].route[{}].destination", rule.index, destination.index);
                 self.destination(routing, destination, &field, &mut notes);
             }
+            for mirror in &forward.mirrors {
+                self.destination(routing, &mirror.destination, &mirror.field, &mut notes);
+            }
         }
         for name in routing.gateways.iter().filter(|name| *name != MESH) {
             self.gateway(routing, name, &mut notes);

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Respond, RetryPolicy, RouteMatch};
+use config::{Fault, Respond, RetryPolicy, RouteMatch, Share};
 use words::{Diagnostic, Fingerprint, Labels, Origin};
 
 use crate::service::Age;
@@ -93,6 +93,31 @@ pub(crate) struct ForwardRule {
     pub(crate) timeout: Option<Duration>,
     /// `None`: never again.
     pub(crate) retry: Option<RetryPolicy>,
+    /// `None`: nothing goes wrong on purpose.
+    pub(crate) fault: Option<Fault>,
+    /// Who gets copies.
+    pub(crate) mirrors: Vec<MirrorRule>,
+    /// The authority of copies tells that they are some.
+    pub(crate) shadow_host: bool,
+}
+
+/// Who gets a copy of how many requests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct MirrorRule {
+    /// Where it goes; its weight counts nothing.
+    pub(crate) destination: Destination,
+    /// Of how many requests.
+    pub(crate) share: Share,
+    /// Where the destination stands in the object, `spec.http[0].mirror`.
+    pub(crate) field: String,
+}
+
+impl ForwardRule {
+    /// Every host that requests or copies go to.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &Arc<str>> {
+        let copies = self.mirrors.iter().map(|mirror| &mirror.destination.host);
+        self.destinations.iter().map(|destination| &destination.host).chain(copies)
+    }
 }
 
 /// A service, perhaps a subset of it.

@@ -7,6 +7,7 @@
 //! `virtual_host`, `route_table`, `outbound`, `inbound`, `gateway`) compute from gathered inputs and nothing else,
 //! behind memos keyed by those inputs.
 
+mod budget;
 mod class;
 mod cluster;
 mod compiler;
@@ -14,6 +15,7 @@ mod destination_rule;
 mod diagnose;
 mod endpoints;
 mod explicit;
+mod fault;
 mod gateway;
 mod gateway_name;
 mod host_name;
@@ -24,6 +26,7 @@ mod listener;
 mod matches;
 mod memo;
 pub mod mesh;
+mod mirror;
 mod notes;
 mod outbound;
 mod outlier;
@@ -52,6 +55,6 @@ mod workload;
 pub mod world;
 
 pub use compiler::{Compiled, Compiler, Layer};
-pub use mesh::{MeshConfig, OutboundTrafficPolicy};
+pub use mesh::{DefaultRetries, MeshConfig, OutboundTrafficPolicy};
 pub use scope::{Interception, Role, Scope, ScopeError};
 pub use world::{Dirty, World};

@@ -100,6 +100,7 @@ pub(crate) fn http(side: Side, stat_prefix: String, routes: RouteSource, mesh: &
         codec: HttpCodec::Auto,
         use_remote_address: side == Side::Gateway,
         xff_trusted_hops: 0,
+        internal_addresses: mesh.internal_addresses.clone(),
         server_header: match side {
             Side::Outbound => ServerHeader::Overwrite("envoy".into()),
             Side::Gateway => ServerHeader::Overwrite("istio-envoy".into()),
@@ -108,7 +109,7 @@ pub(crate) fn http(side: Side, stat_prefix: String, routes: RouteSource, mesh: &
         websocket: true,
         normalize_path: true,
         generate_request_id: true,
-        stream_idle_timeout: None,
+        stream_idle_timeout: mesh.stream_idle_timeout,
         dynamic_hosts: None,
         access_log: mesh.access_logs(),
         client_cert_header: match side {

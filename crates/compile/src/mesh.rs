@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use config::AccessLog;
+use config::{AccessLog, Cidr};
 use words::Fingerprint;
 
 /// Settings of the whole mesh. Every field is part of what is compiled: a change recompiles what it touches.
@@ -22,6 +22,14 @@ pub struct MeshConfig {
     pub default_destination_rule_export_to: Vec<String>,
     /// A line per request and connection; `None`: no access log, as in Istio (DP09).
     pub access_log: Option<AccessLog>,
+    /// What is retried where no rule says so (VS80).
+    pub default_retries: DefaultRetries,
+    /// Copies of requests have `-shadow` behind their host name (TR08).
+    pub shadow_host_suffix: bool,
+    /// Whose `x-envoy-*` request headers are obeyed; empty: nobody's, as in Istio.
+    pub internal_addresses: Vec<Cidr>,
+    /// HTTP streams on which nothing moved for this long are ended; `None`: never, as in Istio (DP07).
+    pub stream_idle_timeout: Option<Duration>,
     /// The name of this cluster, `Kubernetes`.
     pub cluster_id: String,
     /// Bound on connecting to an upstream, 10 s (DR31).
@@ -42,6 +50,30 @@ pub enum OutboundTrafficPolicy {
     RegistryOnly,
 }
 
+/// What is retried where no rule says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DefaultRetries {
+    /// What Istio retries: two more tries, also of requests that the application refused in gRPC's words (TR01).
+    #[default]
+    Istio,
+    /// Two more tries, only of requests that no application has seen.
+    Safe,
+    /// Nothing.
+    Off,
+}
+
+impl DefaultRetries {
+    /// Reads `istio`, `safe` or `off`.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "istio" => Some(Self::Istio),
+            "safe" => Some(Self::Safe),
+            "off" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
+
 impl Default for MeshConfig {
     fn default() -> Self {
         Self {
@@ -52,6 +84,10 @@ impl Default for MeshConfig {
             default_virtual_service_export_to: vec!["*".into()],
             default_destination_rule_export_to: vec!["*".into()],
             access_log: None,
+            default_retries: DefaultRetries::Istio,
+            shadow_host_suffix: true,
+            internal_addresses: Vec::new(),
+            stream_idle_timeout: None,
             cluster_id: "Kubernetes".into(),
             connect_timeout: config::default_connect_timeout(),
             proxy_listen_port: 15001,

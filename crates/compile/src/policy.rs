@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use config::{Http2Keepalive, TcpKeepalive};
+use config::{Http2Keepalive, RetryBudget, TcpKeepalive};
 use words::Labels;
 
 use crate::outlier::Detection;
@@ -28,6 +28,8 @@ pub(crate) struct Blocks {
     pub(crate) pool: Option<Pool>,
     /// `outlierDetection`.
     pub(crate) outlier: Option<Detection>,
+    /// `retryBudget`; no port entry has one, so that an entry drops it (DR08, DR67).
+    pub(crate) retry_budget: Option<RetryBudget>,
 }
 
 /// `loadBalancer`, as far as it is obeyed.
@@ -93,14 +95,17 @@ pub(crate) fn effective(rule: Option<&Policy>, subset: Option<&Policy>, port: u1
     let inherited = rule.map(|rule| rule.ports.get(&port).unwrap_or(&rule.blocks)).cloned().unwrap_or_default();
     let Some(subset) = subset else { return inherited };
     if let Some(replaced) = subset.ports.get(&port) {
-        return replaced.clone();
+        // What a port entry cannot say stays as it was inherited (DR09).
+        let retry_budget = subset.blocks.retry_budget.or(inherited.retry_budget);
+        return Blocks { retry_budget, ..replaced.clone() };
     }
     // Block by block, also over the rule's port entry (DR09).
-    let Blocks { balance, pool, outlier } = &subset.blocks;
+    let Blocks { balance, pool, outlier, retry_budget } = &subset.blocks;
     Blocks {
         balance: balance.or(inherited.balance),
         pool: pool.clone().or(inherited.pool),
         outlier: outlier.clone().or(inherited.outlier),
+        retry_budget: retry_budget.or(inherited.retry_budget),
     }
 }
 
@@ -110,7 +115,7 @@ mod tests {
 
     fn blocks(balance: Option<Balance>, connections: Option<u32>) -> Blocks {
         let pool = connections.map(|max| Pool { max_connections: Some(max), ..Pool::default() });
-        Blocks { balance, pool, outlier: None }
+        Blocks { balance, pool, outlier: None, retry_budget: None }
     }
 
     fn policy(base: Blocks, port: Option<Blocks>) -> Policy {

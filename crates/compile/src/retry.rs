@@ -5,6 +5,7 @@
 use api::HttpRetry;
 use config::{RetryOn, RetryPolicy};
 
+use crate::mesh::DefaultRetries;
 use crate::notes::Notes;
 
 /// Tries after the first when nothing is said.
@@ -12,25 +13,38 @@ const ATTEMPTS: u32 = 2;
 /// How often a pick is repeated to avoid a host tried before.
 const HOST_SELECTION_ATTEMPTS: u32 = 5;
 
-/// What every HTTP route has without a `retries` block: no status code is retried (TR01).
-pub(crate) fn default() -> RetryPolicy {
+/// Tries after which other priorities are looked for (VS84).
+const PRIORITIES_AFTER: u32 = 2;
+
+/// What every HTTP route has without a `retries` block (TR01).
+pub(crate) fn default(choice: DefaultRetries) -> Option<RetryPolicy> {
+    (choice != DefaultRetries::Off).then(|| policy(choice))
+}
+
+// Without retries by default, a block that names no condition means Istio's.
+fn policy(choice: DefaultRetries) -> RetryPolicy {
     RetryPolicy {
-        retry_on: default_conditions(),
+        retry_on: match choice {
+            DefaultRetries::Istio | DefaultRetries::Off => istio_conditions(),
+            DefaultRetries::Safe => safe_conditions(),
+        },
         retriable_status_codes: Vec::new(),
         num_retries: ATTEMPTS,
         per_try_timeout: None,
         host_selection_attempts: HOST_SELECTION_ATTEMPTS,
         avoid_previous_hosts: true,
         backoff_base: None,
+        previous_priorities: None,
     }
 }
 
 /// What inbound routes have (VS87, TR07): only when the application saw nothing of the request.
 pub(crate) fn inbound() -> RetryPolicy {
-    RetryPolicy { retry_on: RetryOn::RESET_BEFORE_REQUEST, ..default() }
+    RetryPolicy { retry_on: RetryOn::RESET_BEFORE_REQUEST, ..policy(DefaultRetries::Istio) }
 }
 
-fn default_conditions() -> RetryOn {
+// No status code is retried: the list is empty.
+fn istio_conditions() -> RetryOn {
     [
         RetryOn::CONNECT_FAILURE,
         RetryOn::REFUSED_STREAM,
@@ -42,8 +56,13 @@ fn default_conditions() -> RetryOn {
     .fold(RetryOn::default(), RetryOn::union)
 }
 
+// Only where no application has seen anything of the request.
+fn safe_conditions() -> RetryOn {
+    RetryOn::CONNECT_FAILURE.union(RetryOn::REFUSED_STREAM).union(RetryOn::RESET_BEFORE_REQUEST)
+}
+
 /// A block as written. Attempts that are absent or not above 0 turn retries off (VS81).
-pub(crate) fn lower(block: &HttpRetry, field: &str, notes: &mut Notes) -> Option<RetryPolicy> {
+pub(crate) fn lower(block: &HttpRetry, field: &str, choice: DefaultRetries, notes: &mut Notes) -> Option<RetryPolicy> {
     let HttpRetry {
         attempts,
         per_try_timeout,
@@ -52,10 +71,13 @@ pub(crate) fn lower(block: &HttpRetry, field: &str, notes: &mut Notes) -> Option
         retry_remote_localities,
         retry_ignore_previous_hosts,
     } = block;
-    notes.not_obeyed(*retry_remote_localities == Some(true), || format!("{field}.retryRemoteLocalities"));
     let num_retries = u32::try_from(attempts.unwrap_or(0)).ok().filter(|attempts| *attempts > 0)?;
-    let mut policy =
-        RetryPolicy { num_retries, avoid_previous_hosts: retry_ignore_previous_hosts.unwrap_or(true), ..default() };
+    let mut policy = RetryPolicy {
+        num_retries,
+        avoid_previous_hosts: retry_ignore_previous_hosts.unwrap_or(true),
+        previous_priorities: (*retry_remote_localities == Some(true)).then_some(PRIORITIES_AFTER),
+        ..policy(choice)
+    };
     policy.per_try_timeout =
         crate::timeout::lower(per_try_timeout.as_ref(), || format!("{field}.perTryTimeout"), notes);
     policy.backoff_base = crate::timeout::lower(backoff.as_ref(), || format!("{field}.backoff"), notes);

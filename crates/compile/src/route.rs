@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
-use config::{Action, ClusterChoice, Forward, PathMatch, Route, RouteMatch, Weighted};
+use config::{Action, ClusterChoice, Forward, Mirror, PathMatch, Route, RouteMatch, Weighted};
 use rustc_hash::FxHashMap;
 
 use crate::cluster;
-use crate::intent::{Asker, Destination, ForwardRule, HttpRule, Routing, RuleAction, RuleMatch};
+use crate::intent::{Asker, Destination, ForwardRule, HttpRule, MirrorRule, Routing, RuleAction, RuleMatch};
+use crate::mesh::DefaultRetries;
 use crate::retry;
 
 /// What is known of a destination host.
@@ -77,14 +78,20 @@ fn emit_one(routing: &Routing, rule: &HttpRule, block: &RuleMatch, place: Place<
 }
 
 fn emit_forward(forward: &ForwardRule, place: Place<'_>) -> Forward {
-    let ForwardRule { destinations, timeout, retry } = forward;
+    let ForwardRule { destinations, timeout, retry, fault, mirrors, shadow_host } = forward;
     let cluster = match destinations.as_slice() {
         [one] => ClusterChoice::One(cluster_of(one, place)),
         many => {
             ClusterChoice::Weighted(many.iter().map(|one| Weighted::new(cluster_of(one, place), one.weight)).collect())
         }
     };
-    Forward { timeout: *timeout, retry: retry.clone(), ..Forward::to(cluster) }
+    let copy = |mirror: &MirrorRule| Mirror {
+        cluster: cluster_of(&mirror.destination, place),
+        share: mirror.share,
+        shadow_host: *shadow_host,
+    };
+    let mirrors = mirrors.iter().map(copy).collect();
+    Forward { timeout: *timeout, retry: retry.clone(), fault: fault.clone(), mirrors, ..Forward::to(cluster) }
 }
 
 /// Port as written, else the service's only one, else the one that the request came in on (VS32). A service that nobody
@@ -115,8 +122,8 @@ fn path_text(request: &RouteMatch) -> String {
 }
 
 /// The route of a service that no VirtualService speaks about (VS76).
-pub(crate) fn default(host: &str, port: u16) -> Route {
-    let action = forward_to(cluster::name(port, "", host), Some(retry::default()));
+pub(crate) fn default(host: &str, port: u16, retries: DefaultRetries) -> Route {
+    let action = forward_to(cluster::name(port, "", host), retry::default(retries));
     Route { operation: format!("{host}:{port}/*"), ..Route::new("default", RouteMatch::any(), action) }
 }
 

@@ -13,6 +13,7 @@ use crate::class::Class;
 use crate::compiler::Base;
 use crate::intent::{Asker, MESH, Routing, RuleAction};
 use crate::memo::Unit;
+use crate::mesh::DefaultRetries;
 use crate::outbound;
 use crate::piece::{Piece, refresh};
 use crate::registry::Visible;
@@ -83,11 +84,13 @@ impl Slots {
         });
         let policy = class.policy(world);
         let sidecar = class.sidecar.as_ref().map(|sidecar| sidecar.print);
-        let inputs = Fingerprint::of(&(frames.print, base.routings.print, sidecar, policy, &class.labels));
+        let default_retries = world.mesh().default_retries;
+        let of_class = (sidecar, policy, &class.labels);
+        let inputs = Fingerprint::of(&(frames.print, base.routings.print, of_class, default_retries));
         refresh(&mut self.tables, inputs, |_| {
             let imported = |routing: &Routing| class.sidecar.as_ref().is_none_or(|sidecar| imports(sidecar, routing));
             let routings = MeshRoutings::new(&base.routings.value, &class.namespace, imported);
-            let maker = Maker { class, visible: &visible.value, routings: &routings, round };
+            let maker = Maker { class, visible: &visible.value, routings: &routings, default_retries, round };
             let mut tables = TableSet::new();
             let mut prints = Vec::with_capacity(frames.value.len());
             for frame in &*frames.value {
@@ -141,6 +144,7 @@ struct Maker<'a> {
     class: &'a Class,
     visible: &'a Visible,
     routings: &'a MeshRoutings,
+    default_retries: DefaultRetries,
     round: u64,
 }
 
@@ -189,7 +193,9 @@ impl Maker<'_> {
     ) -> Unit<VirtualHost> {
         let facts = routing.map(|routing| facts(routing, self.visible)).unwrap_or_default();
         let asker_print = Fingerprint::of(asker);
-        let inputs = Inputs { frame, routing: routing.map(|routing| &**routing), asker, asker_print, facts: &facts };
+        let default_retries = self.default_retries;
+        let routing = routing.map(|routing| &**routing);
+        let inputs = Inputs { frame, routing, asker, asker_print, facts: &facts, default_retries };
         units.hosts.get(self.round, inputs.print(), || inputs.compute())
     }
 }
@@ -199,11 +205,11 @@ pub(crate) fn facts(routing: &Routing, visible: &Visible) -> Facts {
     let mut facts = Facts::default();
     for rule in &routing.http {
         let RuleAction::Forward(forward) = &rule.action else { continue };
-        for destination in &forward.destinations {
-            let Some(seen) = visible.find(&destination.host) else { continue };
+        for host in forward.hosts() {
+            let Some(seen) = visible.find(host) else { continue };
             let ports = &seen.service().ports;
             let only_port = (ports.len() == 1).then(|| ports[0].number);
-            facts.insert(destination.host.clone(), Fact { host: seen.service().host.clone(), only_port });
+            facts.insert(host.clone(), Fact { host: seen.service().host.clone(), only_port });
         }
     }
     facts
@@ -220,7 +226,7 @@ pub(crate) fn destinations(sorted: &[Arc<Routing>], namespace: &str, sidecar: &S
     let mut hosts = BTreeSet::new();
     for rule in taken.flat_map(|routing| &routing.http) {
         if let RuleAction::Forward(forward) = &rule.action {
-            hosts.extend(forward.destinations.iter().map(|destination| destination.host.clone()));
+            hosts.extend(forward.hosts().cloned());
         }
     }
     hosts

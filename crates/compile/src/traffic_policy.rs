@@ -19,8 +19,8 @@ use crate::notes::Notes;
 use crate::outlier;
 use crate::policy::{Balance, Blocks, Policy, Pool, Subset};
 use crate::service::Age;
-use crate::timeout;
 use crate::visibility::Export;
+use crate::{budget, timeout};
 
 /// How long the answer to an HTTP/2 ping may take when nothing is said.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -74,9 +74,11 @@ fn lower_policy(policy: &TrafficPolicy, field: &str, notes: &mut Notes) -> Polic
     } = policy;
     notes.not_obeyed(tunnel.is_some(), || format!("{field}.tunnel"));
     notes.not_obeyed(proxy_protocol.is_some(), || format!("{field}.proxyProtocol"));
-    notes.not_obeyed(retry_budget.is_some(), || format!("{field}.retryBudget"));
     let all = Written { load_balancer, connection_pool, outlier_detection, circuit_breaker, tls };
     let mut lowered = Policy { blocks: lower_blocks(all, field, notes), ..Policy::default() };
+    let budget =
+        |budget: &api::traffic_policy::RetryBudget| budget::lower(budget, &format!("{field}.retryBudget"), notes);
+    lowered.blocks.retry_budget = retry_budget.as_ref().map(budget);
     for (index, entry) in port_level_settings.iter().enumerate() {
         let at = format!("{field}.portLevelSettings[{index}]");
         let PortTrafficPolicy { port, load_balancer, connection_pool, outlier_detection, circuit_breaker, tls } = entry;
@@ -112,6 +114,7 @@ fn lower_blocks(written: Written<'_>, field: &str, notes: &mut Notes) -> Blocks 
             (None, Some(alias)) => Some(outlier::lower(alias, &format!("{field}.circuitBreaker"), notes)),
             (None, None) => None,
         },
+        retry_budget: None,
     }
 }
 

@@ -9,6 +9,7 @@ use config::{Name, VirtualHost};
 use words::{Fingerprint, host};
 
 use crate::intent::{Asker, Routing};
+use crate::mesh::DefaultRetries;
 use crate::registry::Seen;
 use crate::route::{self, Facts, Place};
 use crate::service::Service;
@@ -83,6 +84,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) asker_print: Fingerprint,
     /// What is known of destinations, by host.
     pub(crate) facts: &'a Facts,
+    /// What the service's own route retries.
+    pub(crate) default_retries: DefaultRetries,
 }
 
 /// A virtual host without its routes.
@@ -112,8 +115,8 @@ impl Frame {
 impl Inputs<'_> {
     /// The memo key.
     pub(crate) fn print(&self) -> Fingerprint {
-        let Self { frame, routing, asker: _, asker_print, facts } = self;
-        let Some(routing) = routing else { return Fingerprint::of(&(frame.print, "own")) };
+        let Self { frame, routing, asker: _, asker_print, facts, default_retries } = self;
+        let Some(routing) = routing else { return Fingerprint::of(&(frame.print, "own", default_retries)) };
         // Sorted: a map's order must not reach an output (architecture, rule 5).
         let mut known: Vec<_> = facts.iter().collect();
         known.sort_by(|a, b| a.0.cmp(b.0));
@@ -122,11 +125,11 @@ impl Inputs<'_> {
 
     /// The virtual host.
     pub(crate) fn compute(&self) -> VirtualHost {
-        let Self { frame, routing, asker, asker_print: _, facts } = self;
+        let Self { frame, routing, asker, asker_print: _, facts, default_retries } = self;
         let place = Place { asker, facts, port: frame.port };
         let routes = match routing {
             Some(routing) => route::emit(routing, place),
-            None => vec![route::default(&frame.host, frame.port)],
+            None => vec![route::default(&frame.host, frame.port, *default_retries)],
         };
         VirtualHost {
             name: frame.name.clone(),

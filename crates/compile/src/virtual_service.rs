@@ -13,7 +13,7 @@ use crate::mesh::MeshConfig;
 use crate::notes::{LeftOut, Notes};
 use crate::service::Age;
 use crate::visibility::Export;
-use crate::{host_name, matches, retry, timeout, weight};
+use crate::{fault, host_name, matches, mirror, retry, timeout, weight};
 
 /// Most bytes of a direct response's body.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -34,7 +34,7 @@ pub(crate) fn lower(origin: Origin, age: Age, spec: &VirtualServiceSpec, mesh: &
     let export = Export::parse(export_to, &mesh.default_virtual_service_export_to, &namespace);
     let mut rules = Vec::with_capacity(http.len());
     for (index, rule) in http.iter().enumerate() {
-        match lower_rule(rule, index, (&namespace, &mesh.domain), &mut notes) {
+        match lower_rule(rule, index, &namespace, mesh, &mut notes) {
             Ok(rule) => rules.push(rule),
             Err(reason) => notes.left_out(reason),
         }
@@ -58,7 +58,14 @@ fn lower_hosts(written: &[String], place: (&str, &str), notes: &mut Notes) -> Ve
     hosts
 }
 
-fn lower_rule(rule: &HttpRoute, index: usize, place: (&str, &str), notes: &mut Notes) -> Result<HttpRule, LeftOut> {
+fn lower_rule(
+    rule: &HttpRoute,
+    index: usize,
+    namespace: &str,
+    mesh: &MeshConfig,
+    notes: &mut Notes,
+) -> Result<HttpRule, LeftOut> {
+    let place = (namespace, mesh.domain.as_str());
     let field = format!("spec.http[{index}]");
     let HttpRoute {
         name,
@@ -71,21 +78,17 @@ fn lower_rule(rule: &HttpRoute, index: usize, place: (&str, &str), notes: &mut N
         timeout: bound,
         retries,
         fault,
-        mirror,
-        mirrors,
+        // Read together, in `mirror.rs`.
+        mirror: _,
+        mirrors: _,
         mirror_percent: _,
         mirror_percentage: _,
         cors_policy,
         headers,
     } = rule;
-    for (set, leaf) in [
-        (rewrite.is_some(), "rewrite"),
-        (fault.is_some(), "fault"),
-        (mirror.is_some(), "mirror"),
-        (!mirrors.is_empty(), "mirrors"),
-        (cors_policy.is_some(), "corsPolicy"),
-        (headers.is_some(), "headers"),
-    ] {
+    for (set, leaf) in
+        [(rewrite.is_some(), "rewrite"), (cors_policy.is_some(), "corsPolicy"), (headers.is_some(), "headers")]
+    {
         notes.not_obeyed(set, || format!("{field}.{leaf}"));
     }
     for (set, leaf) in [(redirect.is_some(), "redirect"), (delegate.is_some(), "delegate")] {
@@ -102,9 +105,12 @@ fn lower_rule(rule: &HttpRoute, index: usize, place: (&str, &str), notes: &mut N
             destinations: weight::lower(route, &field, place, notes)?,
             timeout: timeout::lower(bound.as_ref(), || format!("{field}.timeout"), notes),
             retry: match retries {
-                None => Some(retry::default()),
-                Some(block) => retry::lower(block, &format!("{field}.retries"), notes),
+                None => retry::default(mesh.default_retries),
+                Some(block) => retry::lower(block, &format!("{field}.retries"), mesh.default_retries, notes),
             },
+            fault: fault.as_ref().and_then(|block| fault::lower(block, &format!("{field}.fault"), notes)),
+            mirrors: mirror::lower(rule, &field, place, notes),
+            shadow_host: mesh.shadow_host_suffix,
         }),
     };
     let mut blocks = Vec::with_capacity(r#match.len().max(1));

@@ -35,7 +35,7 @@ pub(crate) fn lower(
         destinations.push(Destination {
             host: host::resolve_short(&written.host, namespace, domain).into(),
             subset: written.subset.clone().unwrap_or_default(),
-            port: port(written, &at)?,
+            port: port(written, &format!("{at}.destination"))?,
             weight,
             index,
         });
@@ -52,11 +52,12 @@ pub(crate) fn lower(
     Ok(destinations)
 }
 
-fn port(destination: &api::Destination, at: &str) -> Result<Option<u16>, LeftOut> {
+/// The port of a destination, whose path is `at`; `None`: by VS32.
+pub(crate) fn port(destination: &api::Destination, at: &str) -> Result<Option<u16>, LeftOut> {
     let Some(number) = destination.port.as_ref().and_then(|port| port.number).filter(|number| *number != 0) else {
         return Ok(None);
     };
     u16::try_from(number)
         .map(Some)
-        .map_err(|_| LeftOut::because(format!("{at}.destination.port.number"), format!("{number} is not a port")))
+        .map_err(|_| LeftOut::because(format!("{at}.port.number"), format!("{number} is not a port")))
 }

@@ -82,14 +82,11 @@ fn every_field_that_is_not_obeyed_is_named() {
         "r",
         "{hosts: [reviews], tls: [{match: [{sniHosts: [reviews.default.svc.cluster.local]}], route: [{destination: {host: reviews}}]}], \
          http: [{match: [{uri: {prefix: /a}, statPrefix: x}], rewrite: {uri: /b}, headers: {request: {set: {a: b}}}, \
-         mirror: {host: reviews}, retries: {attempts: 1, retryRemoteLocalities: true}, \
          route: [{destination: {host: reviews}, headers: {response: {remove: [x]}}}]}]}",
     );
     let fields = [
         "spec.http[0].headers",
         "spec.http[0].match[0].statPrefix",
-        "spec.http[0].mirror",
-        "spec.http[0].retries.retryRemoteLocalities",
         "spec.http[0].rewrite",
         "spec.http[0].route[0].headers",
         "spec.tls",

@@ -9,8 +9,9 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::{
-    Action, Cluster, ClusterChoice, Discovery, Filter, FilterChain, Forward, HeaderChanges, Listener, PathMatch,
-    PathRewrite, REDIRECT_CODES, Route, RouteSource, RouteTable, Snapshot, ValueMatch, VirtualHost,
+    AbortStatus, Action, Cluster, ClusterChoice, Discovery, Fault, Filter, FilterChain, Forward, HeaderChanges,
+    Listener, PathMatch, PathRewrite, REDIRECT_CODES, Route, RouteSource, RouteTable, Snapshot, ValueMatch,
+    VirtualHost,
 };
 
 /// Longest regular expression accepted, in bytes (V-07).
@@ -119,6 +120,7 @@ fn check_route(route: &Route) -> Result<(), String> {
 
 fn check_forward(forward: &Forward) -> Result<(), String> {
     check_choice(&forward.cluster)?;
+    forward.fault.as_ref().map_or(Ok(()), check_fault)?;
     if let ClusterChoice::Weighted(weighted) = &forward.cluster {
         weighted.iter().try_for_each(|one| check_headers(one.headers.as_deref()))?;
     }
@@ -135,6 +137,19 @@ fn check_headers(changes: Option<&HeaderChanges>) -> Result<(), String> {
         crate::template::parse(&put.value).map_err(|reason| format!("header {:?}: {reason}", put.name))?;
     }
     Ok(())
+}
+
+fn check_fault(fault: &Fault) -> Result<(), String> {
+    let Fault { delay, abort } = fault;
+    if delay.as_ref().is_some_and(|delay| delay.fixed.is_zero()) {
+        return Err("the delay is 0".into());
+    }
+    match abort.as_ref().map(|abort| abort.status) {
+        Some(AbortStatus::Http(status)) if !(200..=599).contains(&status) => {
+            Err(format!("status {status} is not between 200 and 599"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_choice(choice: &ClusterChoice) -> Result<(), String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use words::Origin;
 
-use crate::{Balancing, ClientTls, DnsCache, Endpoints, Name, Outlier};
+use crate::{Balancing, ClientTls, DnsCache, Endpoints, Name, Outlier, Share};
 
 /// One upstream, by Istio's name: `outbound|9080|v1|reviews.default.svc.cluster.local` (X50).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -159,8 +159,21 @@ pub struct Thresholds {
     pub max_pending_requests: u32,
     /// Requests under way.
     pub max_requests: u32,
-    /// Retries under way.
+    /// Retries under way; not looked at when there is a budget.
     pub max_retries: u32,
+    /// Retries in proportion to requests (DR67).
+    pub retry_budget: Option<RetryBudget>,
+}
+
+/// How many retries may be under way: a share of the requests under way, but always a few (Envoy `RetryBudget`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct RetryBudget {
+    /// Share of the requests that are under way or wait for a connection; Istio's default is 20 %.
+    pub share: Share,
+    /// Retries that are always allowed; Istio's default is 3.
+    pub min_concurrency: u32,
+    /// Requests of the last so long count too, not only those under way; zero: only those under way.
+    pub interval: Duration,
 }
 
 impl Default for Thresholds {
@@ -170,6 +183,7 @@ impl Default for Thresholds {
             max_pending_requests: u32::MAX,
             max_requests: u32::MAX,
             max_retries: u32::MAX,
+            retry_budget: None,
         }
     }
 }

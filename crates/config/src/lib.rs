@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod cors;
 pub mod dynamic;
 pub mod endpoint;
+pub mod fault;
 pub mod hash;
 pub mod header_changes;
 pub mod listener;
@@ -22,6 +23,7 @@ pub mod retry;
 pub mod rewrite;
 pub mod route;
 pub mod secret;
+pub mod share;
 pub mod snapshot;
 pub mod template;
 pub mod tls;
@@ -30,12 +32,13 @@ pub use access_log::{AccessLog, AccessLogFormat};
 pub use balancing::{Balancing, LocalityMode, SlowStart};
 pub use check::{Problem, check};
 pub use cluster::{
-    Cluster, Discovery, Http2Bounds, Http2Keepalive, Lb, ServiceMeta, TcpKeepalive, Thresholds, UpstreamProtocol,
-    default_connect_timeout,
+    Cluster, Discovery, Http2Bounds, Http2Keepalive, Lb, RetryBudget, ServiceMeta, TcpKeepalive, Thresholds,
+    UpstreamProtocol, default_connect_timeout,
 };
 pub use cors::CorsPolicy;
 pub use dynamic::{DnsCache, DynamicHost};
 pub use endpoint::{Endpoint, EndpointAddress, Endpoints, Health, Locality, LocalityEndpoints, Workload};
+pub use fault::{Abort, AbortStatus, Delay, Fault};
 pub use hash::{HashCookie, HashKey};
 pub use header_changes::{HeaderChanges, HeaderEdits, HeaderPut, PutHow};
 pub use listener::{
@@ -49,10 +52,11 @@ pub use render::render;
 pub use retry::{RetryOn, RetryPolicy};
 pub use rewrite::{PathRewrite, Rewrite};
 pub use route::{
-    Action, ClusterChoice, Forward, HeaderMatch, PathMatch, QueryMatch, Respond, Route, RouteMatch, RouteTable,
+    Action, ClusterChoice, Forward, HeaderMatch, Mirror, PathMatch, QueryMatch, Respond, Route, RouteMatch, RouteTable,
     ValueMatch, VirtualHost, Weighted,
 };
 pub use secret::{Secret, SecretContent, Source};
+pub use share::Share;
 pub use snapshot::{Name, Snapshot};
 pub use tls::{ClientCertificates, ClientTls, ServerTls, Sni, TlsParameters, TlsVersion, Validation};
 

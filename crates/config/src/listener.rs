@@ -128,6 +128,9 @@ pub struct HttpManager {
     pub use_remote_address: bool,
     /// Trusted proxies in front, when `use_remote_address` (mesh `gatewayTopology.numTrustedProxies`).
     pub xff_trusted_hops: u32,
+    /// Requests from here are internal: their `x-envoy-*` headers are obeyed, those of all others are dropped. Empty:
+    /// no request is (Envoy `internal_address_config`).
+    pub internal_addresses: Vec<Cidr>,
     /// The `server` response header.
     pub server_header: ServerHeader,
     /// Let `Upgrade: websocket` through (DP07).

@@ -5,11 +5,11 @@
 use std::fmt::Write;
 
 use crate::{
-    Action, Balancing, ChainMatch, ClientTls, Cluster, ClusterChoice, Discovery, Endpoint, Endpoints, Filter,
-    FilterChain, HashKey, HeaderChanges, HeaderMatch, Health, Lb, Listener, LocalityMode, Outlier, PathMatch,
-    PathRewrite, PutHow, Redirect, RedirectPath, RetryPolicy, Rewrite, Route, RouteMatch, RouteSource, RouteTable,
-    ServerTls, SlowStart, Snapshot, Sni, Thresholds, TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost,
-    Weighted, default_connect_timeout,
+    Abort, AbortStatus, Action, Balancing, ChainMatch, ClientTls, Cluster, ClusterChoice, Delay, Discovery, Endpoint,
+    Endpoints, Fault, Filter, FilterChain, Forward, HashKey, HeaderChanges, HeaderMatch, Health, Lb, Listener,
+    LocalityMode, Mirror, Outlier, PathMatch, PathRewrite, PutHow, Redirect, RedirectPath, RetryBudget, RetryPolicy,
+    Rewrite, Route, RouteMatch, RouteSource, RouteTable, ServerTls, SlowStart, Snapshot, Sni, Thresholds,
+    TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost, Weighted, default_connect_timeout,
 };
 
 // Writing to a String cannot fail.
@@ -173,6 +173,7 @@ fn route(one: &Route) -> String {
             for key in &forward.hash {
                 _ = write!(text, " hash {}", hash_key(key));
             }
+            text.push_str(&besides(forward));
         }
     }
     if let Some(changes) = headers {
@@ -241,6 +242,26 @@ fn header_changes(changes: &HeaderChanges) -> String {
     text
 }
 
+// Faults and copies.
+fn besides(forward: &Forward) -> String {
+    let mut text = String::new();
+    if let Some(Fault { delay, abort }) = &forward.fault {
+        if let Some(Delay { fixed, share }) = delay {
+            _ = write!(text, " delay {} {}%", words::duration::seconds(*fixed), share.as_percent());
+        }
+        if let Some(Abort { status, share }) = abort {
+            _ = match status {
+                AbortStatus::Http(status) => write!(text, " abort {status} {}%", share.as_percent()),
+                AbortStatus::Grpc(code) => write!(text, " abort grpc {code} {}%", share.as_percent()),
+            };
+        }
+    }
+    for Mirror { cluster, share, shadow_host: _ } in &forward.mirrors {
+        _ = write!(text, " mirror {cluster} {}%", share.as_percent());
+    }
+    text
+}
+
 fn request(matches: &RouteMatch) -> String {
     let RouteMatch { path, ignore_case, headers, query } = matches;
     let mut text = match path {
@@ -296,10 +317,16 @@ fn retry(retry: &RetryPolicy) -> String {
         host_selection_attempts: _,
         avoid_previous_hosts,
         backoff_base,
+        previous_priorities,
     } = retry;
     // The mesh's default stands in nearly every line.
     let usual = retry_on.to_list() == DEFAULT_RETRY_ON && *num_retries == 2 && retriable_status_codes.is_empty();
-    if usual && per_try_timeout.is_none() && backoff_base.is_none() && *avoid_previous_hosts {
+    if usual
+        && per_try_timeout.is_none()
+        && backoff_base.is_none()
+        && *avoid_previous_hosts
+        && previous_priorities.is_none()
+    {
         return "retry default".into();
     }
     let mut text = format!("retry {num_retries} on {}", retry_on.to_list());
@@ -314,6 +341,9 @@ fn retry(retry: &RetryPolicy) -> String {
     }
     if !avoid_previous_hosts {
         text.push_str(" same hosts");
+    }
+    if previous_priorities.is_some() {
+        text.push_str(" other priorities");
     }
     text
 }
@@ -382,7 +412,7 @@ fn bounds(one: &Cluster) -> String {
     if let Some(idle) = one.idle_timeout {
         _ = write!(text, " idle {}", words::duration::seconds(idle));
     }
-    let Thresholds { max_connections, max_pending_requests, max_requests, max_retries } = one.thresholds;
+    let Thresholds { max_connections, max_pending_requests, max_requests, max_retries, retry_budget } = one.thresholds;
     for (name, bound) in [
         ("connections", max_connections),
         ("pending", max_pending_requests),
@@ -392,6 +422,9 @@ fn bounds(one: &Cluster) -> String {
         if bound != u32::MAX {
             _ = write!(text, " {name}<={bound}");
         }
+    }
+    if let Some(RetryBudget { share, min_concurrency, interval: _ }) = retry_budget {
+        _ = write!(text, " retries<={}% or {min_concurrency}", share.as_percent());
     }
     if let Some(bound) = one.max_requests_per_connection {
         _ = write!(text, " per-connection<={bound}");

@@ -21,6 +21,9 @@ pub struct RetryPolicy {
     pub avoid_previous_hosts: bool,
     /// Base of the jittered exponential backoff; `None`: 25 ms. The longest wait is ten times the base.
     pub backoff_base: Option<Duration>,
+    /// Prefer priorities that this request has not been sent to, looked at anew after every so many tries, at least 1;
+    /// `None`: tries go where the load balancer sends them (VS84: 2).
+    pub previous_priorities: Option<u32>,
 }
 
 /// The condition tokens of `retry_on`, as a set.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Serialize, Serializer};
 use words::Origin;
 
-use crate::{CorsPolicy, HashKey, HeaderChanges, Name, Redirect, RetryPolicy, Rewrite};
+use crate::{CorsPolicy, Fault, HashKey, HeaderChanges, Name, Redirect, RetryPolicy, Rewrite, Share};
 
 /// A named table that an HTTP filter chain routes by (RDS).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -166,6 +166,21 @@ pub struct Forward {
     pub hash: Vec<HashKey>,
     /// Changes of path and authority.
     pub rewrite: Option<Box<Rewrite>>,
+    /// What goes wrong on purpose; `None`: nothing (VS50).
+    pub fault: Option<Fault>,
+    /// Who gets a copy of the request, besides (VS51, VS52).
+    pub mirrors: Vec<Mirror>,
+}
+
+/// A copy of a request whose answer nobody waits for (Envoy `RequestMirrorPolicy`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Mirror {
+    /// Where it goes. The name may be of a cluster that does not exist: then there is no copy.
+    pub cluster: Name,
+    /// Of how many requests.
+    pub share: Share,
+    /// The authority of the copy gets `-shadow` behind its host name, so that logs tell it from the original.
+    pub shadow_host: bool,
 }
 
 /// One cluster, or several by weight.
@@ -230,7 +245,7 @@ impl Route {
 impl Forward {
     /// To one cluster, without any bound.
     pub fn to(cluster: ClusterChoice) -> Self {
-        Self { cluster, timeout: None, retry: None, hash: Vec::new(), rewrite: None }
+        Self { cluster, timeout: None, retry: None, hash: Vec::new(), rewrite: None, fault: None, mirrors: Vec::new() }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
-use compile::{MeshConfig, OutboundTrafficPolicy};
-use config::{AccessLog, AccessLogFormat};
+use compile::{DefaultRetries, MeshConfig, OutboundTrafficPolicy};
+use config::{AccessLog, AccessLogFormat, Cidr};
 
 /// The command line.
 #[derive(Parser, Clone, Debug)]
@@ -44,6 +45,19 @@ pub struct Args {
     /// The access log as JSON objects.
     #[arg(long)]
     pub access_log_json: bool,
+    /// What is retried where no rule says so: istio (also what a gRPC application answers with unavailable or
+    /// cancelled), safe (only what no application has seen), or off.
+    #[arg(long, default_value = "istio", value_parser = parse_retries)]
+    pub default_retries: DefaultRetries,
+    /// Do not put -shadow behind the host name of mirrored requests.
+    #[arg(long)]
+    pub no_shadow_host_suffix: bool,
+    /// Obey the x-envoy-* headers of requests from these addresses (10.0.0.0/8); without it, of none.
+    #[arg(long, value_name = "CIDR", value_parser = parse_cidr)]
+    pub internal_addresses: Vec<Cidr>,
+    /// End HTTP streams on which nothing moved for this long (5m).
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub stream_idle_timeout: Option<Duration>,
     /// What to log, in the form of `RUST_LOG`.
     #[arg(long, env = "SLUICE_LOG", default_value = "info")]
     pub log_level: String,
@@ -51,6 +65,19 @@ pub struct Args {
 
 fn parse_policy(text: &str) -> Result<OutboundTrafficPolicy, String> {
     OutboundTrafficPolicy::parse(text).ok_or_else(|| "expected ALLOW_ANY or REGISTRY_ONLY".to_owned())
+}
+
+fn parse_retries(text: &str) -> Result<DefaultRetries, String> {
+    DefaultRetries::parse(text).ok_or_else(|| "expected istio, safe or off".to_owned())
+}
+
+fn parse_cidr(text: &str) -> Result<Cidr, String> {
+    Cidr::parse(text).ok_or_else(|| "expected an address range such as 10.0.0.0/8".to_owned())
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let read = words::duration::parse(text).filter(|duration| !duration.is_zero());
+    read.ok_or_else(|| "expected a duration above 0 such as 5m".to_owned())
 }
 
 impl Args {
@@ -65,6 +92,10 @@ impl Args {
             root_namespace: self.root_namespace.clone(),
             cluster_id: self.cluster_id.clone(),
             outbound_traffic_policy: self.outbound_traffic_policy,
+            default_retries: self.default_retries,
+            shadow_host_suffix: !self.no_shadow_host_suffix,
+            internal_addresses: self.internal_addresses.clone(),
+            stream_idle_timeout: self.stream_idle_timeout,
             access_log: self.access_log_file.clone().map(|path| AccessLog { path, format }),
             ..MeshConfig::default()
         }
