@@ -32,7 +32,7 @@ pub use http_route::{
 };
 pub use load_balancer::LoadBalancer;
 pub use object::{Kind, Meta, Object, ObjectKey, Resource};
-pub use parse::{ParseError, Parsed, parse_yaml};
+pub use parse::{Inspected, ParseError, Parsed, Places, inspect_yaml, inspect_yaml_in, parse_yaml};
 pub use scalar::{Duration, LooseDuration};
 pub use service_entry::{ServiceEntrySpec, ServicePort};
 pub use sidecar::SidecarSpec;

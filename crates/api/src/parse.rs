@@ -5,6 +5,7 @@
 //! note; empty documents silently (S02).
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use words::{Diagnostic, Location, Origin, Severity};
@@ -16,6 +17,8 @@ use crate::{Kind, Object, schema, validate};
 pub const FILE_BYTES_MAX: usize = 8 << 20;
 /// Most documents of one file.
 pub const DOCUMENTS_MAX: usize = 10_000;
+/// Said of an object of a kind that a mesh does not read.
+pub const NOT_READ: &str = "SLU0001";
 
 // What an object's metadata may say in Kubernetes.
 const METADATA: [&str; 15] = [
@@ -95,12 +98,67 @@ pub struct Parsed {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+/// A document, read as far as it goes: for `analyze`, which has something to say about refused objects too.
+#[derive(Clone, Debug)]
+pub struct Inspected {
+    /// The object, even a refused one; `None` when it could not be read, or is of a kind that a mesh does not read.
+    pub object: Option<Object>,
+    /// Where it stands.
+    pub places: Places,
+    /// Errors that refuse it, and what else there is to say.
+    pub findings: Vec<Diagnostic>,
+    /// False when it is no object at all.
+    pub is_object: bool,
+}
+
+/// Where an object and its fields stand.
+#[derive(Clone, Debug)]
+pub struct Places {
+    document: Option<Arc<Document>>,
+    prefix: Arc<str>,
+    file: Arc<str>,
+    lines_before: u64,
+}
+
+impl Places {
+    fn whole(file: &str, lines_before: u64) -> Self {
+        Self { document: None, prefix: "".into(), file: file.into(), lines_before }
+    }
+
+    /// The place of a field such as `spec.http[0].route`, or of the nearest one above it that is there.
+    pub fn locate(&self, field: &str) -> Location {
+        let place = |document: &Arc<Document>| document.place(&format!("{}{field}", self.prefix));
+        self.at(self.document.as_ref().map_or((1, 0), place))
+    }
+
+    fn at(&self, (line, column): (u64, u64)) -> Location {
+        Location { file: self.file.to_string(), line: self.lines_before + line.max(1), column }
+    }
+}
+
 /// Reads a file's text. `file` is only for messages. Objects of namespaced kinds without a namespace get `default`.
 pub fn parse_yaml(text: &str, file: &str) -> Vec<Result<Parsed, ParseError>> {
-    let whole = |message: String| {
-        let location = Location { file: file.to_owned(), line: 1, column: 0 };
-        vec![Err(ParseError { location: Some(location.into()), ..ParseError::new(message) })]
-    };
+    inspect_yaml(text, file).into_iter().flat_map(verdict).collect()
+}
+
+// An error refuses the object; the rest goes with it.
+fn verdict(document: Inspected) -> Vec<Result<Parsed, ParseError>> {
+    let Inspected { object, places, findings, .. } = document;
+    let (errors, notes): (Vec<_>, Vec<_>) = findings.into_iter().partition(|found| found.severity == Severity::Error);
+    if errors.is_empty() {
+        return vec![Ok(Parsed { object, location: places.locate(""), diagnostics: notes })];
+    }
+    errors.into_iter().map(|found| Err(found.into())).collect()
+}
+
+/// Reads a file's text as [`parse_yaml`] does, and keeps refused objects and all places.
+pub fn inspect_yaml(text: &str, file: &str) -> Vec<Inspected> {
+    inspect_yaml_in(text, file, "default")
+}
+
+/// As [`inspect_yaml`]; objects of namespaced kinds without a namespace get `namespace`.
+pub fn inspect_yaml_in(text: &str, file: &str, namespace: &str) -> Vec<Inspected> {
+    let whole = |message: String| vec![unreadable(message, Places::whole(file, 0), (1, 0))];
     if text.len() > FILE_BYTES_MAX {
         return whole(format!("{} bytes are more than {FILE_BYTES_MAX}", text.len()));
     }
@@ -108,7 +166,7 @@ pub fn parse_yaml(text: &str, file: &str) -> Vec<Result<Parsed, ParseError>> {
     if documents.len() > DOCUMENTS_MAX {
         return whole(format!("{} documents are more than {DOCUMENTS_MAX}", documents.len()));
     }
-    documents.into_iter().flat_map(|(line, document)| read_document(document, file, line)).collect()
+    documents.into_iter().flat_map(|(line, document)| read_document(document, file, line, namespace)).collect()
 }
 
 // Documents with the number of lines before each. `---` at the start of a line always separates: YAML allows it in no
@@ -130,27 +188,31 @@ fn split(text: &str) -> Vec<(u64, &str)> {
     documents
 }
 
-fn read_document(text: &str, file: &str, lines_before: u64) -> Vec<Result<Parsed, ParseError>> {
+fn read_document(text: &str, file: &str, lines_before: u64, namespace: &str) -> Vec<Inspected> {
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Vec::new();
     }
-    let at = |(line, column): (u64, u64)| Location { file: file.to_owned(), line: lines_before + line.max(1), column };
+    let nowhere = Places::whole(file, lines_before);
     let document = match Document::read(text) {
         Ok(document) => document,
         Err((sentence, place)) => {
-            let location = at(place.unwrap_or((1, 0)));
-            return vec![Err(ParseError {
-                location: Some(location.into()),
-                ..ParseError::new(format!("not valid YAML: {sentence}"))
-            })];
+            return vec![unreadable(format!("not valid YAML: {sentence}"), nowhere, place.unwrap_or((1, 0)))];
         }
     };
     let value = document.value();
     if value.is_null() {
         return Vec::new();
     }
-    let locate = |prefix: &str, field: &str| at(document.place(&format!("{prefix}{field}")));
-    items(value).into_iter().flat_map(|(prefix, item)| read_object(item, &|field| locate(&prefix, field))).collect()
+    let places = Places { document: Some(Arc::new(document)), ..nowhere };
+    let read = |(prefix, item): (String, Value)| {
+        read_object(item, Places { prefix: prefix.into(), ..places.clone() }, namespace)
+    };
+    items(value).into_iter().map(read).collect()
+}
+
+fn unreadable(message: String, places: Places, place: (u64, u64)) -> Inspected {
+    let found = ParseError::new(message).diagnostic().at(places.at(place));
+    Inspected { object: None, places, findings: vec![found], is_object: false }
 }
 
 // The objects of a document, each with its path's beginning: itself, or the items of `kind: List` or of a typed list such
@@ -171,49 +233,48 @@ fn items(mut value: Value) -> Vec<(String, Value)> {
     items.into_iter().enumerate().map(complete).collect()
 }
 
-fn read_object(mut value: Value, locate: &dyn Fn(&str) -> Location) -> Vec<Result<Parsed, ParseError>> {
-    let at = |error: ParseError| {
-        let location = locate(&error.field);
-        Err(ParseError { location: Some(location.into()), ..error })
-    };
+fn read_object(mut value: Value, places: Places, default_namespace: &str) -> Inspected {
     let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind_name) = (text("apiVersion"), text("kind"));
     if api_version.is_empty() || kind_name.is_empty() {
-        return vec![at(ParseError::new("not an object: apiVersion and kind are required"))];
+        let place = places.locate("");
+        let message = "not an object: apiVersion and kind are required".to_owned();
+        let found = ParseError::new(message).diagnostic().at(place);
+        return Inspected { object: None, places, findings: vec![found], is_object: false };
     }
     let Some(kind) = Kind::of(api_version, kind_name) else {
-        return vec![unread(api_version, kind_name, &value, locate)];
+        let note = unread(api_version, kind_name, &value).at(places.locate(""));
+        return Inspected { object: None, places, findings: vec![note], is_object: true };
     };
     let metadata = value.get("metadata").cloned().unwrap_or(Value::Null);
     let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let namespace = match metadata.get("namespace").and_then(Value::as_str) {
         _ if kind.is_cluster_scoped() => String::new(),
         Some(namespace) if !namespace.is_empty() => namespace.to_owned(),
-        _ => "default".to_owned(),
+        _ => default_namespace.to_owned(),
     };
     let errors = refused(kind, &mut value);
-    if !errors.is_empty() {
-        let named = |error: ParseError| at(error.of(kind, &namespace, &name));
-        return errors.into_iter().map(named).collect();
-    }
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.insert("namespace".into(), json!(namespace));
     }
-    match Object::from_parts(kind, value) {
-        Err(error) => vec![at(error)],
-        Ok(object) => {
-            let located = |found: Diagnostic| {
-                let place = locate(&found.field);
-                found.at(place)
-            };
-            let (errors, notes): (Vec<_>, Vec<_>) =
-                validate::object(&object).into_iter().map(located).partition(|found| found.severity == Severity::Error);
-            if errors.is_empty() {
-                return vec![Ok(Parsed { object: Some(object), location: locate(""), diagnostics: notes })];
-            }
-            errors.into_iter().map(|found| Err(found.into())).collect()
+    let (object, found) = match Object::from_parts(kind, value) {
+        // The schema's errors say more than what follows from them.
+        object if !errors.is_empty() => {
+            let named = |error: ParseError| error.of(kind, &namespace, &name).diagnostic();
+            (object.ok(), errors.into_iter().map(named).collect())
         }
-    }
+        Ok(object) => {
+            let found = validate::object(&object);
+            (Some(object), found)
+        }
+        Err(error) => (None, vec![error.diagnostic()]),
+    };
+    let located = |found: Diagnostic| {
+        let place = places.locate(&found.field);
+        found.at(place)
+    };
+    let findings = found.into_iter().map(located).collect();
+    Inspected { object, places, findings, is_object: true }
 }
 
 impl From<Diagnostic> for ParseError {
@@ -224,18 +285,12 @@ impl From<Diagnostic> for ParseError {
     }
 }
 
-fn unread(
-    api_version: &str,
-    kind: &str,
-    value: &Value,
-    locate: &dyn Fn(&str) -> Location,
-) -> Result<Parsed, ParseError> {
+fn unread(api_version: &str, kind: &str, value: &Value) -> Diagnostic {
     let metadata = &value["metadata"];
     let text = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
     let origin = Origin::new(kind, text("namespace"), text("name"));
     let message = format!("{api_version} {kind} is not a kind that routes traffic; skipped");
-    let note = Diagnostic::new("SLU0001", Severity::Info, origin, "", message).at(locate(""));
-    Ok(Parsed { object: None, location: locate(""), diagnostics: vec![note] })
+    Diagnostic::new(NOT_READ, Severity::Info, origin, "", message)
 }
 
 // What an API server with strict field validation would refuse.

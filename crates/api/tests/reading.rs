@@ -255,12 +255,14 @@ fn rules_across_fields_are_those_of_the_schema() {
         ),
         (
             "ServiceEntry",
-            "{hosts: [a.com], resolution: STATIC, endpoints: [{address: 1.1.1.1, ports: {http: 70000}}]}",
+            "{hosts: [a.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, endpoints: \
+             [{address: 1.1.1.1, ports: {http: 70000}}]}",
             "spec.endpoints[0].ports.http",
         ),
         (
             "ServiceEntry",
-            "{hosts: [a.com], resolution: STATIC, endpoints: [{address: 'unix:///a/'}]}",
+            "{hosts: [a.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, endpoints: \
+             [{address: 'unix:///a/'}]}",
             "spec.endpoints[0].address",
         ),
         ("WorkloadEntry", "{labels: {a: b}}", "spec.address"),

@@ -224,7 +224,7 @@ fn vs32_port_as_written_else_the_only_one_else_the_listeners() {
 fn vs48_timeout_and_vs81_retries() {
     let rule = vs(
         "r",
-        "hosts: [reviews]\nhttp:\n- timeout: 10s\n  retries: {attempts: 3, perTryTimeout: 2s, retryOn: \"5xx, 418\", backoff: 10ms}\n  match: [{uri: {exact: /a}}]\n  route: [{destination: {host: reviews}}]\n- retries: {}\n  route: [{destination: {host: reviews}}]",
+        "hosts: [reviews]\nhttp:\n- timeout: 10s\n  retries: {attempts: 3, perTryTimeout: 2s, retryOn: \"5xx,418\", backoff: 10ms}\n  match: [{uri: {exact: /a}}]\n  route: [{destination: {host: reviews}}]\n- retries: {}\n  route: [{destination: {host: reviews}}]",
     );
     let world = world(&(reviews() + "\n---\n" + &rule));
     let snapshot = snapshot(&world, &sidecar());
