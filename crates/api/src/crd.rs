@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::object::{NETWORKING_GROUP, NETWORKING_VERSIONS};
+use crate::object::{NETWORKING_GROUP, OWN_GROUP};
 use crate::{Kind, schema};
 
 /// A CustomResourceDefinition with its file name, `virtualservices.networking.istio.io.yaml`.
@@ -18,17 +18,22 @@ pub struct Definition {
 
 /// Every definition, by kind.
 pub fn all() -> Vec<Definition> {
-    let istio = Kind::ALL.iter().copied().filter(|kind| kind.is_istio());
-    istio.filter_map(|kind| Some(definition(kind, schema::of(kind)?.clone()))).collect()
+    let ours = Kind::ALL.iter().copied().filter(|kind| kind.is_custom());
+    ours.filter_map(|kind| Some(definition(kind, schema::of(kind)?.clone()))).collect()
 }
 
 fn definition(kind: Kind, mut spec: Value) -> Definition {
     let (plural, name) = (kind.plural(), kind.name());
     drop_rules_of_the_alias(&mut spec, false);
-    let versions: Vec<Value> = NETWORKING_VERSIONS.iter().map(|version| self::version(kind, version, &spec)).collect();
+    let versions: Vec<Value> = kind.versions().iter().map(|version| self::version(kind, version, &spec)).collect();
+    let group = kind.group();
+    let categories = match group {
+        OWN_GROUP => json!(["sluice"]),
+        _ => json!(["istio-io", "networking-istio-io"]),
+    };
     let mut names = json!({
         "kind": name, "listKind": format!("{name}List"), "plural": plural, "singular": name.to_ascii_lowercase(),
-        "categories": ["istio-io", "networking-istio-io"]
+        "categories": categories
     });
     if let Some(short) = short_name(kind) {
         names["shortNames"] = json!([short]);
@@ -37,13 +42,13 @@ fn definition(kind: Kind, mut spec: Value) -> Definition {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {
-            "name": format!("{plural}.{NETWORKING_GROUP}"),
+            "name": format!("{plural}.{group}"),
             "annotations": {"helm.sh/resource-policy": "keep"},
-            "labels": {"app": "istio-pilot", "chart": "istio", "release": "istio"}
+            "labels": labels(group)
         },
-        "spec": {"group": NETWORKING_GROUP, "names": names, "scope": "Namespaced", "versions": versions}
+        "spec": {"group": group, "names": names, "scope": "Namespaced", "versions": versions}
     });
-    Definition { file: format!("{plural}.{NETWORKING_GROUP}.yaml"), value }
+    Definition { file: format!("{plural}.{group}.yaml"), value }
 }
 
 // An API server bounds what all CEL rules of a schema may cost, and those that Istio's DestinationRule has use nearly all
@@ -72,11 +77,19 @@ fn version(kind: Kind, version: &str, spec: &Value) -> Value {
         schema["required"] = json!(["spec"]);
     }
     json!({
-        "name": version, "served": true, "storage": version == NETWORKING_VERSIONS[0],
+        "name": version, "served": true, "storage": Some(&version) == kind.versions().first(),
         "subresources": {"status": {}},
         "additionalPrinterColumns": columns(kind),
         "schema": {"openAPIV3Schema": schema}
     })
+}
+
+// Istio's definitions carry the labels of its chart, so that tools find them.
+fn labels(group: &str) -> Value {
+    match group {
+        NETWORKING_GROUP => json!({"app": "istio-pilot", "chart": "istio", "release": "istio"}),
+        _ => json!({"app": "sluice"}),
+    }
 }
 
 fn short_name(kind: Kind) -> Option<&'static str> {
@@ -87,6 +100,7 @@ fn short_name(kind: Kind) -> Option<&'static str> {
         Kind::ServiceEntry => "se",
         Kind::WorkloadEntry => "we",
         Kind::WorkloadGroup => "wg",
+        Kind::RateLimitPolicy => "rlp",
         _ => return None,
     })
 }
@@ -111,6 +125,7 @@ fn columns(kind: Kind) -> Value {
         ]),
         Kind::WorkloadEntry => json!([age, string("Address", "address", "Its address.")]),
         Kind::WorkloadGroup => json!([age]),
+        Kind::RateLimitPolicy => json!([string("Hosts", "hosts", "Hosts that are limited."), age]),
         _ => json!([]),
     }
 }

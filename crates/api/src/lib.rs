@@ -15,6 +15,7 @@ pub mod load_balancer;
 pub mod node;
 pub mod object;
 pub mod parse;
+pub mod rate_limit;
 pub mod scalar;
 pub mod schema;
 pub mod service_entry;
@@ -33,6 +34,7 @@ pub use http_route::{
 pub use load_balancer::LoadBalancer;
 pub use object::{Kind, Meta, Object, ObjectKey, Resource};
 pub use parse::{Inspected, ParseError, Parsed, Places, inspect_yaml, inspect_yaml_in, parse_yaml};
+pub use rate_limit::RateLimitPolicySpec;
 pub use scalar::{Duration, LooseDuration};
 pub use service_entry::{ServiceEntrySpec, ServicePort};
 pub use sidecar::SidecarSpec;

@@ -10,14 +10,16 @@ use serde_json::Value;
 use words::{Labels, Origin};
 
 use crate::{
-    DestinationRuleSpec, GatewaySpec, ParseError, ServiceEntrySpec, SidecarSpec, VirtualServiceSpec, WorkloadEntrySpec,
-    WorkloadGroupSpec, kubernetes,
+    DestinationRuleSpec, GatewaySpec, ParseError, RateLimitPolicySpec, ServiceEntrySpec, SidecarSpec,
+    VirtualServiceSpec, WorkloadEntrySpec, WorkloadGroupSpec, kubernetes,
 };
 
 /// The group of Istio's networking kinds.
 pub const NETWORKING_GROUP: &str = "networking.istio.io";
 /// Its versions, the stored one first; all have the same schema (S40).
 pub const NETWORKING_VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha3"];
+/// The group of this project's own kinds.
+pub const OWN_GROUP: &str = "networking.sluice.dev";
 
 /// What of `metadata` matters to a mesh.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +137,7 @@ kinds! {
     Sidecar(SidecarSpec) "sidecars" "networking.istio.io" ["v1", "v1beta1", "v1alpha3"];
     WorkloadEntry(WorkloadEntrySpec) "workloadentries" "networking.istio.io" ["v1", "v1beta1", "v1alpha3"];
     WorkloadGroup(WorkloadGroupSpec) "workloadgroups" "networking.istio.io" ["v1", "v1beta1", "v1alpha3"];
+    RateLimitPolicy(RateLimitPolicySpec) "ratelimitpolicies" "networking.sluice.dev" ["v1alpha1"];
     Service(kubernetes::Service) "services" "" ["v1"];
     EndpointSlice(kubernetes::EndpointSlice) "endpointslices" "discovery.k8s.io" ["v1"];
     Pod(kubernetes::Pod) "pods" "" ["v1"];
@@ -144,9 +147,10 @@ kinds! {
 }
 
 impl Kind {
-    /// True for Istio's kinds, whose unknown fields are errors and whose body is `spec`.
-    pub fn is_istio(self) -> bool {
-        self.group() == NETWORKING_GROUP
+    /// True for kinds that a CustomResourceDefinition of ours defines: Istio's and our own. Their unknown fields are errors,
+    /// and their body is `spec`.
+    pub fn is_custom(self) -> bool {
+        [NETWORKING_GROUP, OWN_GROUP].contains(&self.group())
     }
 
     /// True for kinds without a namespace.
@@ -239,7 +243,7 @@ impl Object {
         if kind.is_cluster_scoped() {
             metadata.namespace.clear();
         }
-        let body = match kind.is_istio() {
+        let body = match kind.is_custom() {
             true => fields
                 .remove("spec")
                 .filter(|spec| !spec.is_null())
@@ -262,7 +266,7 @@ impl Object {
 fn type_error(kind: Kind, body: &Value, error: &serde_json::Error) -> ParseError {
     match crate::schema::check(kind, body).into_iter().find(|found| !found.is_unknown_field) {
         Some(found) => ParseError::new(found.message).at_field(&found.path),
-        None => ParseError::new(error.to_string()).at_field(if kind.is_istio() { "spec" } else { "" }),
+        None => ParseError::new(error.to_string()).at_field(if kind.is_custom() { "spec" } else { "" }),
     }
 }
 

@@ -295,7 +295,7 @@ fn unread(api_version: &str, kind: &str, value: &Value) -> Diagnostic {
 
 // What an API server with strict field validation would refuse.
 fn refused(kind: Kind, value: &mut Value) -> Vec<ParseError> {
-    if !kind.is_istio() {
+    if !kind.is_custom() {
         return Vec::new();
     }
     let known = ["apiVersion", "kind", "metadata", "spec", "status"];

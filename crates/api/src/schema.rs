@@ -11,8 +11,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    DestinationRuleSpec, GatewaySpec, Kind, ServiceEntrySpec, SidecarSpec, VirtualServiceSpec, WorkloadEntrySpec,
-    WorkloadGroupSpec,
+    DestinationRuleSpec, GatewaySpec, Kind, RateLimitPolicySpec, ServiceEntrySpec, SidecarSpec, VirtualServiceSpec,
+    WorkloadEntrySpec, WorkloadGroupSpec,
 };
 
 /// The structural schema of a kind's spec; `None` for Kubernetes' own kinds.
@@ -27,6 +27,7 @@ pub fn of(kind: Kind) -> Option<&'static Value> {
             (Kind::Sidecar, structural::<SidecarSpec>()),
             (Kind::WorkloadEntry, structural::<WorkloadEntrySpec>()),
             (Kind::WorkloadGroup, structural::<WorkloadGroupSpec>()),
+            (Kind::RateLimitPolicy, structural::<RateLimitPolicySpec>()),
         ])
     };
     SCHEMAS.get_or_init(make).get(&kind)

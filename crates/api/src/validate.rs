@@ -23,6 +23,7 @@ mod names;
 mod outlier;
 mod pool;
 mod probe;
+mod rate_limit;
 mod redundant;
 mod selector;
 mod server_tls;
@@ -57,6 +58,7 @@ pub fn object(object: &Object) -> Vec<Diagnostic> {
         Object::Gateway(gateway) => gateway::check(&gateway.spec, &mut findings),
         Object::ServiceEntry(entry) => service_entry::check(&entry.metadata, &entry.spec, &mut findings),
         Object::Sidecar(sidecar) => sidecar::check(&sidecar.spec, &mut findings),
+        Object::RateLimitPolicy(policy) => rate_limit::check(&policy.spec, &mut findings),
         Object::WorkloadEntry(entry) => workload::check_entry("spec", &entry.spec, &mut findings),
         Object::WorkloadGroup(group) => workload::check_group(&group.spec, &mut findings),
         _ => {}

@@ -9,6 +9,7 @@ mod balancer;
 mod hosts;
 pub mod limits;
 pub mod retry;
+pub mod token_bucket;
 mod turns;
 mod view;
 

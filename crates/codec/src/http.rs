@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter;
 
 use crate::common::{At, Reason, ads, any, boolean, cidr, duration, is_true, read_cidr, read_duration};
-use crate::{access_log, cors, dynamic, fault, route};
+use crate::{access_log, cors, dynamic, fault, rate_limit, route};
 
 const ROUTER: &str = "envoy.filters.http.router";
 /// Filters of istiod's that change no routing here: statistics, metadata exchange and features that are off by default.
@@ -18,6 +18,7 @@ const HARMLESS: &[&str] = &[
     dynamic::HTTP,
     cors::NAME,
     fault::FILTER,
+    rate_limit::FILTER,
     "envoy.filters.http.grpc_stats",
     "istio.metadata_exchange",
     "istio.stats",
@@ -50,7 +51,11 @@ pub(crate) fn encode(http: &HttpManager) -> pb::HttpConnectionManager {
         codec_type: encode_codec(*codec) as i32,
         stat_prefix: stat_prefix.clone(),
         route_specifier: Some(encode_routes(routes)),
-        http_filters: dynamic_hosts.iter().map(dynamic_filter).chain([fault::filter(), cors(), router()]).collect(),
+        http_filters: dynamic_hosts
+            .iter()
+            .map(dynamic_filter)
+            .chain([rate_limit::filter(), fault::filter(), cors(), router()])
+            .collect(),
         use_remote_address: boolean(*use_remote_address),
         xff_num_trusted_hops: *xff_trusted_hops,
         internal_address_config: encode_internal(internal_addresses),

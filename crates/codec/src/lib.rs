@@ -25,6 +25,7 @@ mod mirror;
 mod name_table;
 pub mod node;
 mod outlier;
+mod rate_limit;
 mod redirect;
 mod retry;
 mod rewrite;

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use config::{Action, ClusterChoice, Forward, Respond, Route, RouteTable, VirtualHost, Weighted};
+use config::{Action, ClusterChoice, Forward, RateLimit, Respond, Route, RouteTable, VirtualHost, Weighted};
 use envoy_types::pb::envoy::config::core::v3::{DataSource, data_source};
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::{ClusterWeight, cluster_weight};
+use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
 
 use crate::common::{At, Reason, boolean, duration, read_duration, uint32};
 use crate::header_changes::Written;
-use crate::{cors, fault, hash, header_changes, metadata, mirror, redirect, retry, rewrite, route_match};
+use crate::{cors, fault, hash, header_changes, metadata, mirror, rate_limit, redirect, retry, rewrite, route_match};
 
 /// Largest body of a direct response, in bytes (VS43).
 const DIRECT_RESPONSE_BYTES_MAX: u32 = 1 << 20;
@@ -61,7 +62,7 @@ fn frame(table: &RouteTable) -> pb::RouteConfiguration {
 }
 
 pub(crate) fn encode_host(host: &VirtualHost) -> pb::VirtualHost {
-    let VirtualHost { name, domains, routes, include_attempt_count, require_tls } = host;
+    let VirtualHost { name, domains, routes, include_attempt_count, require_tls, limits } = host;
     let tls = match require_tls {
         true => pb::virtual_host::TlsRequirementType::All,
         false => pb::virtual_host::TlsRequirementType::None,
@@ -69,20 +70,25 @@ pub(crate) fn encode_host(host: &VirtualHost) -> pb::VirtualHost {
     pb::VirtualHost {
         name: name.to_string(),
         domains: domains.clone(),
-        routes: routes.iter().map(encode_route).collect(),
+        routes: routes.iter().map(|route| encode_route(route, limits)).collect(),
         include_request_attempt_count: *include_attempt_count,
         require_tls: tls as i32,
+        rate_limits: rate_limit::actions(host),
+        typed_per_filter_config: setting(rate_limit::FILTER, rate_limit::encode(limits.iter())).collect(),
         ..Default::default()
     }
 }
 
-fn encode_route(route: &Route) -> pb::Route {
-    let Route { name, matches, action, origin, operation, headers, cors, stat_prefix } = route;
+// What is set on a route takes the place of what is set on its virtual host, so the host's limits come along.
+fn encode_route(route: &Route, of_host: &[RateLimit]) -> pb::Route {
+    let Route { name, matches, action, origin, operation, headers, cors, stat_prefix, limits } = route;
     let mut settings: HashMap<_, _> = match action {
         Action::Forward(Forward { fault: Some(fault), .. }) => fault::encode(fault),
         Action::Forward(_) | Action::Redirect(_) | Action::Respond(_) => HashMap::new(),
     };
-    settings.extend(cors.iter().map(|policy| (cors::NAME.to_owned(), cors::encode(policy))));
+    settings.extend(setting(cors::NAME, cors.as_ref().map(|policy| cors::encode(policy))));
+    let all = of_host.iter().filter(|_| !limits.is_empty()).chain(limits);
+    settings.extend(setting(rate_limit::FILTER, rate_limit::encode(all)));
     let action = match action {
         Action::Forward(forward) => pb::route::Action::Route(encode_forward(forward)),
         Action::Respond(respond) => pb::route::Action::DirectResponse(encode_respond(respond)),
@@ -105,6 +111,10 @@ fn encode_route(route: &Route) -> pb::Route {
         stat_prefix: stat_prefix.clone(),
         ..Default::default()
     }
+}
+
+fn setting(filter: &str, value: Option<Any>) -> impl Iterator<Item = (String, Any)> {
+    value.map(|value| (filter.to_owned(), value)).into_iter()
 }
 
 #[allow(deprecated, reason = "max_grpc_timeout has no replacement that leaves the timeout alone")]
@@ -184,9 +194,12 @@ pub(crate) fn decode_host(host: &pb::VirtualHost, notes: &mut Vec<String>) -> Re
         Ok(pb::virtual_host::TlsRequirementType::All) => true,
         _ => return Err("require_tls: only NONE and ALL are obeyed here".into()),
     };
+    let limits = rate_limit::decode(host.typed_per_filter_config.get(rate_limit::FILTER), notes).at("rate limit")?;
     let mut routes = Vec::with_capacity(host.routes.len());
     for (index, route) in host.routes.iter().enumerate() {
-        routes.push(decode_route(route, notes).at(format!("routes[{index}]"))?);
+        let mut route = decode_route(route, notes).at(format!("routes[{index}]"))?;
+        route.limits.retain(|limit| !limits.contains(limit));
+        routes.push(route);
     }
     Ok(VirtualHost {
         name: host.name.as_str().into(),
@@ -194,6 +207,7 @@ pub(crate) fn decode_host(host: &pb::VirtualHost, notes: &mut Vec<String>) -> Re
         routes,
         include_attempt_count: host.include_request_attempt_count,
         require_tls,
+        limits,
     })
 }
 
@@ -210,8 +224,8 @@ fn decode_route(route: &pb::Route, notes: &mut Vec<String>) -> Result<Route, Rea
         Some(pb::route::Action::Redirect(action)) => Action::Redirect(redirect::decode(action, notes).at("redirect")?),
         _ => return Err("no action that is obeyed here".into()),
     };
-    let unread =
-        route.typed_per_filter_config.keys().filter(|name| ![cors::NAME, fault::FILTER].contains(&name.as_str()));
+    let read = [cors::NAME, fault::FILTER, rate_limit::FILTER];
+    let unread = route.typed_per_filter_config.keys().filter(|name| !read.contains(&name.as_str()));
     notes.extend(unread.map(|name| format!("route {:?}: settings of filter {name:?} are not obeyed here", route.name)));
     let changes = Written {
         request_add: &route.request_headers_to_add,
@@ -228,6 +242,7 @@ fn decode_route(route: &pb::Route, notes: &mut Vec<String>) -> Result<Route, Rea
         headers: header_changes::decode(&changes, notes)?,
         cors: cors::decode(&route.typed_per_filter_config, notes).at("typed_per_filter_config")?,
         stat_prefix: route.stat_prefix.clone(),
+        limits: rate_limit::decode(route.typed_per_filter_config.get(rate_limit::FILTER), notes).at("rate limit")?,
     })
 }
 

@@ -182,8 +182,8 @@ fn route() -> impl Strategy<Value = Route> {
     let respond = (200_u16..600, body).prop_map(|(status, body)| Action::Respond(Respond { status, body }));
     let action =
         prop_oneof![3 => forward().prop_map(Action::Forward), 1 => respond, 1 => redirect().prop_map(Action::Redirect)];
-    (text(), matches(), action, origin(), text(), header_changes(), cors(), text()).prop_map(
-        |(name, matches, action, origin, operation, headers, cors, stat_prefix)| Route {
+    (text(), matches(), action, origin(), text(), header_changes(), cors(), text(), limits("rule-")).prop_map(
+        |(name, matches, action, origin, operation, headers, cors, stat_prefix, limits)| Route {
             name,
             matches,
             action,
@@ -192,14 +192,15 @@ fn route() -> impl Strategy<Value = Route> {
             headers,
             cors,
             stat_prefix,
+            limits,
         },
     )
 }
 
 fn table() -> impl Strategy<Value = RouteTable> {
-    let host = (name(), vec(text(), 1..3), vec(route(), 0..4), any::<[bool; 2]>()).prop_map(
-        |(name, domains, routes, [include_attempt_count, require_tls])| {
-            Arc::new(VirtualHost { name, domains, routes, include_attempt_count, require_tls })
+    let host = (name(), vec(text(), 1..3), vec(route(), 0..4), any::<[bool; 2]>(), limits("host-")).prop_map(
+        |(name, domains, routes, [include_attempt_count, require_tls], limits)| {
+            Arc::new(VirtualHost { name, domains, routes, include_attempt_count, require_tls, limits })
         },
     );
     (name(), any::<bool>(), vec(host, 0..4)).prop_map(|(name, ignore_port, virtual_hosts)| RouteTable {
@@ -301,6 +302,16 @@ fn outlier() -> impl Strategy<Value = Outlier> {
             max_ejection_percent,
         },
     )
+}
+
+// Host and route have limits of different names: one name is one bucket.
+fn limits(prefix: &'static str) -> impl Strategy<Value = Vec<RateLimit>> {
+    let key = option::of(prop_oneof![text().prop_map(RateKey::Header), Just(RateKey::SourceAddress)]);
+    let limit =
+        (text(), key, 1_u32..99, positive(), 1_u32..99).prop_map(move |(name, key, requests, interval, burst)| {
+            RateLimit { name: format!("{prefix}{name}").into(), key, requests, interval, burst }
+        });
+    vec(limit, 0..3)
 }
 
 fn cluster() -> impl Strategy<Value = Cluster> {

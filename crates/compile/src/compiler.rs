@@ -16,6 +16,7 @@ use crate::destination_rule::Rules;
 use crate::intent::Routing;
 use crate::memo::ROUNDS_KEPT;
 use crate::piece::{Piece, refresh};
+use crate::rate_limit::Policy;
 use crate::registry::Registry;
 use crate::scope::{Role, Scope};
 use crate::shared::{Shared, Units};
@@ -71,6 +72,7 @@ struct BaseSlots {
     registry: Option<Piece<Registry>>,
     rules: Option<Piece<Rules>>,
     routings: Option<Piece<Vec<Arc<Routing>>>>,
+    limits: Option<Piece<Vec<Arc<Policy>>>>,
     looked_at: Option<Piece<BTreeSet<String>>>,
 }
 
@@ -83,6 +85,8 @@ pub(crate) struct Base {
     pub(crate) rules: Piece<Rules>,
     /// All VirtualServices, oldest first.
     pub(crate) routings: Piece<Vec<Arc<Routing>>>,
+    /// All RateLimitPolicies, oldest first.
+    pub(crate) limits: Piece<Vec<Arc<Policy>>>,
     /// Label keys that objects look at.
     pub(crate) looked_at: Piece<BTreeSet<String>>,
     /// The content of each part of the world.
@@ -108,13 +112,18 @@ impl BaseSlots {
             sorted.sort_by(|a, b| a.age.cmp(&b.age));
             (sorted, prints.routings)
         });
+        let limits = refresh(&mut self.limits, prints.limits, |_| {
+            let mut sorted: Vec<_> = world.limits().cloned().collect();
+            sorted.sort_by(|a, b| a.age.cmp(&b.age));
+            (sorted, prints.limits)
+        });
         let keys = Fingerprint::of(&(prints.routings, prints.rules, prints.sidecars));
         let looked_at = refresh(&mut self.looked_at, keys, |_| {
             let made = class::looked_at(world);
             let print = Fingerprint::of(&made);
             (made, print)
         });
-        Base { registry, rules, routings, looked_at, prints }
+        Base { registry, rules, routings, limits, looked_at, prints }
     }
 }
 

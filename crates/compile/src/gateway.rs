@@ -15,6 +15,7 @@ use crate::intent::{Asker, Routing};
 use crate::listener::{self, Side};
 use crate::memo::Unit;
 use crate::piece::{Piece, refresh};
+use crate::rate_limit::{self, Limits};
 use crate::route::{self, Facts, Place};
 use crate::selection;
 use crate::server::{Gateway, Server};
@@ -49,7 +50,7 @@ impl Slots {
             let made = ports(seen, &selected, &targets).into_iter().map(|port| listener(&port, seen)).collect();
             listener_set(made, Vec::new(), round, units)
         });
-        let inputs = Fingerprint::of(&(place, base.routings.print, visible.print));
+        let inputs = Fingerprint::of(&(place, base.routings.print, base.limits.print, visible.print));
         let tables = refresh(&mut self.tables, inputs, |_| {
             let mut tables = TableSet::new();
             let mut prints = Vec::new();
@@ -199,7 +200,12 @@ fn merged(host: &str, attached: &[Attached<'_>], seen: Seen<'_>, units: &mut Uni
     let mut sorted: Vec<_> = known.iter().collect();
     sorted.sort_by(|a, b| a.0.cmp(b.0));
     let parts: Vec<_> = askers.iter().map(|(one, asker)| (one.routing.print, asker)).collect();
-    let inputs = Fingerprint::of(&("gateway", host, parts, sorted));
+    let all = Limits { all: &seen.base.limits.value, mesh: seen.world.mesh() };
+    // All Gateways that serve the host at this port count.
+    let gateways = askers.iter().flat_map(|(_, asker)| asker.gateways.clone()).collect();
+    let whole = Asker { namespace: &class.namespace, labels: &class.labels, gateways, port };
+    let limits = all.of_host(host, &whole);
+    let inputs = Fingerprint::of(&("gateway", host, parts, sorted, rate_limit::print(&limits)));
     Some(units.hosts.get(round, inputs, || {
         let mut routes = Vec::new();
         let mut last = None;
@@ -214,13 +220,16 @@ fn merged(host: &str, attached: &[Attached<'_>], seen: Seen<'_>, units: &mut Uni
             }
         }
         routes.extend(last);
-        VirtualHost {
+        let mut made = VirtualHost {
             name: format!("{host}:{port}").into(),
             domains: vec![host.to_owned()],
             routes,
             include_attempt_count: true,
             require_tls: false,
-        }
+            limits: Vec::new(),
+        };
+        rate_limit::put(&limits, &mut made);
+        made
     }))
 }
 
@@ -233,5 +242,6 @@ fn blackhole(port: &Port<'_>, round: u64, units: &mut Units) -> Unit<VirtualHost
         routes: Vec::new(),
         include_attempt_count: false,
         require_tls: false,
+        limits: Vec::new(),
     })
 }

@@ -182,6 +182,7 @@ impl Inputs<'_> {
             routes: vec![Route { operation, ..Route::new("default", matches, action) }],
             include_attempt_count: false,
             require_tls: false,
+            limits: Vec::new(),
         };
         RouteTable { name: cluster, ignore_port: true, virtual_hosts: vec![Arc::new(host)] }
     }

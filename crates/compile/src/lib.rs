@@ -33,6 +33,7 @@ mod outlier;
 mod passthrough;
 mod piece;
 mod policy;
+mod rate_limit;
 mod registry;
 mod retry;
 mod route;

@@ -149,5 +149,6 @@ pub(crate) fn unknown(policy: OutboundTrafficPolicy, explicit: bool) -> VirtualH
         routes: vec![Route::new(name, matches, action)],
         include_attempt_count: true,
         require_tls: false,
+        limits: Vec::new(),
     }
 }

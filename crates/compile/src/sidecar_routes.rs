@@ -16,6 +16,7 @@ use crate::memo::Unit;
 use crate::mesh::DefaultRetries;
 use crate::outbound;
 use crate::piece::{Piece, refresh};
+use crate::rate_limit::{self, Limits};
 use crate::registry::Visible;
 use crate::route::{Fact, Facts};
 use crate::route_table::{self, TableFrame};
@@ -86,11 +87,13 @@ impl Slots {
         let sidecar = class.sidecar.as_ref().map(|sidecar| sidecar.print);
         let default_retries = world.mesh().default_retries;
         let of_class = (sidecar, policy, &class.labels);
-        let inputs = Fingerprint::of(&(frames.print, base.routings.print, of_class, default_retries));
+        let of_objects = (base.routings.print, base.limits.print);
+        let inputs = Fingerprint::of(&(frames.print, of_objects, of_class, default_retries));
         refresh(&mut self.tables, inputs, |_| {
             let imported = |routing: &Routing| class.sidecar.as_ref().is_none_or(|sidecar| imports(sidecar, routing));
             let routings = MeshRoutings::new(&base.routings.value, &class.namespace, imported);
-            let maker = Maker { class, visible: &visible.value, routings: &routings, default_retries, round };
+            let limits = Limits { all: &base.limits.value, mesh: world.mesh() };
+            let maker = Maker { class, visible: &visible.value, routings: &routings, limits, default_retries, round };
             let mut tables = TableSet::new();
             let mut prints = Vec::with_capacity(frames.value.len());
             for frame in &*frames.value {
@@ -145,6 +148,7 @@ struct Maker<'a> {
     visible: &'a Visible,
     routings: &'a MeshRoutings,
     default_retries: DefaultRetries,
+    limits: Limits<'a>,
     round: u64,
 }
 
@@ -196,7 +200,16 @@ impl Maker<'_> {
         let default_retries = self.default_retries;
         let routing = routing.map(|routing| &**routing);
         let inputs = Inputs { frame, routing, asker, asker_print, facts: &facts, default_retries };
-        units.hosts.get(self.round, inputs.print(), || inputs.compute())
+        let limits = self.limits.of_host(&frame.host, asker);
+        let print = match limits.is_empty() {
+            true => inputs.print(),
+            false => Fingerprint::of(&(inputs.print(), rate_limit::print(&limits))),
+        };
+        units.hosts.get(self.round, print, || {
+            let mut host = inputs.compute();
+            rate_limit::put(&limits, &mut host);
+            host
+        })
     }
 }
 

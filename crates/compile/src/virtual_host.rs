@@ -137,6 +137,7 @@ impl Inputs<'_> {
             routes,
             include_attempt_count: true,
             require_tls: false,
+            limits: Vec::new(),
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::destination_rule::Rule;
 use crate::intent::Routing;
 use crate::kubernetes::{self, Pod, Slice};
 use crate::mesh::MeshConfig;
+use crate::rate_limit::{self, Policy};
 use crate::server::Gateway;
 use crate::service::{Known, age};
 use crate::service_entry::{self, Entry, Workloaded};
@@ -37,6 +38,7 @@ pub struct World {
     rules: Table<Rule>,
     gateways: Table<Gateway>,
     sidecars: Table<Sidecar>,
+    limits: Table<Policy>,
     services: Table<Known>,
     entries: Table<Entry>,
     workload_entries: Table<Workloaded>,
@@ -73,6 +75,7 @@ pub(crate) struct Prints {
     pub(crate) rules: Fingerprint,
     pub(crate) gateways: Fingerprint,
     pub(crate) sidecars: Fingerprint,
+    pub(crate) limits: Fingerprint,
     pub(crate) services: Fingerprint,
     pub(crate) endpoints: Fingerprint,
     pub(crate) pods: Fingerprint,
@@ -88,6 +91,7 @@ impl World {
             rules: Table::default(),
             gateways: Table::default(),
             sidecars: Table::default(),
+            limits: Table::default(),
             services: Table::default(),
             entries: Table::default(),
             workload_entries: Table::default(),
@@ -134,6 +138,10 @@ impl World {
             Object::Sidecar(one) => {
                 let made = sidecar::lower(origin(), age(&one.metadata), &one.spec);
                 config_if(self.sidecars.set(ns, name, made.print, made))
+            }
+            Object::RateLimitPolicy(one) => {
+                let made = rate_limit::lower(origin(), age(&one.metadata), &one.spec, &mesh);
+                config_if(self.limits.set(ns, name, made.print, made))
             }
             Object::Service(one) => {
                 let made = kubernetes::service(&one.metadata, &one.spec, &mesh);
@@ -183,6 +191,7 @@ impl World {
             Kind::DestinationRule => config_if(self.rules.remove(ns, name).is_some()),
             Kind::Gateway => config_if(self.gateways.remove(ns, name).is_some()),
             Kind::Sidecar => config_if(self.sidecars.remove(ns, name).is_some()),
+            Kind::RateLimitPolicy => config_if(self.limits.remove(ns, name).is_some()),
             Kind::Service => {
                 let changed = self.services.remove(ns, name).is_some();
                 self.join_service(ns, name);
@@ -218,6 +227,7 @@ impl World {
             rules: self.rules.print(),
             gateways: self.gateways.print(),
             sidecars: self.sidecars.print(),
+            limits: self.limits.print(),
             services: Fingerprint::of(&(self.services.print(), self.entries.print())),
             endpoints: Fingerprint::of(&(self.of_services.print(), self.of_entries.print())),
             pods: self.pods.print(),
@@ -242,6 +252,11 @@ impl World {
     /// Sidecars.
     pub(crate) fn sidecars(&self) -> impl Iterator<Item = &Arc<Sidecar>> {
         self.sidecars.values()
+    }
+
+    /// RateLimitPolicies.
+    pub(crate) fn limits(&self) -> impl Iterator<Item = &Arc<Policy>> {
+        self.limits.values()
     }
 
     /// ServiceEntries.

@@ -89,7 +89,7 @@ fn check_virtual_host(table: &str, host: &VirtualHost, found: &mut Vec<Problem>)
 }
 
 fn check_route(route: &Route) -> Result<(), String> {
-    let Route { name: _, matches, action, origin: _, operation: _, headers, cors, stat_prefix: _ } = route;
+    let Route { name: _, matches, action, origin: _, operation: _, headers, cors, stat_prefix: _, limits: _ } = route;
     if let PathMatch::Regex(regex) = &matches.path {
         check_regex(regex)?;
     }
@@ -225,6 +225,7 @@ mod tests {
                 routes: vec![route],
                 include_attempt_count: false,
                 require_tls: false,
+                limits: Vec::new(),
             })
         };
         RouteTable { name: "80".into(), ignore_port: true, virtual_hosts: hosts.iter().map(host).collect() }

@@ -17,6 +17,7 @@ pub mod header_changes;
 pub mod listener;
 pub mod name_table;
 pub mod outlier;
+pub mod rate_limit;
 pub mod redirect;
 pub mod render;
 pub mod retry;
@@ -47,6 +48,7 @@ pub use listener::{
 };
 pub use name_table::{NAME_TABLE, NameInfo, NameTable};
 pub use outlier::Outlier;
+pub use rate_limit::{RateKey, RateLimit};
 pub use redirect::{REDIRECT_CODES, Redirect, RedirectPath};
 pub use render::render;
 pub use retry::{RetryOn, RetryPolicy};

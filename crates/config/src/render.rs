@@ -7,9 +7,9 @@ use std::fmt::Write;
 use crate::{
     Abort, AbortStatus, Action, Balancing, ChainMatch, ClientTls, Cluster, ClusterChoice, Delay, Discovery, Endpoint,
     Endpoints, Fault, Filter, FilterChain, Forward, HashKey, HeaderChanges, HeaderMatch, Health, Lb, Listener,
-    LocalityMode, Mirror, Outlier, PathMatch, PathRewrite, PutHow, Redirect, RedirectPath, RetryBudget, RetryPolicy,
-    Rewrite, Route, RouteMatch, RouteSource, RouteTable, ServerTls, SlowStart, Snapshot, Sni, Thresholds,
-    TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost, Weighted, default_connect_timeout,
+    LocalityMode, Mirror, Outlier, PathMatch, PathRewrite, PutHow, RateKey, RateLimit, Redirect, RedirectPath,
+    RetryBudget, RetryPolicy, Rewrite, Route, RouteMatch, RouteSource, RouteTable, ServerTls, SlowStart, Snapshot, Sni,
+    Thresholds, TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost, Weighted, default_connect_timeout,
 };
 
 // Writing to a String cannot fail.
@@ -146,14 +146,15 @@ fn table(out: &mut String, one: &RouteTable, indent: &str) {
 
 fn virtual_host(out: &mut String, one: &VirtualHost, indent: &str) {
     let tls = if one.require_tls { " tls only" } else { "" };
-    line!(out, "{indent}  host {} [{}]{tls}", one.name, one.domains.join(" "));
+    let limits: String = one.limits.iter().map(rate_limit).collect();
+    line!(out, "{indent}  host {} [{}]{tls}{limits}", one.name, one.domains.join(" "));
     for route in &one.routes {
         line!(out, "{indent}    {}", self::route(route));
     }
 }
 
 fn route(one: &Route) -> String {
-    let Route { name, matches, action, origin, operation: _, headers, cors, stat_prefix: _ } = one;
+    let Route { name, matches, action, origin, operation: _, headers, cors, stat_prefix: _, limits } = one;
     let mut text = request(matches);
     match action {
         Action::Respond(respond) => _ = write!(text, " -> answer {}", respond.status),
@@ -182,6 +183,7 @@ fn route(one: &Route) -> String {
     if cors.is_some() {
         text.push_str(" cors");
     }
+    limits.iter().for_each(|limit| text.push_str(&rate_limit(limit)));
     if !name.is_empty() && name != "default" {
         _ = write!(text, " name {name}");
     }
@@ -189,6 +191,16 @@ fn route(one: &Route) -> String {
         _ = write!(text, " by {}/{}", origin.namespace, origin.name);
     }
     text
+}
+
+fn rate_limit(limit: &RateLimit) -> String {
+    let RateLimit { name: _, key, requests, interval, burst } = limit;
+    let each = match key {
+        None => String::new(),
+        Some(RateKey::Header(name)) => format!(" each {name}"),
+        Some(RateKey::SourceAddress) => " each address".into(),
+    };
+    format!(" limit {requests}/{} burst {burst}{each}", words::duration::seconds(*interval))
 }
 
 fn hash_key(key: &HashKey) -> String {

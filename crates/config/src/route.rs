@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Serialize, Serializer};
 use words::Origin;
 
-use crate::{CorsPolicy, Fault, HashKey, HeaderChanges, Name, Redirect, RetryPolicy, Rewrite, Share};
+use crate::{CorsPolicy, Fault, HashKey, HeaderChanges, Name, RateLimit, Redirect, RetryPolicy, Rewrite, Share};
 
 /// A named table that an HTTP filter chain routes by (RDS).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -36,6 +36,8 @@ pub struct VirtualHost {
     pub include_attempt_count: bool,
     /// A request that did not come over TLS is answered 301 to https, whatever the routes say (GW19).
     pub require_tls: bool,
+    /// What all requests to these domains need a token of.
+    pub limits: Vec<RateLimit>,
 }
 
 /// A match and what to do.
@@ -58,6 +60,8 @@ pub struct Route {
     pub cors: Option<Box<CorsPolicy>>,
     /// Name of statistics of its own; empty for none (VS24).
     pub stat_prefix: String,
+    /// What requests of this rule need a token of, besides those of the virtual host.
+    pub limits: Vec<RateLimit>,
 }
 
 /// Conditions on a request's head; all must hold.
@@ -238,6 +242,7 @@ impl Route {
             headers: None,
             cors: None,
             stat_prefix: String::new(),
+            limits: Vec::new(),
         }
     }
 }

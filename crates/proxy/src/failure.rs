@@ -27,6 +27,7 @@ flags! {
     8 DOWNSTREAM_ENDED "DC" "The client hung up.";
     9 DOWNSTREAM_PROTOCOL "DPE" "The client broke the protocol.";
     10 STREAM_IDLE "SI" "Nothing moved for too long.";
+    12 RATE_LIMITED "RL" "A local rate limit had no token.";
     11 NO_CLUSTER "NC" "The route's cluster does not exist.";
 }
 

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod normalize;
 pub mod pipeline;
 pub mod plan;
+pub mod rate_limit;
 pub mod record;
 pub mod run;
 pub mod stats;

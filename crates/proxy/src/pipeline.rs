@@ -25,7 +25,7 @@ use crate::local_reply::{ReplyBody, reply};
 use crate::plan::{ChainPlan, HttpPlan};
 use crate::record::{Head, Record};
 use crate::worker::Worker;
-use crate::{forward, headers, normalize, upgrade};
+use crate::{forward, headers, normalize, rate_limit, upgrade};
 
 /// The chain of a connection, and the plan that it was chosen by.
 pub type Chain = Rc<RefCell<(u64, Arc<HttpPlan>)>>;
@@ -146,6 +146,17 @@ async fn act(
     if let Some(route) = decision.route() {
         note_route(&mut record, route);
     }
+    let mut limits = decision.limits().peekable();
+    let verdict = match limits.peek() {
+        None => None,
+        Some(_) => rate_limit::take(limits, &worker.plan().buckets, request.headers(), client),
+    };
+    if let Some(verdict) = verdict.filter(|verdict| !verdict.is_allowed()) {
+        (record.flags, record.details) = (Flags::RATE_LIMITED, rate_limit::REFUSED);
+        let mut response = reply(429, rate_limit::REFUSED, record);
+        verdict.mark(response.headers_mut());
+        return response;
+    }
     let actions = decision.actions();
     let allowed = match actions::cross_origin(actions, &request) {
         CrossOrigin::Silent => None,
@@ -186,6 +197,9 @@ async fn act(
     };
     if let Some(allowed) = allowed {
         allowed.mark(response.headers_mut());
+    }
+    if let Some(verdict) = verdict {
+        verdict.mark(response.headers_mut());
     }
     response
 }

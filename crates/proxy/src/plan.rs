@@ -25,6 +25,8 @@ pub struct Plan {
     pub by_destination: BTreeMap<SocketAddr, usize>,
     /// Clusters by slot.
     pub clusters: Vec<Option<Arc<ClusterPlan>>>,
+    /// Token buckets of rate limits.
+    pub buckets: crate::rate_limit::ByName,
 }
 
 /// A listener, ready.
@@ -144,6 +146,7 @@ impl Planner {
             }
             plan.clusters[slot] = Some(ready);
         }
+        plan.buckets = crate::rate_limit::buckets(&snapshot, &self.last.buckets);
         let plan = Arc::new(plan);
         self.last = plan.clone();
         Ok(plan)

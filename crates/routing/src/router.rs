@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use config::{Action, ClusterChoice, Forward, Name, Redirect, Respond, Route, RouteTable, VirtualHost};
+use config::{Action, ClusterChoice, Forward, Name, RateLimit, Redirect, Respond, Route, RouteTable, VirtualHost};
 
 use crate::Head;
 use crate::actions::{Actions, ClusterActions};
@@ -124,6 +124,17 @@ impl<'a> Decision<'a> {
             Self::Forward { actions, .. } | Self::Respond { actions, .. } | Self::Redirect { actions, .. } => *actions,
             Self::RequireTls { .. } | Self::NoHost | Self::NoRoute { .. } => None,
         }
+    }
+
+    /// The limits of the virtual host and of the rule; none when no rule was chosen.
+    pub fn limits(&self) -> impl Iterator<Item = &'a RateLimit> {
+        let chosen = match self {
+            Self::Forward { host, route, .. }
+            | Self::Respond { host, route, .. }
+            | Self::Redirect { host, route, .. } => [host.limits.as_slice(), route.limits.as_slice()],
+            Self::RequireTls { .. } | Self::NoHost | Self::NoRoute { .. } => [[].as_slice(), [].as_slice()],
+        };
+        chosen.into_iter().flatten()
     }
 
     /// The rule.

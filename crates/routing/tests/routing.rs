@@ -24,7 +24,14 @@ fn on_path(path: PathMatch) -> RouteMatch {
 
 fn host(name: &str, domains: &[&str], routes: Vec<Route>) -> Arc<VirtualHost> {
     let domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
-    Arc::new(VirtualHost { name: name.into(), domains, routes, include_attempt_count: false, require_tls: false })
+    Arc::new(VirtualHost {
+        name: name.into(),
+        domains,
+        routes,
+        include_attempt_count: false,
+        require_tls: false,
+        limits: Vec::new(),
+    })
 }
 
 fn router(hosts: Vec<Arc<VirtualHost>>) -> Router {

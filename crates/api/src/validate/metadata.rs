@@ -8,7 +8,7 @@ const RESERVED: &str = "internal.istio.io/";
 const DRY_RUN: &str = "istio.io/dry-run";
 
 pub(super) fn check(object: &Object, found: &mut Findings) {
-    if !object.kind().is_istio() {
+    if !object.kind().is_custom() {
         return;
     }
     for key in object.metadata().annotations.keys() {

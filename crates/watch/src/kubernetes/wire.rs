@@ -153,7 +153,7 @@ impl<'de> DeserializeSeed<'de> for Trimmed {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        let status = if self.kind.is_istio() { "status" } else { "" };
+        let status = if self.kind.is_custom() { "status" } else { "" };
         deserializer.deserialize_map(Fields { skipped: status, inner: Some("metadata") })
     }
 }
