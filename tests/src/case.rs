@@ -25,6 +25,8 @@ pub struct Stage {
     pub who: Proxied,
     /// Where calls go.
     pub target: SocketAddr,
+    /// What the client was given to keep.
+    pub jar: Jar,
 }
 
 /// Writes a case's world, starts its pods and a control plane. `block` keeps addresses of cases that run at the same
@@ -39,9 +41,12 @@ pub async fn set(case: &Case, block: u8, folder: &Path) -> Result<Stage> {
     if let Some(policy) = &case.mesh.outbound_traffic_policy {
         source.extend(["--outbound-traffic-policy", policy]);
     }
+    if case.mesh.locality_lb == Some(false) {
+        source.extend(["--locality-lb", "false"]);
+    }
     let plane = ControlPlane::start(&source).await?;
     let (who, target) = caller(case, &world)?;
-    Ok(Stage { world, servers, plane, who, target })
+    Ok(Stage { world, servers, plane, who, target, jar: Jar::default() })
 }
 
 /// Manifests with the addresses of this run: `POD_IP_<n>` is the first pod of the n-th service.
@@ -111,7 +116,7 @@ pub async fn call_all(
             (Some(expect), By::Envoy) => expect,
             _ => &call.expect,
         };
-        let expect = settle(expect, stage);
+        let expect = settle(call, expect, stage)?;
         if call.background {
             begun.push((call, expect, Background::begin(call, stage).await?));
             found.extend(read_admin(call, stage, admin).await);
@@ -211,24 +216,56 @@ impl Background {
 const EVENTUALLY: std::time::Duration = std::time::Duration::from_secs(10);
 
 // `CLIENT_IP` in expectations is the address that calls come from.
-fn settle(expect: &Expect, _stage: &Stage) -> Expect {
+fn settle(call: &Call, expect: &Expect, stage: &Stage) -> Result<Expect> {
     let mut expect = expect.clone();
+    if let Some(placement) = &expect.placement {
+        expect.each = placement.pods(&stage.world, call.times)?;
+    }
     for value in expect.seen.values_mut().flatten() {
         *value = value.replace("CLIENT_IP", "127.0.0.1");
     }
-    expect
+    Ok(expect)
+}
+
+// One of the calls: its number where `{n}` stands.
+fn numbered(call: &Call, number: u32) -> Call {
+    let fill = |text: &str| text.replace("{n}", &number.to_string());
+    Call {
+        request: fill(&call.request),
+        headers: call.headers.iter().map(|(name, value)| (name.clone(), fill(value))).collect(),
+        from: call.from.as_deref().map(fill),
+        ..call.clone()
+    }
+}
+
+/// What a client was given to keep, over the calls of a case.
+type Jar = std::cell::RefCell<std::collections::BTreeMap<String, String>>;
+
+// Puts the pairs of `set-cookie` into the jar.
+fn keep(jar: &Jar, headers: &http::HeaderMap) {
+    for value in headers.get_all("set-cookie").iter().filter_map(|value| value.to_str().ok()) {
+        let pair = value.split(';').next().unwrap_or_default();
+        if let Some((name, value)) = pair.split_once('=') {
+            jar.borrow_mut().insert(name.to_owned(), value.to_owned());
+        }
+    }
 }
 
 async fn call_many(call: &Call, stage: &Stage, log: &dyn Fn() -> Vec<String>) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     let is_logged = call.expect.flags.is_some() || call.expect.route.is_some() || call.expect.origin.is_some();
-    let mut call = call.clone();
-    for _ in 0..call.times {
+    for number in 1..=call.times {
+        let mut call = numbered(call, number);
+        if call.cookies {
+            let pairs: Vec<String> = stage.jar.borrow().iter().map(|(name, value)| format!("{name}={value}")).collect();
+            call.headers.extend((!pairs.is_empty()).then(|| ("cookie".to_owned(), pairs.join("; "))));
+        }
         let id = (is_logged && HAS_LOG.get()).then(next_id);
         call.headers.extend(id.clone().map(|id| ("x-request-id".to_owned(), id)));
         let before: u32 = stage.servers.backends.iter().map(|backend| backend.count()).sum();
         let answer = testkit::call::send(stage.target, &call).await?;
         let after: u32 = stage.servers.backends.iter().map(|backend| backend.count()).sum();
+        keep(&stage.jar, &answer.headers);
         let mut outcome = Outcome::of(answer);
         outcome.attempts = Some(after - before);
         if let Some(id) = id {

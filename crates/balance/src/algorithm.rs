@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use crate::balancer::Counters;
-use crate::turns::{Turns, pause};
+use crate::turns::{Turns, pause, stretched};
 use crate::view::Level;
 use crate::{Host, HostSet};
 
@@ -42,10 +42,18 @@ pub(crate) fn round_robin(level: &Level, cursor: &mut u32) -> u32 {
     host
 }
 
-/// By weight in turns; `busy` when requests under way shall count against a host.
-pub(crate) fn in_turn(set: &HostSet, counters: &[Rc<Counters>], turns: &mut Turns, busy: bool) -> Option<u32> {
+/// By weight in turns; `busy` when requests under way shall count against a host. `factor` is what a host's weight is
+/// multiplied by.
+pub(crate) fn in_turn(
+    set: &HostSet,
+    counters: &[Rc<Counters>],
+    turns: &mut Turns,
+    busy: bool,
+    factor: impl Fn(u32) -> f64,
+) -> Option<u32> {
     turns.next(|host| {
         let Host { weight, .. } = *set.hosts()[host as usize];
-        pause(weight, if busy { counters[host as usize].active.get() } else { 0 })
+        let active = if busy { counters[host as usize].active.get() } else { 0 };
+        stretched(pause(weight, active), factor(host))
     })
 }

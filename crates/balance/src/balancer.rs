@@ -4,12 +4,13 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use config::{EndpointAddress, Lb};
+use config::{EndpointAddress, Health, Lb};
 use rustc_hash::FxHashMap;
 
 use crate::algorithm;
 use crate::hosts::{Host, HostSet};
-use crate::turns::Turns;
+use crate::slow_start::Ages;
+use crate::turns::{Turns, pause, stretched};
 
 /// A host of the balancer's current set; valid until the next [`Balancer::update`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,6 +26,8 @@ pub struct Ask<'a> {
     pub attempts: u32,
     /// The hash of the request's key (DR21), for algorithms that keep a key at a host; the others do not look at it.
     pub hash: Option<u64>,
+    /// Milliseconds since any moment that the balancer's other calls count from too; only slow start looks at it.
+    pub now: u64,
 }
 
 /// Counts of one host in one worker; shared with whoever counts, so that they stay good when the host leaves the set.
@@ -51,35 +54,67 @@ pub struct Active(Rc<Counters>);
 /// A worker's view of one cluster.
 #[derive(Debug)]
 pub struct Balancer {
-    lb: Lb,
     set: Arc<HostSet>,
     // By place in the set.
     counters: Vec<Rc<Counters>>,
     // By place of the level in the view. Empty turns where the algorithm needs none.
     turns: Vec<Turns>,
+    ages: Ages,
     cursor: u32,
     seed: u32,
 }
 
 impl Balancer {
-    /// A view of a set of hosts. `seed` is where turns begin, so that many proxies do not begin at one host.
-    pub fn new(lb: Lb, set: Arc<HostSet>, seed: u32) -> Self {
+    /// A view of a set of hosts, all of which came `now`. `seed` is where turns begin, so that many proxies do not begin
+    /// at one host.
+    pub fn new(set: Arc<HostSet>, seed: u32, now: u64) -> Self {
         let counters = set.hosts().iter().map(|_| Rc::default()).collect();
-        let turns = turns(lb, &set, seed, &FxHashMap::default());
-        Self { lb, counters, turns, set, cursor: seed, seed }
+        let mut made = Self { counters, turns: Vec::new(), ages: Ages::default(), set, cursor: seed, seed };
+        made.begin_turns(&FxHashMap::default(), &FxHashMap::default(), now);
+        made
     }
 
-    /// Takes a new set of hosts, perhaps a new algorithm. Hosts that stay, by address, keep their counts and their
-    /// turns; requests that are under way at a host that left go on counting there, unseen.
-    pub fn update(&mut self, lb: Lb, set: Arc<HostSet>) {
+    /// Takes a new set of hosts, perhaps for another algorithm. Hosts that stay, by address, keep their counts, their
+    /// turns and their age; requests that are under way at a host that left go on counting there, unseen.
+    pub fn update(&mut self, set: Arc<HostSet>, now: u64) {
         let before = std::mem::replace(&mut self.set, set);
         let address = |place: u32| &before.hosts()[place as usize].address;
         let waiting = self.turns.iter().flat_map(Turns::waiting).map(|(host, left)| (address(host), left)).collect();
-        self.turns = turns(lb, &self.set, self.seed, &waiting);
+        let ages = std::mem::take(&mut self.ages);
+        let since = (0..).zip(&ages.since).filter_map(|(place, since)| Some((address(place), (*since)?))).collect();
+        self.begin_turns(&waiting, &since, now);
         let mut kept: FxHashMap<_, _> =
             before.hosts().iter().map(|host| &host.address).zip(std::mem::take(&mut self.counters)).collect();
         self.counters = self.set.hosts().iter().map(|host| kept.remove(&host.address).unwrap_or_default()).collect();
-        self.lb = lb;
+    }
+
+    // The ages and turns of the set; `waiting` is how long hosts had to wait before, `since` when they came.
+    fn begin_turns(
+        &mut self,
+        waiting: &FxHashMap<&EndpointAddress, u128>,
+        since: &FxHashMap<&EndpointAddress, u64>,
+        now: u64,
+    ) {
+        let (set, slow_start) = (&self.set, self.set.shape().slow_start);
+        let came = |host: &Arc<Host>| {
+            let known = since.get(&host.address).copied();
+            known.or((host.health == Health::Healthy).then_some(now))
+        };
+        let ages = Ages::new(slow_start, set.hosts().iter().map(came));
+        let of_host = |place: &u32| {
+            let Host { address, weight, .. } = &*set.hosts()[*place as usize];
+            let pause = stretched(pause(*weight, 0), ages.factor(slow_start, *place, now));
+            (*place, pause, waiting.get(address).copied())
+        };
+        let by_turns = matches!(set.shape().lb, Lb::RoundRobin | Lb::LeastRequest);
+        let levels = set.view().levels().iter();
+        self.turns = levels
+            .map(|level| match by_turns && (!level.sums.is_empty() || now < ages.until) {
+                true => Turns::new(level.usable.iter().map(of_host), self.seed),
+                false => Turns::default(),
+            })
+            .collect();
+        self.ages = ages;
     }
 
     /// The hosts.
@@ -107,32 +142,38 @@ impl Balancer {
 
     /// A host for a request; `None` when none may be used (503, flag UH). `draw` gives uniform numbers.
     pub fn pick(&mut self, ask: &Ask<'_>, mut draw: impl FnMut() -> u32) -> Option<HostId> {
-        let mut picked = self.once(&mut draw)?;
+        // A request without a key goes anywhere, and when it is repeated, on from there (Envoy).
+        let by_hash = self.set.shape().lb.is_by_hash();
+        let key = by_hash.then(|| ask.hash.unwrap_or_else(|| u64::from(draw()) << 32 | u64::from(draw())));
+        let mut picked = self.once(key, 0, ask.now, &mut draw)?;
         if !ask.tried.is_empty() {
-            for _ in 0..ask.attempts {
+            for attempt in 1..=ask.attempts {
                 if !ask.tried.contains(&self.set.hosts()[picked as usize].address) {
                     break;
                 }
-                picked = self.once(&mut draw)?;
+                picked = self.once(key, attempt, ask.now, &mut draw)?;
             }
         }
         Some(HostId(picked))
     }
 
-    fn once(&mut self, draw: &mut impl FnMut() -> u32) -> Option<u32> {
-        let Self { lb, set, counters, turns, cursor, .. } = self;
+    fn once(&mut self, key: Option<u64>, attempt: u32, now: u64, draw: &mut impl FnMut() -> u32) -> Option<u32> {
+        let Self { set, counters, turns, ages, cursor, .. } = self;
+        if let Some(key) = key {
+            return set.view().of_key(key, attempt);
+        }
         let place = set.view().level(draw)?;
         let level = &set.view().levels()[place];
-        let has_weights = !level.sums.is_empty();
-        match lb {
-            Lb::LeastRequest if has_weights => algorithm::in_turn(set, counters, &mut turns[place], true),
-            Lb::RoundRobin if has_weights => algorithm::in_turn(set, counters, &mut turns[place], false),
+        let in_turn = !level.sums.is_empty() || now < ages.until;
+        let shape = set.shape();
+        let factor = |host| ages.factor(shape.slow_start, host, now);
+        match shape.lb {
+            Lb::LeastRequest if in_turn => algorithm::in_turn(set, counters, &mut turns[place], true, factor),
+            Lb::RoundRobin if in_turn => algorithm::in_turn(set, counters, &mut turns[place], false, factor),
             Lb::LeastRequest => Some(algorithm::least_request(level, counters, draw)),
             Lb::RoundRobin => Some(algorithm::round_robin(level, cursor)),
             // A cluster that takes the dialled address has no hosts of its own; if it has, any is as good.
-            Lb::Random | Lb::ClusterProvided | Lb::RingHash { .. } | Lb::Maglev { .. } => {
-                Some(algorithm::random(level, draw))
-            }
+            _ => Some(algorithm::random(level, draw)),
         }
     }
 }
@@ -148,20 +189,4 @@ impl Drop for Active {
     fn drop(&mut self) {
         self.0.active.set(self.0.active.get().saturating_sub(1));
     }
-}
-
-// The turns of each level; `waiting` is how long hosts had to wait before.
-fn turns(lb: Lb, set: &HostSet, seed: u32, waiting: &FxHashMap<&EndpointAddress, u128>) -> Vec<Turns> {
-    let by_turns = matches!(lb, Lb::RoundRobin | Lb::LeastRequest);
-    let of_host = |place: &u32| {
-        let Host { address, weight, .. } = &*set.hosts()[*place as usize];
-        (*place, *weight, waiting.get(address).copied())
-    };
-    let levels = set.view().levels().iter();
-    levels
-        .map(|level| match by_turns && !level.sums.is_empty() {
-            true => Turns::new(level.usable.iter().map(of_host), seed),
-            false => Turns::default(),
-        })
-        .collect()
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use config::{Endpoint, EndpointAddress, Endpoints, Health, Locality, Workload};
+use config::{
+    Cluster, Endpoint, EndpointAddress, Endpoints, Health, Lb, Locality, LocalityEndpoints, LocalityMode, SlowStart,
+    Workload,
+};
 use rustc_hash::FxHashSet;
 
 use crate::view::View;
@@ -20,38 +23,88 @@ pub struct Host {
     pub priority: u32,
     /// Where it is.
     pub locality: Locality,
+    /// The share of its locality among those of its priority; 0 for none.
+    pub locality_weight: u32,
     /// The workload, for metrics.
     pub workload: Option<Workload>,
+}
+
+/// How a cluster chooses among its hosts; part of the set, which is made for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// The algorithm.
+    pub lb: Lb,
+    /// With a smaller share of usable hosts in a priority than this, in percent, all of them are used; 0: never (DR53).
+    pub panic_percent: u32,
+    /// A locality is drawn by its weight, then a host in it.
+    pub by_locality: bool,
+    /// New hosts get their share little by little.
+    pub slow_start: Option<SlowStart>,
+}
+
+impl Shape {
+    /// The shape of a cluster's choice.
+    pub fn of(cluster: &Cluster) -> Self {
+        Self {
+            lb: cluster.lb,
+            panic_percent: cluster.panic_percent,
+            by_locality: cluster.balancing.locality == LocalityMode::Weighted,
+            slow_start: cluster.balancing.slow_start,
+        }
+    }
+}
+
+impl From<Lb> for Shape {
+    /// An algorithm and Istio's defaults.
+    fn from(lb: Lb) -> Self {
+        Self { lb, panic_percent: 0, by_locality: false, slow_start: None }
+    }
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Lb::LeastRequest.into()
+    }
 }
 
 /// All endpoints of a cluster, immutable.
 #[derive(Debug, Default)]
 pub struct HostSet {
     hosts: Vec<Arc<Host>>,
+    shape: Shape,
     // Which of them may be picked as far as the control plane knows.
     view: View,
 }
 
 impl HostSet {
     /// The hosts of an EDS resource. An address that stands there twice counts once.
-    pub fn new(endpoints: &Endpoints) -> Self {
+    pub fn new(endpoints: &Endpoints, shape: Shape) -> Self {
         let mut seen = FxHashSet::default();
         let mut hosts = Vec::new();
         for group in &endpoints.localities {
             for endpoint in &group.endpoints {
                 if seen.insert(&endpoint.address) {
-                    hosts.push(Arc::new(host(endpoint, group.priority, &group.locality)));
+                    hosts.push(Arc::new(host(endpoint, group)));
                 }
             }
         }
-        Self::of(hosts)
+        Self::of(hosts, shape)
     }
 
     /// A set of hosts that are known already, such as addresses that a resolver found.
-    pub fn of(hosts: Vec<Arc<Host>>) -> Self {
-        // Istio sets the panic threshold to 0 (DR53): a host that is not healthy is not used, even when none is.
-        let view = View::new(&hosts, |host| host.health == Health::Healthy);
-        Self { hosts, view }
+    pub fn of(hosts: Vec<Arc<Host>>, shape: Shape) -> Self {
+        let view = View::new(&hosts, shape, |host| host.health == Health::Healthy);
+        Self { hosts, shape, view }
+    }
+
+    /// The same hosts for another choice.
+    pub fn reshaped(&self, shape: Shape) -> Self {
+        Self::of(self.hosts.clone(), shape)
+    }
+
+    /// What the set was made for.
+    pub fn shape(&self) -> Shape {
+        self.shape
     }
 
     /// Every host, usable or not.
@@ -64,14 +117,15 @@ impl HostSet {
     }
 }
 
-fn host(endpoint: &Endpoint, priority: u32, locality: &Locality) -> Host {
+fn host(endpoint: &Endpoint, group: &LocalityEndpoints) -> Host {
     let Endpoint { address, weight, health, workload } = endpoint;
     Host {
         address: address.clone(),
         weight: (*weight).max(1),
         health: *health,
-        priority,
-        locality: locality.clone(),
+        priority: group.priority,
+        locality: group.locality.clone(),
+        locality_weight: group.weight.unwrap_or(0),
         workload: workload.clone(),
     }
 }

@@ -8,11 +8,15 @@ pub mod backoff;
 mod balancer;
 mod hosts;
 pub mod limits;
+mod locality;
+mod maglev;
 pub mod retry;
+mod ring;
+mod slow_start;
 pub mod token_bucket;
 mod turns;
 mod view;
 
 pub use balancer::{Active, Ask, Balancer, Counters, HostId};
-pub use hosts::{Host, HostSet};
+pub use hosts::{Host, HostSet, Shape};
 pub use limits::Limits;

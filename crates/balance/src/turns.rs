@@ -25,12 +25,17 @@ pub(crate) fn pause(weight: u32, active: u32) -> u128 {
     ((u128::from(active) + 1) << 64) / u128::from(weight.max(1))
 }
 
+/// The pause of a host whose weight counts only in part (slow start).
+pub(crate) fn stretched(pause: u128, factor: f64) -> u128 {
+    // A cast saturates.
+    if factor < 1.0 { (pause as f64 / factor) as u128 } else { pause }
+}
+
 impl Turns {
-    /// Turns of hosts with their weights, and how long those that had turns before were still to wait. The others
+    /// Turns of hosts with their pauses, and how long those that had turns before were still to wait. The others
     /// begin anywhere in their first pause, by `seed`: many proxies shall not begin with one host.
-    pub(crate) fn new(hosts: impl Iterator<Item = (u32, u32, Option<u128>)>, seed: u32) -> Self {
-        let turn = |(host, weight, waiting): (u32, u32, Option<u128>)| {
-            let pause = pause(weight, 0);
+    pub(crate) fn new(hosts: impl Iterator<Item = (u32, u128, Option<u128>)>, seed: u32) -> Self {
+        let turn = |(host, pause, waiting): (u32, u128, Option<u128>)| {
             let due = waiting.unwrap_or_else(|| (pause >> 32) * u128::from(scatter(seed, host)));
             // A host whose weight grew does not wait as long as it would have.
             Reverse(Turn { due: due.min(pause), host })

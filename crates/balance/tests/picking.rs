@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use balance::{Ask, Balancer, HostId, HostSet};
+use balance::{Ask, Balancer, HostId, HostSet, Shape};
 use config::{Endpoint, EndpointAddress, Endpoints, Health, Lb, LocalityEndpoints};
 use proptest::prelude::*;
 
@@ -26,12 +26,21 @@ fn set(hosts: &[(u16, u32, Health, u32)]) -> Arc<HostSet> {
         weight: None,
         endpoints: vec![Endpoint { address: address(*number), weight: *weight, health: *health, workload: None }],
     };
-    Arc::new(HostSet::new(&Endpoints { cluster: "c".into(), localities: hosts.iter().map(locality).collect() }))
+    let endpoints = Endpoints { cluster: "c".into(), localities: hosts.iter().map(locality).collect() };
+    Arc::new(HostSet::new(&endpoints, Shape::default()))
 }
 
 fn healthy(weights: &[u32]) -> Arc<HostSet> {
     let hosts: Vec<_> = (1..).zip(weights).map(|(number, weight)| (number, *weight, Health::Healthy, 0)).collect();
     set(&hosts)
+}
+
+fn of(lb: Lb, set: Arc<HostSet>, seed: u32) -> Balancer {
+    Balancer::new(Arc::new(set.reshaped(lb.into())), seed, 0)
+}
+
+fn update(balancer: &mut Balancer, lb: Lb, set: Arc<HostSet>) {
+    balancer.update(Arc::new(set.reshaped(lb.into())), 0);
 }
 
 fn counts(balancer: &mut Balancer, picks: u32, seed: u64) -> BTreeMap<u32, u32> {
@@ -45,7 +54,7 @@ fn counts(balancer: &mut Balancer, picks: u32, seed: u64) -> BTreeMap<u32, u32> 
 
 #[test]
 fn round_robin_takes_turns() {
-    let mut balancer = Balancer::new(Lb::RoundRobin, healthy(&[1, 1, 1]), 1);
+    let mut balancer = of(Lb::RoundRobin, healthy(&[1, 1, 1]), 1);
     let picks: Vec<u32> = (0..6).map(|_| balancer.pick(&Ask::default(), || 0).unwrap().0).collect();
     assert_eq!(picks, [1, 2, 0, 1, 2, 0]);
 }
@@ -53,7 +62,7 @@ fn round_robin_takes_turns() {
 #[test]
 fn round_robin_with_weights_is_exact_in_every_round() {
     for (seed, weights) in [(0, vec![3, 1]), (1, vec![5, 1, 1]), (2, vec![7, 3, 2, 1]), (3, vec![1, 1000])] {
-        let mut balancer = Balancer::new(Lb::RoundRobin, healthy(&weights), seed);
+        let mut balancer = of(Lb::RoundRobin, healthy(&weights), seed);
         let round = weights.iter().sum::<u32>() as usize;
         let picks: Vec<u32> =
             (0..3 * round).map(|_| balancer.pick(&Ask::default(), || panic!("no draw")).unwrap().0).collect();
@@ -68,7 +77,7 @@ fn round_robin_with_weights_is_exact_in_every_round() {
 
 #[test]
 fn weighted_turns_are_spread() {
-    let mut balancer = Balancer::new(Lb::RoundRobin, healthy(&[2, 1, 1]), 0);
+    let mut balancer = of(Lb::RoundRobin, healthy(&[2, 1, 1]), 0);
     let picks: Vec<u32> = (0..40).map(|_| balancer.pick(&Ask::default(), || 0).unwrap().0).collect();
     // The heavy host never has to wait for both others twice.
     assert!(picks.windows(4).all(|window| window.iter().filter(|pick| **pick == 0).count() == 2), "{picks:?}");
@@ -77,7 +86,7 @@ fn weighted_turns_are_spread() {
 #[test]
 fn proxies_do_not_all_begin_at_one_host() {
     for weights in [[1, 1, 1, 1], [1, 2, 1, 1]] {
-        let first = |seed| Balancer::new(Lb::RoundRobin, healthy(&weights), seed).pick(&Ask::default(), || 0).unwrap();
+        let first = |seed| of(Lb::RoundRobin, healthy(&weights), seed).pick(&Ask::default(), || 0).unwrap();
         let firsts: std::collections::BTreeSet<_> = (0..64).map(first).collect();
         assert_eq!(firsts.len(), 4, "{weights:?}");
     }
@@ -86,32 +95,32 @@ fn proxies_do_not_all_begin_at_one_host() {
 #[test]
 fn an_update_does_not_begin_the_turns_again() {
     // Endpoints change between any two picks: a host of weight 1 among 9 still gets its share, and no more.
-    let mut balancer = Balancer::new(Lb::RoundRobin, healthy(&[9, 1]), 0);
+    let mut balancer = of(Lb::RoundRobin, healthy(&[9, 1]), 0);
     let mut light = 0;
     for _ in 0..100 {
         light += balancer.pick(&Ask::default(), || 0).unwrap().0;
-        balancer.update(Lb::RoundRobin, healthy(&[9, 1]));
+        update(&mut balancer, Lb::RoundRobin, healthy(&[9, 1]));
     }
     assert!((9..=11).contains(&light), "{light}");
 }
 
 #[test]
 fn a_host_whose_weight_grew_is_not_kept_waiting() {
-    let mut balancer = Balancer::new(Lb::RoundRobin, healthy(&[1000, 1]), 0);
+    let mut balancer = of(Lb::RoundRobin, healthy(&[1000, 1]), 0);
     counts(&mut balancer, 100, 0);
-    balancer.update(Lb::RoundRobin, healthy(&[1, 999]));
+    update(&mut balancer, Lb::RoundRobin, healthy(&[1, 999]));
     assert!(counts(&mut balancer, 100, 0)[&1] >= 98);
 }
 
 #[test]
 fn least_request_follows_weights_when_idle() {
-    let mut balancer = Balancer::new(Lb::LeastRequest, healthy(&[1, 3]), 0);
+    let mut balancer = of(Lb::LeastRequest, healthy(&[1, 3]), 0);
     assert_eq!(counts(&mut balancer, 400, 0), BTreeMap::from([(0, 100), (1, 300)]));
 }
 
 #[test]
 fn least_request_with_weights_spares_the_busy_host() {
-    let mut balancer = Balancer::new(Lb::LeastRequest, healthy(&[2, 1]), 0);
+    let mut balancer = of(Lb::LeastRequest, healthy(&[2, 1]), 0);
     let busy: Vec<_> = (0..9).map(|_| balancer.begin(HostId(0))).collect();
     // Weight 2 with 9 under way counts as 0.2.
     let shares = counts(&mut balancer, 600, 0);
@@ -124,7 +133,7 @@ fn least_request_with_weights_spares_the_busy_host() {
 #[test]
 fn least_request_never_compares_a_host_with_itself() {
     // Of three hosts two are busy: every pair has the idle one or two busy ones, so the idle one gets 2/3.
-    let mut balancer = Balancer::new(Lb::LeastRequest, healthy(&[1, 1, 1]), 0);
+    let mut balancer = of(Lb::LeastRequest, healthy(&[1, 1, 1]), 0);
     let _busy: Vec<_> = [1, 2].map(|host| balancer.begin(HostId(host))).into();
     let shares = counts(&mut balancer, 3000, 7);
     assert!((1850..2150).contains(&shares[&0]), "{shares:?}");
@@ -132,13 +141,13 @@ fn least_request_never_compares_a_host_with_itself() {
 
 #[test]
 fn random_follows_weights() {
-    let counts = counts(&mut Balancer::new(Lb::Random, healthy(&[1, 3]), 0), 4000, 1);
+    let counts = counts(&mut of(Lb::Random, healthy(&[1, 3]), 0), 4000, 1);
     assert!((850..1150).contains(&counts[&0]), "{counts:?}");
 }
 
 #[test]
 fn least_request_prefers_the_idle_host() {
-    let mut balancer = Balancer::new(Lb::LeastRequest, healthy(&[1, 1]), 0);
+    let mut balancer = of(Lb::LeastRequest, healthy(&[1, 1]), 0);
     let first = balancer.pick(&Ask::default(), draws(1)).unwrap();
     balancer.counters(first).active.set(5);
     // Two hosts: both are always compared.
@@ -148,37 +157,40 @@ fn least_request_prefers_the_idle_host() {
 
 #[test]
 fn least_request_spreads_when_idle() {
-    let counts = counts(&mut Balancer::new(Lb::LeastRequest, healthy(&[1, 1, 1]), 0), 3000, 3);
+    let counts = counts(&mut of(Lb::LeastRequest, healthy(&[1, 1, 1]), 0), 3000, 3);
     assert!(counts.values().all(|count| (850..1150).contains(count)), "{counts:?}");
 }
 
 #[test]
 fn unhealthy_and_draining_hosts_are_never_picked() {
     let set = set(&[(1, 1, Health::Unhealthy, 0), (2, 1, Health::Healthy, 0), (3, 1, Health::Draining, 0)]);
-    assert_eq!(counts(&mut Balancer::new(Lb::LeastRequest, set, 0), 50, 4).into_keys().collect::<Vec<_>>(), [1]);
+    assert_eq!(counts(&mut of(Lb::LeastRequest, set, 0), 50, 4).into_keys().collect::<Vec<_>>(), [1]);
 }
 
 #[test]
 fn no_healthy_host_is_no_host() {
     let set = set(&[(1, 1, Health::Unhealthy, 0)]);
-    assert_eq!(Balancer::new(Lb::Random, set, 0).pick(&Ask::default(), || 0), None);
+    assert_eq!(of(Lb::Random, set, 0).pick(&Ask::default(), || 0), None);
 }
 
 #[test]
 fn the_best_priority_with_a_healthy_host_is_used() {
     let set = set(&[(1, 1, Health::Unhealthy, 0), (2, 1, Health::Healthy, 2), (3, 1, Health::Healthy, 1)]);
-    assert_eq!(counts(&mut Balancer::new(Lb::RoundRobin, set, 0), 10, 5).into_keys().collect::<Vec<_>>(), [2]);
+    assert_eq!(counts(&mut of(Lb::RoundRobin, set, 0), 10, 5).into_keys().collect::<Vec<_>>(), [2]);
 }
 
 #[test]
 fn hosts_tried_before_are_avoided_while_attempts_last() {
-    let mut balancer = Balancer::new(Lb::RoundRobin, healthy(&[1, 1]), 0);
+    let mut balancer = of(Lb::RoundRobin, healthy(&[1, 1]), 0);
     let tried = [address(1)];
     for _ in 0..4 {
-        assert_eq!(balancer.pick(&Ask { tried: &tried, attempts: 5, hash: None }, || 0).unwrap().0, 1);
+        assert_eq!(balancer.pick(&Ask { tried: &tried, attempts: 5, ..Ask::default() }, || 0).unwrap().0, 1);
     }
     let both = [address(1), address(2)];
-    assert!(balancer.pick(&Ask { tried: &both, attempts: 5, hash: None }, || 0).is_some(), "then one is accepted");
+    assert!(
+        balancer.pick(&Ask { tried: &both, attempts: 5, ..Ask::default() }, || 0).is_some(),
+        "then one is accepted"
+    );
 }
 
 proptest! {
@@ -192,11 +204,11 @@ proptest! {
         let make = |numbers: &std::collections::BTreeSet<u16>| {
             set(&numbers.iter().map(|number| (*number, 1, Health::Healthy, 0)).collect::<Vec<_>>())
         };
-        let mut balancer = Balancer::new(Lb::LeastRequest, make(&before), 0);
+        let mut balancer = of(Lb::LeastRequest, make(&before), 0);
         for (index, number) in before.iter().enumerate() {
             balancer.counters(HostId(index as u32)).active.set(u32::from(*number));
         }
-        balancer.update(Lb::LeastRequest, make(&after));
+        update(&mut balancer, Lb::LeastRequest, make(&after));
         for (index, number) in after.iter().enumerate() {
             let wanted = if before.contains(number) { u32::from(*number) } else { 0 };
             prop_assert_eq!(balancer.counters(HostId(index as u32)).active.get(), wanted);
@@ -208,13 +220,13 @@ proptest! {
 fn a_request_ends_where_it_began_though_the_host_has_left() {
     let numbers =
         |numbers: &[u16]| set(&numbers.iter().map(|number| (*number, 1, Health::Healthy, 0)).collect::<Vec<_>>());
-    let mut balancer = Balancer::new(Lb::LeastRequest, numbers(&[1, 2]), 0);
+    let mut balancer = of(Lb::LeastRequest, numbers(&[1, 2]), 0);
     let active = |balancer: &Balancer, id| balancer.counters(HostId(id)).active.get();
     let (leaves, stays) = (balancer.begin(HostId(0)), balancer.begin(HostId(1)));
-    balancer.update(Lb::LeastRequest, numbers(&[2, 3]));
+    update(&mut balancer, Lb::LeastRequest, numbers(&[2, 3]));
     assert_eq!((active(&balancer, 0), active(&balancer, 1)), (1, 0));
     // It comes back as a new host: what the old one still does is not its doing.
-    balancer.update(Lb::LeastRequest, numbers(&[1, 2, 3]));
+    update(&mut balancer, Lb::LeastRequest, numbers(&[1, 2, 3]));
     let again = balancer.begin(HostId(0));
     drop(leaves);
     assert_eq!((active(&balancer, 0), active(&balancer, 1)), (1, 1));
@@ -228,7 +240,7 @@ fn a_priority_with_too_few_healthy_hosts_spills_over() {
     // 1 of 2 is healthy: 140 % of a half is 70 %.
     let hosts = [(1, 1, Health::Healthy, 0), (2, 1, Health::Unhealthy, 0), (3, 1, Health::Healthy, 1)];
     for lb in [Lb::LeastRequest, Lb::RoundRobin, Lb::Random] {
-        let shares = counts(&mut Balancer::new(lb, set(&hosts), 0), 3000, 11);
+        let shares = counts(&mut of(lb, set(&hosts), 0), 3000, 11);
         assert!((2000..2200).contains(&shares[&0]) && !shares.contains_key(&1), "{lb:?} {shares:?}");
     }
 }
@@ -238,13 +250,13 @@ fn a_priority_that_is_good_enough_keeps_all_requests() {
     // 3 of 4: 140 % of that is more than all.
     let mut hosts: Vec<_> = (1..=3).map(|number| (number, 1, Health::Healthy, 0)).collect();
     hosts.extend([(4, 1, Health::Draining, 0), (5, 1, Health::Healthy, 1)]);
-    let shares = counts(&mut Balancer::new(Lb::Random, set(&hosts), 0), 500, 12);
+    let shares = counts(&mut of(Lb::Random, set(&hosts), 0), 500, 12);
     assert_eq!(shares.into_keys().collect::<Vec<_>>(), [0, 1, 2]);
 }
 
 #[test]
 fn random_follows_weights_of_any_size() {
-    let shares = counts(&mut Balancer::new(Lb::Random, healthy(&[u32::MAX, u32::MAX, 1]), 0), 2000, 13);
+    let shares = counts(&mut of(Lb::Random, healthy(&[u32::MAX, u32::MAX, 1]), 0), 2000, 13);
     assert!((850..1150).contains(&shares[&0]) && shares[&0] + shares[&1] >= 1999, "{shares:?}");
 }
 
@@ -264,13 +276,13 @@ proptest! {
             .collect();
         for lb in [Lb::LeastRequest, Lb::RoundRobin, Lb::Random] {
             let mut draw = draws(u64::from(seed));
-            let mut balancer = Balancer::new(lb, set(&hosts), seed);
-            for update in std::iter::once(None).chain(updates.iter().map(Some)) {
-                if let Some((place, code)) = update
+            let mut balancer = of(lb, set(&hosts), seed);
+            for change in std::iter::once(None).chain(updates.iter().map(Some)) {
+                if let Some((place, code)) = change
                     && let Some(host) = hosts.get_mut(*place)
                 {
                     host.2 = health(*code);
-                    balancer.update(lb, set(&hosts));
+                    update(&mut balancer, lb, set(&hosts));
                 }
                 for _ in 0..5 {
                     let picked = balancer.pick(&Ask::default(), &mut draw);

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use words::{Fingerprint, Labels};
 
+use crate::locality::{Needs, Place, Settings};
 use crate::mesh::OutboundTrafficPolicy;
+use crate::policy::{Blocks, Policy};
 use crate::scope::{Interception, Role, Scope};
 use crate::sidecar::Sidecar;
 use crate::world::World;
@@ -33,6 +35,8 @@ pub(crate) struct Class {
     pub(crate) v6: bool,
     /// Their node, when some service is local to nodes.
     pub(crate) node: Option<String>,
+    /// Where they are, when anything looks at it.
+    pub(crate) place: Option<Place>,
     /// Where gateway listeners are bound, when not at every address.
     pub(crate) bind_ip: Option<IpAddr>,
 }
@@ -45,6 +49,7 @@ impl Class {
         world: &World,
         looked_at: &BTreeSet<String>,
         any_local: bool,
+        needs: &Needs,
     ) -> Self {
         let gateway = scope.role == Role::Gateway;
         let counted = labels.iter().filter(|(key, _)| gateway || looked_at.contains(*key));
@@ -58,16 +63,17 @@ impl Class {
             captured: !gateway && scope.interception != Interception::None,
             explicit,
             v6: scope.ips.iter().all(IpAddr::is_ipv6),
-            node: any_local.then(|| scope.node_name.clone()),
+            node: any_local.then(|| world.node_of(scope).to_owned()),
+            place: needs.any.then(|| world.place_of(scope, labels, needs)),
             bind_ip: scope.bind_ip.filter(|_| gateway),
         }
     }
 
     /// The key.
     pub(crate) fn print(&self) -> Fingerprint {
-        let Self { role, namespace, labels, sidecar, captured, explicit, v6, node, bind_ip } = self;
+        let Self { role, namespace, labels, sidecar, captured, explicit, v6, node, place, bind_ip } = self;
         let sidecar = sidecar.as_ref().map(|sidecar| &sidecar.origin);
-        Fingerprint::of(&(role, namespace, labels, sidecar, captured, explicit, v6, node, bind_ip))
+        Fingerprint::of(&(role, namespace, labels, sidecar, captured, explicit, v6, node, place, bind_ip))
     }
 
     /// What becomes of unknown destinations.
@@ -110,4 +116,26 @@ pub(crate) fn looked_at(world: &World) -> BTreeSet<String> {
     let sidecars = world.sidecars().filter_map(|sidecar| sidecar.selector.as_ref());
     keys.extend(rules.chain(sidecars).flat_map(|selector| selector.keys().cloned()));
     keys
+}
+
+/// What rules and services look at of where a client is (DR70 to DR78).
+pub(crate) fn needs(world: &World) -> Needs {
+    let mut needs = Needs::default();
+    for rule in world.rules() {
+        let policies = rule.policy.iter().chain(rule.subsets.iter().filter_map(|subset| subset.policy.as_ref()));
+        for blocks in policies.flat_map(all_blocks) {
+            let settings = blocks.balance.as_ref().and_then(|balance| balance.locality.as_ref());
+            needs.any |= blocks.outlier.is_some() || settings.is_some();
+            needs.labels.extend(settings.into_iter().flat_map(Settings::labels).cloned());
+        }
+    }
+    for distribution in world.services().filter_map(|known| known.service.distribution) {
+        needs.any = true;
+        needs.labels.extend(distribution.labels().iter().map(|label| (*label).to_owned()));
+    }
+    needs
+}
+
+fn all_blocks(policy: &Policy) -> impl Iterator<Item = &Blocks> {
+    std::iter::once(&policy.blocks).chain(policy.ports.values())
 }

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{
-    BLACKHOLE_CLUSTER, Balancing, Cluster, Discovery, Endpoints, Http2Bounds, INBOUND_PASSTHROUGH_CLUSTER, Lb, Name,
-    PASSTHROUGH_CLUSTER, ServiceMeta, Thresholds, UpstreamProtocol,
+    BLACKHOLE_CLUSTER, Balancing, Cluster, Discovery, Endpoints, Http2Bounds, INBOUND_PASSTHROUGH_CLUSTER, Lb,
+    LocalityMode, Name, PASSTHROUGH_CLUSTER, ServiceMeta, Thresholds, UpstreamProtocol,
 };
 use words::{Fingerprint, Labels, Protocol};
 
 use crate::destination_rule::Merged;
 use crate::endpoints;
+use crate::load_balancer::Balance;
+use crate::locality::{self, Place, Spread};
 use crate::mesh::MeshConfig;
-use crate::policy::{Balance, Blocks, Pool, effective};
+use crate::policy::{Blocks, Pool, effective};
 use crate::service::{Port, Resolution, Service};
 
 /// Unused upstream connections of pass-through clusters are closed after this (DP08).
@@ -41,6 +43,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) mesh_print: Fingerprint,
     /// Clients dial pods of headless services themselves and the proxy sees the address they dialled (SE31).
     pub(crate) dialled: bool,
+    /// Where they are; looked at only for endpoints that stand in the cluster itself.
+    pub(crate) place: Option<&'a Place>,
 }
 
 /// A cluster's wish for endpoints.
@@ -54,13 +58,18 @@ pub(crate) struct Wish {
     pub(crate) labels: Labels,
     /// Pods that are not ready are not sent: under panic they would be used (DR57).
     pub(crate) ready_only: bool,
+    /// What localities mean, and what decides over them.
+    pub(crate) locality: LocalityMode,
+    /// Nothing: they all have the first priority.
+    pub(crate) spread: Option<Spread>,
 }
 
 impl Inputs<'_> {
     /// The memo key.
     pub(crate) fn print(&self) -> Fingerprint {
-        let Self { service: _, service_print, rule, mesh: _, mesh_print, dialled } = self;
-        Fingerprint::of(&(service_print, rule.map(|rule| rule.print), mesh_print, dialled))
+        let Self { service, service_print, rule, mesh: _, mesh_print, dialled, place } = self;
+        let place = place.filter(|_| service.resolution == Resolution::Dns);
+        Fingerprint::of(&(service_print, rule.map(|rule| rule.print), mesh_print, dialled, place))
     }
 
     /// The clusters of every port and subset, and their wishes.
@@ -76,13 +85,24 @@ impl Inputs<'_> {
                 (subset.name.as_str(), &subset.labels, effective(policy, subset.policy.as_ref(), port.number))
             });
             for (subset, labels, blocks) in std::iter::once(whole).chain(parts) {
-                let Some(cluster) = self.cluster(port, subset, labels, &blocks) else { continue };
+                let (mode, spread) = locality::effective(&blocks, self.service.distribution, self.mesh);
+                let Some(mut cluster) = self.cluster(port, subset, labels, &blocks) else { continue };
+                if cluster.discovery != Discovery::OriginalDst {
+                    cluster.balancing.locality = mode;
+                }
+                if let (Discovery::StrictDns(endpoints), Some(spread), Some(place)) =
+                    (&mut cluster.discovery, &spread, self.place)
+                {
+                    spread.arrange(endpoints, place, mode);
+                }
                 if matches!(cluster.discovery, Discovery::Eds(_)) {
                     wishes.push(Wish {
                         cluster: cluster.name.clone(),
                         port: port.clone(),
                         labels: labels.clone(),
                         ready_only: cluster.panic_percent > 0,
+                        locality: mode,
+                        spread,
                     });
                 }
                 clusters.push(cluster);
@@ -91,11 +111,11 @@ impl Inputs<'_> {
         (clusters, wishes)
     }
 
-    /// One cluster; `None` when there is nothing to resolve (SE18).
+    /// One cluster, as if localities said nothing; `None` when there is nothing to resolve (SE18).
     fn cluster(&self, port: &Port, subset: &str, labels: &Labels, blocks: &Blocks) -> Option<Cluster> {
         let name = name(port.number, subset, &self.service.host);
         let resolution = match self.service.resolution {
-            _ if blocks.balance == Some(Balance::Passthrough) => Resolution::OriginalDst,
+            _ if blocks.balance.as_ref().is_some_and(Balance::is_passthrough) => Resolution::OriginalDst,
             Resolution::Headless if self.dialled => Resolution::OriginalDst,
             Resolution::Headless => Resolution::Endpoints,
             other => other,
@@ -113,12 +133,9 @@ impl Inputs<'_> {
         };
         let mut cluster = bare(name, discovery, self.mesh.connect_timeout);
         cluster.protocol = protocol(port.protocol, blocks.pool.as_ref());
-        if cluster.discovery != Discovery::OriginalDst {
-            cluster.lb = match blocks.balance {
-                None | Some(Balance::LeastRequest | Balance::Passthrough) => Lb::LeastRequest,
-                Some(Balance::RoundRobin) => Lb::RoundRobin,
-                Some(Balance::Random) => Lb::Random,
-            };
+        if let (Some(balance), true) = (&blocks.balance, cluster.discovery != Discovery::OriginalDst) {
+            cluster.lb = balance.algorithm;
+            cluster.balancing.slow_start = balance.slow_start;
         }
         if let Some(pool) = &blocks.pool {
             obey(pool, &mut cluster);

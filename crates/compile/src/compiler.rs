@@ -14,6 +14,7 @@ use words::{Diagnostic, Fingerprint, Labels};
 use crate::class::{self, Class};
 use crate::destination_rule::Rules;
 use crate::intent::Routing;
+use crate::locality::Needs;
 use crate::memo::ROUNDS_KEPT;
 use crate::piece::{Piece, refresh};
 use crate::rate_limit::Policy;
@@ -74,6 +75,7 @@ struct BaseSlots {
     routings: Option<Piece<Vec<Arc<Routing>>>>,
     limits: Option<Piece<Vec<Arc<Policy>>>>,
     looked_at: Option<Piece<BTreeSet<String>>>,
+    needs: Option<Piece<Needs>>,
 }
 
 /// What every class is made of.
@@ -89,6 +91,8 @@ pub(crate) struct Base {
     pub(crate) limits: Piece<Vec<Arc<Policy>>>,
     /// Label keys that objects look at.
     pub(crate) looked_at: Piece<BTreeSet<String>>,
+    /// What of clients' places anything looks at.
+    pub(crate) needs: Piece<Needs>,
     /// The content of each part of the world.
     pub(crate) prints: Prints,
 }
@@ -123,7 +127,12 @@ impl BaseSlots {
             let print = Fingerprint::of(&made);
             (made, print)
         });
-        Base { registry, rules, routings, limits, looked_at, prints }
+        let needs = refresh(&mut self.needs, Fingerprint::of(&(prints.rules, prints.services)), |_| {
+            let made = class::needs(world);
+            let print = Fingerprint::of(&made);
+            (made, print)
+        });
+        Base { registry, rules, routings, limits, looked_at, needs, prints }
     }
 }
 
@@ -142,7 +151,8 @@ impl Compiler {
                 None => &scope.labels,
             },
         };
-        let class = Class::of(scope, labels, world, &base.looked_at.value, base.registry.value.any_local);
+        let class =
+            Class::of(scope, labels, world, &base.looked_at.value, base.registry.value.any_local, &base.needs.value);
         let kept = self.classes.entry(class.print()).or_default();
         kept.used = self.round;
         let mut layers = vec![kept.value.layer(world, &base, &class, self.round, &mut self.units)];

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use words::{Diagnostic, Fingerprint, Labels, Origin, host};
 
+use crate::hashing::{self, Hashing};
 use crate::policy::{Policy, Subset};
 use crate::service::Age;
 use crate::visibility::Export;
@@ -62,6 +63,8 @@ pub(crate) struct Rules {
     /// Rules of the root namespace that only it sees.
     root_private: Level,
     root: String,
+    /// Some rule keeps requests at endpoints by a key, which routes must carry.
+    pub(crate) any_hash: bool,
     /// The content of all rules.
     pub(crate) print: Fingerprint,
 }
@@ -92,6 +95,11 @@ impl Rules {
     pub(crate) fn new(rules: &[Arc<Rule>], root: &str) -> Self {
         let mut made = Self { root: root.to_owned(), ..Self::default() };
         made.print = Fingerprint::of(&rules.iter().map(|rule| rule.print).collect::<Vec<_>>());
+        let policies = |rule: &Rule| {
+            let subsets = rule.subsets.iter().filter_map(|subset| subset.policy.as_ref());
+            rule.policy.iter().chain(subsets).any(hashing::has_key)
+        };
+        made.any_hash = rules.iter().any(|rule| policies(rule));
         let (selecting, general): (Vec<_>, Vec<_>) = rules.iter().partition(|rule| rule.selector.is_some());
         for rule in selecting.into_iter().chain(general) {
             let own = &rule.origin.namespace;
@@ -111,6 +119,16 @@ impl Rules {
             level.finish();
         }
         made
+    }
+
+    /// What routes depend on: nothing as long as no rule has a key.
+    pub(crate) fn hash_print(&self) -> Fingerprint {
+        if self.any_hash { self.print } else { Fingerprint::default() }
+    }
+
+    /// The keys of the rule that a client obeys for a service.
+    pub(crate) fn hashing(&self, lookup: Lookup<'_>) -> Option<Hashing> {
+        if self.any_hash { Hashing::of(self.lookup(lookup)?) } else { None }
     }
 
     /// The rule that a client obeys for a service. The first level with a rule for the host decides; levels never add

@@ -10,17 +10,31 @@ use config::{Endpoint, EndpointAddress, Endpoints, Health, Locality, LocalityEnd
 use words::Labels;
 
 use crate::cluster::Wish;
+use crate::locality::Place;
 use crate::service::{InlineAddress, InlineEndpoint, Port, Service, Target};
 use crate::world::{Joined, JoinedEndpoint};
 
-/// The endpoints that a cluster wants by EDS. `node`: only those there (DR80).
-pub(crate) fn compute(wish: &Wish, service: &Service, joined: Option<&Joined>, node: Option<&str>) -> Endpoints {
+/// The endpoints that a cluster wants by EDS. `node`: only those there (DR80); `place`: where the client is.
+pub(crate) fn compute(
+    wish: &Wish,
+    service: &Service,
+    joined: Option<&Joined>,
+    node: Option<&str>,
+    place: Option<&Place>,
+) -> Endpoints {
     let inline: Vec<JoinedEndpoint> = service.inline.iter().map(given).collect();
     let all = joined.map(|joined| joined.endpoints.as_slice()).unwrap_or_default().iter().chain(&inline);
     let here = all
         .filter(|endpoint| node.is_none_or(|node| endpoint.node == node))
         .filter(|endpoint| !wish.ready_only || endpoint.health == Health::Healthy);
-    gather(here, &wish.port, &wish.labels, wish.cluster.clone(), |address| !matches!(address, EndpointAddress::Dns(..)))
+    let is_address = |address: &EndpointAddress| !matches!(address, EndpointAddress::Dns(..));
+    let arranged = wish.spread.as_ref().zip(place);
+    let rank = |endpoint: &JoinedEndpoint| arranged.map_or(0, |(spread, place)| spread.rank(&endpoint.labels, place));
+    let mut made = gather(here, &wish.port, &wish.labels, wish.cluster.clone(), is_address, rank);
+    if let Some((spread, place)) = arranged {
+        spread.arrange(&mut made, place, wish.locality);
+    }
+    made
 }
 
 /// The names that a DNS cluster resolves; the host itself when none are given (SE07). `None`: nothing to resolve
@@ -37,7 +51,7 @@ pub(crate) fn to_resolve(service: &Service, port: &Port, labels: &Labels, cluste
             locality: Locality::default(),
         })],
     };
-    let made = gather(inline.iter(), port, labels, cluster.clone(), |_| true);
+    let made = gather(inline.iter(), port, labels, cluster.clone(), |_| true, |_| 0);
     (!made.localities.is_empty()).then_some(made)
 }
 
@@ -61,8 +75,9 @@ fn gather<'a>(
     labels: &Labels,
     cluster: Name,
     wanted: impl Fn(&EndpointAddress) -> bool,
+    rank: impl Fn(&JoinedEndpoint) -> u32,
 ) -> Endpoints {
-    let mut by_locality: BTreeMap<&Locality, Vec<Endpoint>> = BTreeMap::new();
+    let mut by_locality: BTreeMap<(u32, &Locality), Vec<Endpoint>> = BTreeMap::new();
     // While a slice is split or moved, an address stands in two of them for a moment.
     let mut seen = BTreeSet::new();
     for endpoint in all.filter(|endpoint| words::labels_select(labels, &endpoint.labels)) {
@@ -71,16 +86,16 @@ fn gather<'a>(
         if !wanted(&address) || !seen.insert(address.clone()) {
             continue;
         }
-        by_locality.entry(&endpoint.locality).or_default().push(Endpoint {
+        by_locality.entry((rank(endpoint), &endpoint.locality)).or_default().push(Endpoint {
             address,
             weight: endpoint.weight,
             health: endpoint.health,
             workload: endpoint.workload.clone(),
         });
     }
-    let localities = by_locality.into_iter().map(|(locality, mut endpoints)| {
+    let localities = by_locality.into_iter().map(|((priority, locality), mut endpoints)| {
         endpoints.sort_by(|a, b| a.address.cmp(&b.address));
-        LocalityEndpoints { locality: locality.clone(), priority: 0, weight: None, endpoints }
+        LocalityEndpoints { locality: locality.clone(), priority, weight: None, endpoints }
     });
     Endpoints { cluster, localities: localities.collect() }
 }

@@ -21,7 +21,7 @@ use crate::selection;
 use crate::server::{Gateway, Server};
 use crate::service::Target;
 use crate::shared::{ListenerSet, TableSet, Units};
-use crate::sidecar_routes::{Seen, facts, listener_set, table_unit};
+use crate::sidecar_routes::{Known, Seen, listener_set, table_unit};
 
 /// What a class of gateways had.
 #[derive(Debug, Default)]
@@ -50,7 +50,8 @@ impl Slots {
             let made = ports(seen, &selected, &targets).into_iter().map(|port| listener(&port, seen)).collect();
             listener_set(made, Vec::new(), round, units)
         });
-        let inputs = Fingerprint::of(&(place, base.routings.print, base.limits.print, visible.print));
+        let rules = base.rules.value.hash_print();
+        let inputs = Fingerprint::of(&(place, base.routings.print, base.limits.print, visible.print, rules));
         let tables = refresh(&mut self.tables, inputs, |_| {
             let mut tables = TableSet::new();
             let mut prints = Vec::new();
@@ -183,7 +184,8 @@ fn position(sorted: &[Arc<Routing>], routing: &Arc<Routing>, namespace: &str) ->
 
 /// One host's routes; `None` when no rule is left for these proxies.
 fn merged(host: &str, attached: &[Attached<'_>], seen: Seen<'_>, units: &mut Units) -> Option<Unit<VirtualHost>> {
-    let Seen { class, visible, round, .. } = seen;
+    let Seen { base, class, visible, round, .. } = seen;
+    let lookup = Known { rules: &base.rules.value, class, visible: &visible.value };
     let askers: Vec<(&Attached<'_>, Asker<'_>)> = attached
         .iter()
         .map(|one| {
@@ -195,7 +197,7 @@ fn merged(host: &str, attached: &[Attached<'_>], seen: Seen<'_>, units: &mut Uni
     let port = askers.first().map(|(_, asker)| asker.port)?;
     let mut known = Facts::default();
     for (one, _) in &askers {
-        known.extend(facts(one.routing, &visible.value));
+        known.extend(lookup.facts(one.routing));
     }
     let mut sorted: Vec<_> = known.iter().collect();
     sorted.sort_by(|a, b| a.0.cmp(b.0));

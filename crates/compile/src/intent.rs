@@ -93,6 +93,8 @@ pub(crate) struct ForwardRule {
     pub(crate) timeout: Option<Duration>,
     /// `None`: never again.
     pub(crate) retry: Option<RetryPolicy>,
+    /// `retryIgnorePreviousHosts`, where it is said (VS85).
+    pub(crate) ignores_previous_hosts: Option<bool>,
     /// `None`: nothing goes wrong on purpose.
     pub(crate) fault: Option<Fault>,
     /// Who gets copies.

@@ -9,8 +9,9 @@ use api::kubernetes::{self, EndpointConditions, IntOrString};
 use config::{Cidr, Health, Locality, Workload};
 use words::{Fingerprint, Labels, Origin, Protocol, host};
 
+use crate::locality;
 use crate::mesh::MeshConfig;
-use crate::service::{Known, Port, Resolution, Service, Source, Target, age};
+use crate::service::{Distribution, Known, Port, Resolution, Service, Source, Target, age};
 use crate::visibility::Export;
 
 /// Who sees a Service (X21).
@@ -45,6 +46,7 @@ pub(crate) fn service(meta: &Meta, service: &kubernetes::Service, mesh: &MeshCon
         selector: spec.selector.clone(),
         inline: Vec::new(),
         gateway_ports: meta.labels.get(NO_PORT_TRANSLATION).is_none_or(|value| value != "true"),
+        distribution: Distribution::parse(spec.traffic_distribution.as_deref(), &meta.annotations),
         local_only: spec.internal_traffic_policy.as_deref() == Some("Local"),
     };
     let print = Fingerprint::of(&made);
@@ -185,9 +187,5 @@ pub(crate) fn workload(name: String, namespace: &str, labels: &Labels, mesh: &Me
 /// A node's place (DR71).
 pub(crate) fn node(meta: &Meta) -> Locality {
     let label = |key: &str| meta.labels.get(key).cloned().unwrap_or_default();
-    Locality {
-        region: label("topology.kubernetes.io/region"),
-        zone: label("topology.kubernetes.io/zone"),
-        subzone: label("topology.istio.io/subzone"),
-    }
+    Locality { region: label(locality::REGION), zone: label(locality::ZONE), subzone: label(locality::SUBZONE) }
 }

@@ -66,15 +66,15 @@ pub(crate) fn sniffing() -> ListenerFilters {
 
 /// A TCP proxy to one cluster.
 pub(crate) fn tcp(cluster: Name, mesh: &MeshConfig) -> Filter {
-    tcp_for(cluster, None, mesh)
+    tcp_for(cluster, None, false, mesh)
 }
 
 /// The same with a bound on silence, as `tcp.idleTimeout` says it: 0 is never (DR34).
-pub(crate) fn tcp_for(cluster: Name, idle: Option<Duration>, mesh: &MeshConfig) -> Filter {
+pub(crate) fn tcp_for(cluster: Name, idle: Option<Duration>, hash_source_ip: bool, mesh: &MeshConfig) -> Filter {
     Filter::Tcp(TcpProxy {
         stat_prefix: cluster.to_string(),
         cluster: ClusterChoice::One(cluster),
-        hash_source_ip: false,
+        hash_source_ip,
         idle_timeout: idle.map(|idle| if idle.is_zero() { NEVER } else { idle }),
         dynamic_host: None,
         access_log: mesh.access_logs(),

@@ -95,7 +95,7 @@ fn header(key: &str, condition: &StringMatch, invert: bool, field: String) -> Re
 }
 
 /// An RFC 9110 token, or a pseudo header (V-04). Anything else a proxy refuses together with the whole table.
-fn is_header_name(key: &str) -> bool {
+pub(crate) fn is_header_name(key: &str) -> bool {
     const PSEUDO: [&str; 5] = [":method", ":scheme", ":authority", ":path", ":status"];
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     PSEUDO.contains(&key) || (!key.is_empty() && key.bytes().all(token))

@@ -30,6 +30,8 @@ pub struct MeshConfig {
     pub internal_addresses: Vec<Cidr>,
     /// HTTP streams on which nothing moved for this long are ended; `None`: never, as in Istio (DP07).
     pub stream_idle_timeout: Option<Duration>,
+    /// Clusters with outlier detection fail over by locality (`localityLbSetting.enabled`, DR55).
+    pub locality_lb: bool,
     /// The name of this cluster, `Kubernetes`.
     pub cluster_id: String,
     /// Bound on connecting to an upstream, 10 s (DR31).
@@ -88,6 +90,7 @@ impl Default for MeshConfig {
             shadow_host_suffix: true,
             internal_addresses: Vec::new(),
             stream_idle_timeout: None,
+            locality_lb: true,
             cluster_id: "Kubernetes".into(),
             connect_timeout: config::default_connect_timeout(),
             proxy_listen_port: 15001,

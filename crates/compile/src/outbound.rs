@@ -13,6 +13,7 @@ use words::{Diagnostic, Origin, Protocol};
 
 use crate::class::Class;
 use crate::destination_rule::{Lookup, Rules};
+use crate::hashing::Hashing;
 use crate::listener::{self, Side};
 use crate::mesh::{MeshConfig, OutboundTrafficPolicy};
 use crate::notes::LISTENER_CONFLICT;
@@ -54,6 +55,8 @@ struct Target {
     cluster: Name,
     origin: Origin,
     idle: Option<Duration>,
+    /// Connections are kept by the client's address (DR21).
+    by_source: bool,
 }
 
 impl Inputs<'_> {
@@ -88,7 +91,8 @@ impl Inputs<'_> {
             return;
         }
         let cluster = cluster::name(port.number, "", &service.host);
-        let target = Target { cluster, origin: service.origin.clone(), idle: self.idle(service) };
+        let (idle, by_source) = (self.idle(service), self.is_by_source(service));
+        let target = Target { cluster, origin: service.origin.clone(), idle, by_source };
         let addresses = self.addresses(service);
         if addresses.is_empty() && service.resolution != Resolution::Headless {
             let slot = slots.entry((everywhere, port.number)).or_default();
@@ -133,9 +137,9 @@ impl Inputs<'_> {
             made.chains
                 .push(FilterChain { matches: listener::plaintext_http(), ..listener::chain(made.name.clone(), http) });
         }
-        let chain = |Target { cluster, origin, idle }: Target| FilterChain {
+        let chain = |Target { cluster, origin, idle, by_source }: Target| FilterChain {
             origin: Some(origin),
-            ..listener::chain(cluster.clone(), listener::tcp_for(cluster, idle, self.mesh))
+            ..listener::chain(cluster.clone(), listener::tcp_for(cluster, idle, by_source, self.mesh))
         };
         for (range, target) in ranges {
             let matches = ChainMatch { destination_ranges: vec![range], ..ChainMatch::default() };
@@ -146,6 +150,16 @@ impl Inputs<'_> {
             None => passthrough::unknown_chain("PassthroughFilterChain", self.policy, self.mesh),
         });
         made
+    }
+
+    fn is_by_source(&self, service: &Service) -> bool {
+        let rule = self.rules.lookup(Lookup {
+            client: &self.class.namespace,
+            labels: &self.class.labels,
+            host: &service.host,
+            namespace: &service.namespace,
+        });
+        rule.is_some_and(|rule| Hashing::keeps_connections(rule, ""))
     }
 
     /// `tcp.idleTimeout` of the rule's own policy; ports and subsets do not count here (DR34).

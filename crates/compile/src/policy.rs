@@ -8,6 +8,7 @@ use std::time::Duration;
 use config::{Http2Keepalive, RetryBudget, TcpKeepalive};
 use words::Labels;
 
+use crate::load_balancer::Balance;
 use crate::outlier::Detection;
 
 /// The policy of a rule or a subset.
@@ -30,19 +31,6 @@ pub(crate) struct Blocks {
     pub(crate) outlier: Option<Detection>,
     /// `retryBudget`; no port entry has one, so that an entry drops it (DR08, DR67).
     pub(crate) retry_budget: Option<RetryBudget>,
-}
-
-/// `loadBalancer`, as far as it is obeyed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Balance {
-    /// LEAST_REQUEST, LEAST_CONN, or nothing said (TR03).
-    LeastRequest,
-    /// ROUND_ROBIN.
-    RoundRobin,
-    /// RANDOM.
-    Random,
-    /// PASSTHROUGH: the dialled address (DR20).
-    Passthrough,
 }
 
 /// `connectionPool`; `None` is "not said", which a zero is too (TR05).
@@ -102,7 +90,7 @@ pub(crate) fn effective(rule: Option<&Policy>, subset: Option<&Policy>, port: u1
     // Block by block, also over the rule's port entry (DR09).
     let Blocks { balance, pool, outlier, retry_budget } = &subset.blocks;
     Blocks {
-        balance: balance.or(inherited.balance),
+        balance: balance.clone().or(inherited.balance),
         pool: pool.clone().or(inherited.pool),
         outlier: outlier.clone().or(inherited.outlier),
         retry_budget: retry_budget.or(inherited.retry_budget),
@@ -111,9 +99,12 @@ pub(crate) fn effective(rule: Option<&Policy>, subset: Option<&Policy>, port: u1
 
 #[cfg(test)]
 mod tests {
+    use config::Lb;
+
     use super::*;
 
-    fn blocks(balance: Option<Balance>, connections: Option<u32>) -> Blocks {
+    fn blocks(algorithm: Option<Lb>, connections: Option<u32>) -> Blocks {
+        let balance = algorithm.map(|algorithm| Balance { algorithm, hash: None, slow_start: None, locality: None });
         let pool = connections.map(|max| Pool { max_connections: Some(max), ..Pool::default() });
         Blocks { balance, pool, outlier: None, retry_budget: None }
     }
@@ -124,24 +115,24 @@ mod tests {
 
     #[test]
     fn dr07_subset_replaces_block_by_block() {
-        let rule = policy(blocks(Some(Balance::RoundRobin), Some(5)), None);
-        let subset = policy(blocks(Some(Balance::Random), None), None);
-        assert_eq!(effective(Some(&rule), Some(&subset), 80), blocks(Some(Balance::Random), Some(5)));
+        let rule = policy(blocks(Some(Lb::RoundRobin), Some(5)), None);
+        let subset = policy(blocks(Some(Lb::Random), None), None);
+        assert_eq!(effective(Some(&rule), Some(&subset), 80), blocks(Some(Lb::Random), Some(5)));
     }
 
     #[test]
     fn tr25_port_level_settings_replace_the_whole_policy() {
-        let rule = policy(blocks(Some(Balance::RoundRobin), Some(5)), Some(blocks(None, Some(7))));
+        let rule = policy(blocks(Some(Lb::RoundRobin), Some(5)), Some(blocks(None, Some(7))));
         assert_eq!(effective(Some(&rule), None, 80), blocks(None, Some(7)));
-        assert_eq!(effective(Some(&rule), None, 81), blocks(Some(Balance::RoundRobin), Some(5)));
+        assert_eq!(effective(Some(&rule), None, 81), blocks(Some(Lb::RoundRobin), Some(5)));
     }
 
     #[test]
     fn dr09_subset_port_entry_is_wholesale_else_subset_blocks_win() {
-        let rule = policy(blocks(Some(Balance::RoundRobin), Some(5)), Some(blocks(None, Some(7))));
-        let with_port = policy(blocks(Some(Balance::Random), None), Some(blocks(None, None)));
+        let rule = policy(blocks(Some(Lb::RoundRobin), Some(5)), Some(blocks(None, Some(7))));
+        let with_port = policy(blocks(Some(Lb::Random), None), Some(blocks(None, None)));
         assert_eq!(effective(Some(&rule), Some(&with_port), 80), blocks(None, None));
-        let without = policy(blocks(Some(Balance::Random), None), None);
-        assert_eq!(effective(Some(&rule), Some(&without), 80), blocks(Some(Balance::Random), Some(7)));
+        let without = policy(blocks(Some(Lb::Random), None), None);
+        assert_eq!(effective(Some(&rule), Some(&without), 80), blocks(Some(Lb::Random), Some(7)));
     }
 }

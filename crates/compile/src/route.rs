@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
-use config::{Action, ClusterChoice, Forward, Mirror, PathMatch, Route, RouteMatch, Weighted};
+use config::{Action, ClusterChoice, Forward, HashKey, Mirror, PathMatch, Route, RouteMatch, Weighted};
 use rustc_hash::FxHashMap;
 
 use crate::cluster;
+use crate::hashing::Hashing;
 use crate::intent::{Asker, Destination, ForwardRule, HttpRule, MirrorRule, Routing, RuleAction, RuleMatch};
 use crate::mesh::DefaultRetries;
 use crate::retry;
@@ -19,6 +20,8 @@ pub(crate) struct Fact {
     pub(crate) host: Arc<str>,
     /// Its port, when it has only one (VS32).
     pub(crate) only_port: Option<u16>,
+    /// What keeps its requests at an endpoint.
+    pub(crate) hashing: Option<Hashing>,
 }
 
 /// Facts by destination host as written.
@@ -78,7 +81,7 @@ fn emit_one(routing: &Routing, rule: &HttpRule, block: &RuleMatch, place: Place<
 }
 
 fn emit_forward(forward: &ForwardRule, place: Place<'_>) -> Forward {
-    let ForwardRule { destinations, timeout, retry, fault, mirrors, shadow_host } = forward;
+    let ForwardRule { destinations, timeout, retry, ignores_previous_hosts, fault, mirrors, shadow_host } = forward;
     let cluster = match destinations.as_slice() {
         [one] => ClusterChoice::One(cluster_of(one, place)),
         many => {
@@ -91,7 +94,19 @@ fn emit_forward(forward: &ForwardRule, place: Place<'_>) -> Forward {
         shadow_host: *shadow_host,
     };
     let mirrors = mirrors.iter().map(copy).collect();
-    Forward { timeout: *timeout, retry: retry.clone(), fault: fault.clone(), mirrors, ..Forward::to(cluster) }
+    // Of several destinations each adds its key; only the drawn cluster looks at them (DR24).
+    let hash: Vec<HashKey> = destinations.iter().filter_map(|one| key_of(one, place)).cloned().collect();
+    let mut retry = retry.clone();
+    if let (Some(retry), true) = (&mut retry, destinations.len() == 1 && !hash.is_empty()) {
+        // A key belongs to one endpoint: another one is as bad as the next (VS85).
+        retry.avoid_previous_hosts = ignores_previous_hosts.unwrap_or(false);
+    }
+    Forward { timeout: *timeout, retry, hash, fault: fault.clone(), mirrors, ..Forward::to(cluster) }
+}
+
+fn key_of<'a>(destination: &Destination, place: Place<'a>) -> Option<&'a HashKey> {
+    let hashing = place.facts.get(&destination.host)?.hashing.as_ref()?;
+    hashing.of_destination(&destination.subset, destination.port)
 }
 
 /// Port as written, else the service's only one, else the one that the request came in on (VS32). A service that nobody
@@ -122,8 +137,14 @@ fn path_text(request: &RouteMatch) -> String {
 }
 
 /// The route of a service that no VirtualService speaks about (VS76).
-pub(crate) fn default(host: &str, port: u16, retries: DefaultRetries) -> Route {
-    let action = forward_to(cluster::name(port, "", host), retry::default(retries));
+pub(crate) fn default(host: &str, port: u16, retries: DefaultRetries, key: Option<&HashKey>) -> Route {
+    let mut retry = retry::default(retries);
+    if let Some(retry) = retry.as_mut().filter(|_| key.is_some()) {
+        retry.avoid_previous_hosts = false;
+    }
+    let cluster = ClusterChoice::One(cluster::name(port, "", host));
+    let hash = key.cloned().into_iter().collect();
+    let action = Action::Forward(Forward { retry, hash, ..Forward::to(cluster) });
     Route { operation: format!("{host}:{port}/*"), ..Route::new("default", RouteMatch::any(), action) }
 }
 

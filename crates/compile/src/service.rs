@@ -12,6 +12,9 @@ use words::{Fingerprint, Labels, Origin, Protocol};
 
 use crate::visibility::Export;
 
+/// Which endpoints of a Service, or of the Services of a Namespace, are preferred (DR70).
+const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
+
 /// A service, whoever declared it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Service {
@@ -41,6 +44,8 @@ pub(crate) struct Service {
     pub(crate) inline: Vec<InlineEndpoint>,
     /// Only endpoints on the client's node (DR80).
     pub(crate) local_only: bool,
+    /// Which endpoints are preferred.
+    pub(crate) distribution: Option<Distribution>,
     /// Gateways that it selects listen on its target ports (GW03).
     pub(crate) gateway_ports: bool,
 }
@@ -65,6 +70,31 @@ pub(crate) enum Source {
     },
     /// A Kubernetes Service of type ExternalName: another name of this host (SE30).
     Alias(Arc<str>),
+}
+
+/// `trafficDistribution`: the nearest endpoints first (DR78).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Distribution {
+    /// `PreferClose`, `PreferSameZone`: those of the client's network, region and zone.
+    SameZone,
+    /// `PreferSameNode`: also of its subzone and node.
+    SameNode,
+}
+
+impl Distribution {
+    /// Reads the field, else Istio's annotation; anything else is no preference.
+    pub(crate) fn parse(field: Option<&str>, annotations: &Labels) -> Option<Self> {
+        match field {
+            Some("PreferClose" | "PreferSameZone") => return Some(Self::SameZone),
+            Some("PreferSameNode") => return Some(Self::SameNode),
+            _ => {}
+        }
+        match annotations.get(TRAFFIC_DISTRIBUTION)?.to_ascii_lowercase().as_str() {
+            "preferclose" | "prefersamezone" => Some(Self::SameZone),
+            "prefersamenode" => Some(Self::SameNode),
+            _ => None,
+        }
+    }
 }
 
 /// A port of a service.
@@ -176,4 +206,13 @@ pub(crate) struct Known {
     pub(crate) service: Arc<Service>,
     /// Its content.
     pub(crate) print: Fingerprint,
+}
+
+impl Known {
+    /// The same service with a preference.
+    pub(crate) fn distributed(&self, distribution: Distribution) -> Self {
+        let service = Service { distribution: Some(distribution), ..(*self.service).clone() };
+        let print = Fingerprint::of(&(self.print, distribution));
+        Self { service: Arc::new(service), print }
+    }
 }

@@ -10,7 +10,9 @@ use words::{Diagnostic, Fingerprint, Labels, Origin, Protocol};
 
 use crate::mesh::MeshConfig;
 use crate::notes::Notes;
-use crate::service::{InlineAddress, InlineEndpoint, Known, Port, Resolution, Service, Source, Target, age};
+use crate::service::{
+    Distribution, InlineAddress, InlineEndpoint, Known, Port, Resolution, Service, Source, Target, age,
+};
 use crate::visibility::Export;
 use crate::{host_name, kubernetes};
 
@@ -82,6 +84,7 @@ pub(crate) fn lower(origin: Origin, meta: &Meta, spec: &ServiceEntrySpec, mesh: 
             export: export.clone(),
             selector: workload_selector.as_ref().map(|selector| selector.labels.clone()).unwrap_or_default(),
             inline: inline.clone(),
+            distribution: Distribution::parse(None, &meta.annotations),
             local_only: false,
             gateway_ports: false,
         };

@@ -69,6 +69,8 @@ pub(crate) struct ClusterSet {
 struct Wanting {
     service: Arc<Service>,
     group: Unit<Group>,
+    /// Where the client is decides about its endpoints.
+    is_arranged: bool,
     /// The content of service and group.
     print: Fingerprint,
 }
@@ -177,6 +179,7 @@ impl Shared {
             &class.labels,
             class.dialled(),
             class.captured,
+            &class.place,
         ));
         refresh(&mut self.clusters, inputs, |_| {
             let mut set = ClusterSet { by_name: BTreeMap::new(), wanting: Vec::new() };
@@ -204,6 +207,7 @@ impl Shared {
                     mesh: world.mesh(),
                     mesh_print: base.prints.mesh,
                     dialled: class.dialled(),
+                    place: class.place.as_ref(),
                 };
                 let group = group(&inputs, round, units);
                 for unit in &group.value.clusters {
@@ -212,7 +216,8 @@ impl Shared {
                 prints.push(group.print);
                 if !group.value.wishes.is_empty() {
                     let print = Fingerprint::of(&(seen.known.print, group.print));
-                    set.wanting.push(Wanting { service: service.clone(), group, print });
+                    let is_arranged = group.value.wishes.iter().any(|wish| wish.spread.is_some());
+                    set.wanting.push(Wanting { service: service.clone(), group, is_arranged, print });
                 }
             }
             let wanting: Vec<Fingerprint> = set.wanting.iter().map(|wanting| wanting.print).collect();
@@ -229,6 +234,7 @@ impl Shared {
         round: u64,
         units: &mut Units,
     ) -> Piece<EndpointSet> {
+        // Where the class is, is part of its key.
         let inputs = Fingerprint::of(&(clusters.print, world.prints().endpoints));
         refresh(&mut self.endpoints, inputs, |before| {
             // For the same clusters only services whose endpoints changed are looked into.
@@ -242,7 +248,8 @@ impl Shared {
             for (index, wanting) in clusters.value.wanting.iter().enumerate() {
                 let joined = world.joined(&wanting.service.origin);
                 let node = class.node.as_deref().filter(|_| wanting.service.local_only);
-                let inputs = Fingerprint::of(&(wanting.print, joined.map(|(_, print)| print), node));
+                let place = class.place.as_ref().filter(|_| wanting.is_arranged);
+                let inputs = Fingerprint::of(&(wanting.print, joined.map(|(_, print)| print), node, place));
                 set.inputs.push(inputs);
                 if let Some(before) = before.filter(|before| before.inputs.get(index) == Some(&inputs)) {
                     set.prints.push(before.prints[index]);
@@ -252,7 +259,7 @@ impl Shared {
                 let Units { filled, endpoints, .. } = units;
                 let made = filled.get_with(round, inputs, || {
                     let joined = joined.map(|(joined, _)| &**joined);
-                    let compute = |wish: &Wish| endpoints::compute(wish, &wanting.service, joined, node);
+                    let compute = |wish: &Wish| endpoints::compute(wish, &wanting.service, joined, node, place);
                     let all: Vec<Unit<Endpoints>> = wishes
                         .iter()
                         .map(|wish| endpoints.get(round, Fingerprint::of(&(inputs, &wish.cluster)), || compute(wish)))

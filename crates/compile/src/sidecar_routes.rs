@@ -11,6 +11,7 @@ use words::Fingerprint;
 
 use crate::class::Class;
 use crate::compiler::Base;
+use crate::destination_rule::{Lookup, Rules};
 use crate::intent::{Asker, MESH, Routing, RuleAction};
 use crate::memo::Unit;
 use crate::mesh::DefaultRetries;
@@ -21,6 +22,7 @@ use crate::registry::Visible;
 use crate::route::{Fact, Facts};
 use crate::route_table::{self, TableFrame};
 use crate::selection::{self, MeshRoutings};
+use crate::service::Service;
 use crate::shared::{ListenerSet, TableSet, Units};
 use crate::sidecar::Sidecar;
 use crate::virtual_host::{Frame, Inputs};
@@ -85,15 +87,18 @@ impl Slots {
         });
         let policy = class.policy(world);
         let sidecar = class.sidecar.as_ref().map(|sidecar| sidecar.print);
+        let rules = &base.rules.value;
         let default_retries = world.mesh().default_retries;
         let of_class = (sidecar, policy, &class.labels);
+        let of_mesh = (default_retries, rules.hash_print());
         let of_objects = (base.routings.print, base.limits.print);
-        let inputs = Fingerprint::of(&(frames.print, of_objects, of_class, default_retries));
+        let inputs = Fingerprint::of(&(frames.print, of_objects, of_class, of_mesh));
         refresh(&mut self.tables, inputs, |_| {
             let imported = |routing: &Routing| class.sidecar.as_ref().is_none_or(|sidecar| imports(sidecar, routing));
             let routings = MeshRoutings::new(&base.routings.value, &class.namespace, imported);
+            let known = Known { rules, class, visible: &visible.value };
             let limits = Limits { all: &base.limits.value, mesh: world.mesh() };
-            let maker = Maker { class, visible: &visible.value, routings: &routings, limits, default_retries, round };
+            let maker = Maker { known, routings: &routings, limits, default_retries, round };
             let mut tables = TableSet::new();
             let mut prints = Vec::with_capacity(frames.value.len());
             for frame in &*frames.value {
@@ -143,9 +148,16 @@ pub(crate) fn table_unit(
     })
 }
 
+/// What destinations are looked up in.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) rules: &'a Rules,
+    pub(crate) class: &'a Class,
+    pub(crate) visible: &'a Visible,
+}
+
 struct Maker<'a> {
-    class: &'a Class,
-    visible: &'a Visible,
+    known: Known<'a>,
     routings: &'a MeshRoutings,
     default_retries: DefaultRetries,
     limits: Limits<'a>,
@@ -171,7 +183,7 @@ impl Maker<'_> {
             let named = named.flat_map(|(index, routing)| routing.hosts.iter().map(move |host| (index, host.clone())));
             let asker = self.asker(80);
             let applying = named.filter(|(index, _)| crate::route::applies(&self.routings.all[*index], &asker));
-            for (index, foreign) in frame.foreign(applying, self.visible) {
+            for (index, foreign) in frame.foreign(applying, self.known.visible) {
                 everything |= foreign.domains.iter().any(|domain| domain == "*");
                 hosts.push(self.host(&foreign, Some(&self.routings.all[index]), &asker, units));
             }
@@ -185,7 +197,8 @@ impl Maker<'_> {
     }
 
     fn asker(&self, port: u16) -> Asker<'_> {
-        Asker { namespace: &self.class.namespace, labels: &self.class.labels, gateways: vec![MESH], port }
+        let class = self.known.class;
+        Asker { namespace: &class.namespace, labels: &class.labels, gateways: vec![MESH], port }
     }
 
     fn host(
@@ -195,7 +208,10 @@ impl Maker<'_> {
         asker: &Asker<'_>,
         units: &mut Units,
     ) -> Unit<VirtualHost> {
-        let facts = routing.map(|routing| facts(routing, self.visible)).unwrap_or_default();
+        let facts = match routing {
+            Some(routing) => self.known.facts(routing),
+            None => self.known.own_facts(&frame.host),
+        };
         let asker_print = Fingerprint::of(asker);
         let default_retries = self.default_retries;
         let routing = routing.map(|routing| &**routing);
@@ -213,19 +229,36 @@ impl Maker<'_> {
     }
 }
 
-/// What is known of the destinations of an object.
-pub(crate) fn facts(routing: &Routing, visible: &Visible) -> Facts {
-    let mut facts = Facts::default();
-    for rule in &routing.http {
-        let RuleAction::Forward(forward) = &rule.action else { continue };
-        for host in forward.hosts() {
-            let Some(seen) = visible.find(host) else { continue };
-            let ports = &seen.service().ports;
-            let only_port = (ports.len() == 1).then(|| ports[0].number);
-            facts.insert(host.clone(), Fact { host: seen.service().host.clone(), only_port });
+impl Known<'_> {
+    /// What is known of the destinations of an object.
+    pub(crate) fn facts(&self, routing: &Routing) -> Facts {
+        let mut facts = Facts::default();
+        for rule in &routing.http {
+            let RuleAction::Forward(forward) = &rule.action else { continue };
+            for host in forward.hosts() {
+                let Some(seen) = self.visible.find(host) else { continue };
+                facts.insert(host.clone(), self.fact(seen.service()));
+            }
         }
+        facts
     }
-    facts
+
+    /// What is known of a service that has its own route; nothing as long as no rule has a key.
+    fn own_facts(&self, host: &Arc<str>) -> Facts {
+        let seen = self.visible.find(host).filter(|_| self.rules.any_hash);
+        seen.map(|seen| (host.clone(), self.fact(seen.service()))).into_iter().collect()
+    }
+
+    fn fact(&self, service: &Service) -> Fact {
+        let only_port = (service.ports.len() == 1).then(|| service.ports[0].number);
+        let hashing = self.rules.hashing(Lookup {
+            client: &self.class.namespace,
+            labels: &self.class.labels,
+            host: &service.host,
+            namespace: &service.namespace,
+        });
+        Fact { host: service.host.clone(), only_port, hashing }
+    }
 }
 
 /// A VirtualService is taken in whole when one of its hosts is (VS70).

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::load_balancer::SimpleLb;
 use api::traffic_policy::{
     ClientTls, ClientTlsMode, H2UpgradePolicy, Http2KeepAlive, HttpPool, PortTrafficPolicy, TcpPool,
 };
@@ -14,10 +13,11 @@ use config::{Http2Keepalive, TcpKeepalive};
 use words::{Fingerprint, Origin, host};
 
 use crate::destination_rule::Rule;
+use crate::load_balancer;
 use crate::mesh::MeshConfig;
 use crate::notes::Notes;
 use crate::outlier;
-use crate::policy::{Balance, Blocks, Policy, Pool, Subset};
+use crate::policy::{Blocks, Policy, Pool, Subset};
 use crate::service::Age;
 use crate::visibility::Export;
 use crate::{budget, timeout};
@@ -107,7 +107,7 @@ fn lower_blocks(written: Written<'_>, field: &str, notes: &mut Notes) -> Blocks 
     let plaintext = tls.as_ref().is_none_or(|tls| matches!(tls.mode, None | Some(ClientTlsMode::Disable)));
     notes.not_obeyed(!plaintext, || format!("{field}.tls"));
     Blocks {
-        balance: load_balancer.as_ref().and_then(|lb| lower_balance(lb, &format!("{field}.loadBalancer"), notes)),
+        balance: load_balancer.as_ref().map(|lb| load_balancer::lower(lb, &format!("{field}.loadBalancer"), notes)),
         pool: connection_pool.as_ref().map(|pool| lower_pool(pool, &format!("{field}.connectionPool"), notes)),
         outlier: match (outlier_detection, circuit_breaker) {
             (Some(outlier), _) => Some(outlier::lower(outlier, &format!("{field}.outlierDetection"), notes)),
@@ -116,33 +116,6 @@ fn lower_blocks(written: Written<'_>, field: &str, notes: &mut Notes) -> Blocks 
         },
         retry_budget: None,
     }
-}
-
-fn lower_balance(lb: &LoadBalancer, field: &str, notes: &mut Notes) -> Option<Balance> {
-    let LoadBalancer {
-        simple,
-        consistent_hash,
-        locality_lb_setting,
-        zone_aware_lb_setting,
-        warmup_duration_secs,
-        warmup,
-    } = lb;
-    for (set, leaf) in [
-        (consistent_hash.is_some(), "consistentHash"),
-        (locality_lb_setting.is_some(), "localityLbSetting"),
-        (zone_aware_lb_setting.is_some(), "zoneAwareLbSetting"),
-        (warmup_duration_secs.is_some(), "warmupDurationSecs"),
-        (warmup.is_some(), "warmup"),
-    ] {
-        notes.not_obeyed(set, || format!("{field}.{leaf}"));
-    }
-    // The block replaces an inherited one even when it only sets locality.
-    Some(match simple {
-        None | Some(SimpleLb::Unspecified | SimpleLb::LeastConn | SimpleLb::LeastRequest) => Balance::LeastRequest,
-        Some(SimpleLb::Random) => Balance::Random,
-        Some(SimpleLb::RoundRobin) => Balance::RoundRobin,
-        Some(SimpleLb::Passthrough) => Balance::Passthrough,
-    })
 }
 
 /// Also of a Sidecar's `inboundConnectionPool`.

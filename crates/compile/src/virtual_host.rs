@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use config::{Name, VirtualHost};
+use config::{HashKey, Name, VirtualHost};
 use words::{Fingerprint, host};
 
 use crate::intent::{Asker, Routing};
@@ -82,7 +82,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) asker: &'a Asker<'a>,
     /// The content of the asker.
     pub(crate) asker_print: Fingerprint,
-    /// What is known of destinations, by host.
+    /// What is known of destinations, by host; without a routing, of the service itself.
     pub(crate) facts: &'a Facts,
     /// What the service's own route retries.
     pub(crate) default_retries: DefaultRetries,
@@ -116,11 +116,18 @@ impl Inputs<'_> {
     /// The memo key.
     pub(crate) fn print(&self) -> Fingerprint {
         let Self { frame, routing, asker: _, asker_print, facts, default_retries } = self;
-        let Some(routing) = routing else { return Fingerprint::of(&(frame.print, "own", default_retries)) };
+        let Some(routing) = routing else {
+            return Fingerprint::of(&(frame.print, "own", default_retries, self.own_key()));
+        };
         // Sorted: a map's order must not reach an output (architecture, rule 5).
         let mut known: Vec<_> = facts.iter().collect();
         known.sort_by(|a, b| a.0.cmp(b.0));
         Fingerprint::of(&(frame.print, routing.print, asker_print, known))
+    }
+
+    /// The key of the service's own route.
+    fn own_key(&self) -> Option<&HashKey> {
+        self.facts.get(&self.frame.host)?.hashing.as_ref()?.of_service(self.frame.port)
     }
 
     /// The virtual host.
@@ -129,7 +136,7 @@ impl Inputs<'_> {
         let place = Place { asker, facts, port: frame.port };
         let routes = match routing {
             Some(routing) => route::emit(routing, place),
-            None => vec![route::default(&frame.host, frame.port, *default_retries)],
+            None => vec![route::default(&frame.host, frame.port, *default_retries, self.own_key())],
         };
         VirtualHost {
             name: frame.name.clone(),

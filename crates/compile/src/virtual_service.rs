@@ -108,6 +108,7 @@ fn lower_rule(
                 None => retry::default(mesh.default_retries),
                 Some(block) => retry::lower(block, &format!("{field}.retries"), mesh.default_retries, notes),
             },
+            ignores_previous_hosts: retries.as_ref().and_then(|block| block.retry_ignore_previous_hosts),
             fault: fault.as_ref().and_then(|block| fault::lower(block, &format!("{field}.fault"), notes)),
             mirrors: mirror::lower(rule, &field, place, notes),
             shadow_host: mesh.shadow_host_suffix,

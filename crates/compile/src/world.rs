@@ -24,7 +24,7 @@ use crate::kubernetes::{self, Pod, Slice};
 use crate::mesh::MeshConfig;
 use crate::rate_limit::{self, Policy};
 use crate::server::Gateway;
-use crate::service::{Known, age};
+use crate::service::{Distribution, Known, age};
 use crate::service_entry::{self, Entry, Workloaded};
 use crate::sidecar::{self, Sidecar};
 use crate::{server, traffic_policy, virtual_service};
@@ -45,6 +45,8 @@ pub struct World {
     slices: Table<Slice>,
     pods: Table<Pod>,
     nodes: Table<Locality>,
+    /// What namespaces say of their services' traffic (DR70).
+    namespaces: Table<Distribution>,
     /// Endpoints of Kubernetes Services, joined from slices, pods, nodes and WorkloadEntries.
     of_services: Table<Joined>,
     /// Endpoints of ServiceEntries with a selector.
@@ -98,6 +100,7 @@ impl World {
             slices: Table::default(),
             pods: Table::default(),
             nodes: Table::default(),
+            namespaces: Table::default(),
             of_services: Table::default(),
             of_entries: Table::default(),
             at: FxHashMap::default(),
@@ -180,7 +183,11 @@ impl World {
                 let changed = self.nodes.set(ns, name, Fingerprint::of(&made), made);
                 self.node_changed(changed)
             }
-            Object::Namespace(_) | Object::Secret(_) | Object::WorkloadGroup(_) => Dirty::None,
+            Object::Namespace(one) => config_if(match Distribution::parse(None, &one.metadata.annotations) {
+                Some(made) => self.namespaces.set(ns, name, Fingerprint::of(&made), made),
+                None => self.namespaces.remove(ns, name).is_some(),
+            }),
+            Object::Secret(_) | Object::WorkloadGroup(_) => Dirty::None,
         }
     }
 
@@ -215,7 +222,8 @@ impl World {
                 let changed = self.nodes.remove(ns, name).is_some();
                 self.node_changed(changed)
             }
-            Kind::Namespace | Kind::Secret | Kind::WorkloadGroup => Dirty::None,
+            Kind::Namespace => config_if(self.namespaces.remove(ns, name).is_some()),
+            Kind::Secret | Kind::WorkloadGroup => Dirty::None,
         }
     }
 
@@ -228,7 +236,7 @@ impl World {
             gateways: self.gateways.print(),
             sidecars: self.sidecars.print(),
             limits: self.limits.print(),
-            services: Fingerprint::of(&(self.services.print(), self.entries.print())),
+            services: Fingerprint::of(&(self.services.print(), self.entries.print(), self.namespaces.print())),
             endpoints: Fingerprint::of(&(self.of_services.print(), self.of_entries.print())),
             pods: self.pods.print(),
         }
@@ -267,7 +275,15 @@ impl World {
     /// Services of every source.
     pub(crate) fn services(&self) -> impl Iterator<Item = Known> {
         let entries = self.entries.values().flat_map(|entry| entry.services.iter().cloned());
-        self.services.values().map(|known| (**known).clone()).chain(entries)
+        self.services.values().map(|known| self.distributed(known)).chain(entries)
+    }
+
+    /// A Service with what its namespace says where it says nothing itself (DR70).
+    fn distributed(&self, known: &Known) -> Known {
+        match self.namespaces.value("", &known.service.namespace) {
+            Some(distribution) if known.service.distribution.is_none() => known.distributed(**distribution),
+            _ => known.clone(),
+        }
     }
 
     /// A pod.

@@ -39,6 +39,10 @@ pub struct Args {
     /// What sidecars do with unknown destinations: ALLOW_ANY or REGISTRY_ONLY.
     #[arg(long, default_value = "ALLOW_ANY", value_parser = parse_policy)]
     pub outbound_traffic_policy: OutboundTrafficPolicy,
+    /// Let clusters with outlier detection fail over to farther localities when nothing else is said, as Istio's
+    /// localityLbSetting.enabled.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    pub locality_lb: bool,
     /// Have every proxy write an access log to this file; /dev/stdout as in Istio's accessLogFile.
     #[arg(long)]
     pub access_log_file: Option<String>,
@@ -97,6 +101,7 @@ impl Args {
             internal_addresses: self.internal_addresses.clone(),
             stream_idle_timeout: self.stream_idle_timeout,
             access_log: self.access_log_file.clone().map(|path| AccessLog { path, format }),
+            locality_lb: self.locality_lb,
             ..MeshConfig::default()
         }
     }

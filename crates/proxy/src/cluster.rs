@@ -63,10 +63,10 @@ pub fn bump(cell: &Cell<u64>) {
 }
 
 impl ClusterState {
-    /// A cluster that nothing was sent to yet.
-    pub fn new(plan: Arc<ClusterPlan>, seed: u32) -> Self {
+    /// A cluster that nothing was sent to yet; `now` is of the worker's clock.
+    pub fn new(plan: Arc<ClusterPlan>, seed: u32, now: u64) -> Self {
         Self {
-            balancer: RefCell::new(Balancer::new(plan.config.lb, plan.hosts.clone(), seed)),
+            balancer: RefCell::new(Balancer::new(plan.hosts.clone(), seed, now)),
             plan: RefCell::new(plan),
             pool: RefCell::default(),
             counts: Counts::default(),
@@ -75,8 +75,8 @@ impl ClusterState {
     }
 
     /// Follows a newer plan; what is under way and what is idle stays.
-    pub fn update(&self, plan: Arc<ClusterPlan>) {
-        self.balancer.borrow_mut().update(plan.config.lb, plan.hosts.clone());
+    pub fn update(&self, plan: Arc<ClusterPlan>, now: u64) {
+        self.balancer.borrow_mut().update(plan.hosts.clone(), now);
         // Keys name hosts by number, and labels name the service: both may have changed.
         self.series.borrow_mut().clear();
         *self.plan.borrow_mut() = plan;

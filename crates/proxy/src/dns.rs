@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use balance::{Host, HostSet};
+use balance::{Host, HostSet, Shape};
 use config::{Cluster, Discovery, EndpointAddress, Endpoints, Name};
 use hickory_resolver::TokioResolver;
 use tokio::sync::mpsc;
@@ -35,7 +35,7 @@ pub async fn follow(cluster: Arc<Cluster>, resolver: Option<Arc<TokioResolver>>,
         // A name that does not resolve now keeps the hosts that it had.
         if let Some(hosts) = hosts.filter(|hosts| last.as_ref() != Some(hosts)) {
             last = Some(hosts.clone());
-            if found.send((cluster.name.clone(), Arc::new(HostSet::of(hosts)))).await.is_err() {
+            if found.send((cluster.name.clone(), Arc::new(HostSet::of(hosts, Shape::of(&cluster))))).await.is_err() {
                 return;
             }
         }
@@ -74,6 +74,7 @@ async fn resolve(
                     health: endpoint.health,
                     priority: group.priority,
                     locality: group.locality.clone(),
+                    locality_weight: group.weight.unwrap_or(0),
                     workload: endpoint.workload.clone(),
                 })
             }));

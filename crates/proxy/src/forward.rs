@@ -19,6 +19,7 @@ use crate::actions::WayBack;
 use crate::cluster::{ClusterState, bump, socket};
 use crate::connection::Client;
 use crate::failure::{Failure, Flags};
+use crate::hash::{self, Hashed};
 use crate::local_reply::{Guards, Home, ReplyBody, reply};
 use crate::plan::ClusterPlan;
 use crate::record::Record;
@@ -46,6 +47,17 @@ pub struct Mission<'a> {
     pub back: Option<&'a WayBack<'a>>,
 }
 
+impl Mission<'_> {
+    /// The key that keeps the request at one host of a cluster; nothing where the cluster does not ask for it.
+    pub fn hashed(&self, cluster: &ClusterState, parts: &http::request::Parts, record: &Record) -> Hashed {
+        if self.forward.hash.is_empty() || !cluster.plan.borrow().config.lb.is_by_hash() {
+            return Hashed::default();
+        }
+        let source = hash::Source { parts, authority: self.authority, client: self.client, plan: &record.plan };
+        hash::request(&self.forward.hash, &source)
+    }
+}
+
 /// What a try gave.
 pub struct Answered {
     response: Response<Incoming>,
@@ -65,7 +77,8 @@ pub async fn send(mission: Mission<'_>, request: Request<Incoming>, mut record: 
     let is_http2_client = request.version() == Version::HTTP_2;
     let (parts, body) = request.into_parts();
     record.received = body.size_hint().exact().unwrap_or(0);
-    let tries = Tries { mission: &mission, cluster: &cluster, parts, is_http2_client };
+    let hashed = mission.hashed(&cluster, &parts, &record);
+    let tries = Tries { mission: &mission, cluster: &cluster, parts, is_http2_client, hash: hashed.key };
     let timeout = mission.forward.timeout;
     let outcome = match timeout {
         None => tries.run(body, &mut record).await,
@@ -79,7 +92,10 @@ pub async fn send(mission: Mission<'_>, request: Request<Incoming>, mut record: 
     };
     match outcome {
         Err((failure, retried)) => failed(&failure, retried, record),
-        Ok((answered, guards)) => answer(answered, guards, &cluster, mission.back, record),
+        Ok((mut answered, guards)) => {
+            hashed.tell(answered.response.headers_mut());
+            answer(answered, guards, &cluster, mission.back, record)
+        }
     }
 }
 
@@ -138,6 +154,7 @@ struct Tries<'a> {
     cluster: &'a Rc<ClusterState>,
     parts: http::request::Parts,
     is_http2_client: bool,
+    hash: Option<u64>,
 }
 
 /// The body for one try, and whether there may be another.
@@ -264,7 +281,7 @@ impl Tries<'_> {
         }
         let attempts = self.mission.forward.retry.as_ref().map_or(0, |policy| policy.host_selection_attempts);
         let mut balancer = self.cluster.balancer.borrow_mut();
-        let ask = Ask { tried, attempts, hash: None };
+        let ask = Ask { tried, attempts, hash: self.hash, now: self.mission.worker.millis_for(plan) };
         let id = balancer.pick(&ask, || self.mission.worker.draw()).ok_or_else(|| {
             bump(&self.cluster.counts.none_healthy);
             Failure::NoHost

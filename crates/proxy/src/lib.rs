@@ -15,6 +15,7 @@ pub mod dns;
 pub mod failure;
 pub mod follow;
 pub mod forward;
+pub mod hash;
 pub mod headers;
 pub mod identity;
 pub mod local_reply;

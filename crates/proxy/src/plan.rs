@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use balance::{HostSet, Limits};
+use balance::{HostSet, Limits, Shape};
 use config::{Cluster, Direction, Discovery, Endpoints, Filter, HttpManager, Listener, Name, RouteSource, Snapshot};
 use http::HeaderValue;
 use routing::Router;
@@ -259,9 +259,10 @@ impl Planner {
             Discovery::Static(endpoints) => Some(endpoints),
             Discovery::StrictDns(_) | Discovery::LogicalDns(_) | Discovery::OriginalDst | Discovery::Dynamic(_) => None,
         };
+        let shape = Shape::of(cluster);
         let hosts = match given {
             Some(endpoints) => {
-                let before = last.filter(|last| {
+                let before = last.filter(|last| last.hosts.shape() == shape).filter(|last| {
                     let eds = |one: &Cluster, all: &Snapshot| match &one.discovery {
                         Discovery::Eds(name) => all.endpoints.get(name).cloned(),
                         _ => None,
@@ -269,9 +270,14 @@ impl Planner {
                     let (was, is) = (eds(&last.config, &self.last.snapshot), eds(cluster, snapshot));
                     matches!((was, is), (Some(was), Some(is)) if Arc::ptr_eq(&was, &is))
                 });
-                before.map_or_else(|| Arc::new(HostSet::new(endpoints)), |last| last.hosts.clone())
+                before.map_or_else(|| Arc::new(HostSet::new(endpoints, shape)), |last| last.hosts.clone())
             }
-            None => self.resolved.get(&cluster.name).cloned().unwrap_or_default(),
+            None => match self.resolved.get(&cluster.name) {
+                Some(hosts) if hosts.shape() == shape => hosts.clone(),
+                // Found for another choice; the resolver finds them anew.
+                Some(hosts) => Arc::new(hosts.reshaped(shape)),
+                None => Arc::default(),
+            },
         };
         if let Some(last) = last
             && Arc::ptr_eq(&last.config, cluster)

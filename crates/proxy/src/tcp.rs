@@ -11,10 +11,10 @@ use transport::relay::relay;
 
 use crate::cluster::{ClusterState, bump, socket};
 use crate::connection::Client;
-use crate::forward;
 use crate::metrics::{Ends, end_labels};
 use crate::plan::TcpPlan;
 use crate::worker::Worker;
+use crate::{forward, hash};
 
 /// Istio's default: a connection on which nothing moved for an hour is closed (DR34).
 const IDLE_DEFAULT: Duration = Duration::from_secs(3600);
@@ -22,7 +22,7 @@ const IDLE_DEFAULT: Duration = Duration::from_secs(3600);
 /// Carries a connection until it ends. Without a host it is closed at once.
 pub async fn serve(worker: Rc<Worker>, plan: Arc<TcpPlan>, stream: TcpStream, client: Client) {
     let Some(cluster) = draw(&worker, &plan).and_then(|slot| worker.cluster(slot)) else { return };
-    let Some((id, address)) = pick(&worker, &cluster, &client) else {
+    let Some((id, address)) = pick(&worker, &plan, &cluster, &client) else {
         bump(&cluster.counts.none_healthy);
         return;
     };
@@ -60,12 +60,20 @@ fn draw(worker: &Worker, plan: &TcpPlan) -> Option<u32> {
     plan.shares.iter().find(|(sum, _)| *sum > point).map(|(_, slot)| *slot)
 }
 
-fn pick(worker: &Worker, cluster: &ClusterState, client: &Client) -> Option<(HostId, std::net::SocketAddr)> {
+fn pick(
+    worker: &Worker,
+    plan: &TcpPlan,
+    cluster: &ClusterState,
+    client: &Client,
+) -> Option<(HostId, std::net::SocketAddr)> {
     if matches!(cluster.plan.borrow().config.discovery, Discovery::OriginalDst) {
         return Some((HostId(u32::MAX), client.dialled?));
     }
+    let peer = client.peer.filter(|_| plan.config.hash_source_ip);
+    let hash = peer.map(|peer| hash::of_ip(peer.ip()));
+    let ask = Ask { hash, now: worker.millis_for(&cluster.plan.borrow()), ..Ask::default() };
     let mut balancer = cluster.balancer.borrow_mut();
-    let id = balancer.pick(&Ask::default(), || worker.draw())?;
+    let id = balancer.pick(&ask, || worker.draw())?;
     let address = socket(&balancer.host(id).address)?;
     Some((id, address))
 }

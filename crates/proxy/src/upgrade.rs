@@ -61,7 +61,10 @@ async fn exchange(
 ) -> Result<(Response<Incoming>, Guards), Failure> {
     let cluster = mission.worker.cluster(mission.cluster.slot).ok_or(Failure::NoCluster)?;
     let plan = cluster.plan.borrow().clone();
-    let picked = cluster.balancer.borrow_mut().pick(&Ask::default(), || mission.worker.draw());
+    let (parts, body) = request.into_parts();
+    let hashed = mission.hashed(&cluster, &parts, record);
+    let ask = Ask { hash: hashed.key, now: mission.worker.millis_for(&plan), ..Ask::default() };
+    let picked = cluster.balancer.borrow_mut().pick(&ask, || mission.worker.draw());
     let (host, id) = match picked {
         Some(id) => (socket(&cluster.balancer.borrow().host(id).address).ok_or(Failure::NoHost)?, id),
         None => return Err(Failure::NoHost),
@@ -73,12 +76,12 @@ async fn exchange(
     let guards =
         Guards { active: cluster.balancer.borrow().begin(id), request: request_permit, cluster: cluster.clone() };
     let io = forward::connect(&cluster, &plan, host).await?;
-    let (parts, body) = request.into_parts();
     let mut upward = Request::from_parts(parts, RequestBody::Stream(body));
     upward.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
     upward.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     forward::address(&mut upward, mission.authority, false).ok_or(Failure::ClientBody)?;
-    let response = send_upgrade(io, upward).await.map_err(|_| Failure::Ended)?;
+    let mut response = send_upgrade(io, upward).await.map_err(|_| Failure::Ended)?;
+    hashed.tell(response.headers_mut());
     Ok((response, guards))
 }
 

@@ -49,6 +49,8 @@ pub struct Worker {
     /// Counts.
     pub metrics: Metrics,
     random: Cell<u64>,
+    // Where the worker's clock begins.
+    began: Instant,
     logs: RefCell<HashMap<String, LogFile>>,
     log_flush_due: Cell<bool>,
     draining: watch::Sender<bool>,
@@ -70,6 +72,7 @@ impl Worker {
             clusters: RefCell::default(),
             metrics: Metrics::default(),
             random: Cell::new(seed | 1),
+            began: Instant::now(),
             logs: RefCell::default(),
             log_flush_due: Cell::new(false),
             draining: watch::Sender::new(false),
@@ -102,6 +105,16 @@ impl Worker {
         (self.draw64() >> 32) as u32
     }
 
+    /// Milliseconds of the worker's clock at a moment.
+    pub fn millis(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.began).as_millis() as u64
+    }
+
+    /// The clock, for balancers that look at it; others do not pay for it.
+    pub fn millis_for(&self, plan: &crate::plan::ClusterPlan) -> u64 {
+        plan.config.balancing.slow_start.map_or(0, |_| self.millis(Instant::now()))
+    }
+
     /// Becomes true when the worker drains.
     pub fn draining(&self) -> watch::Receiver<bool> {
         self.draining.subscribe()
@@ -114,6 +127,7 @@ impl Worker {
 
     /// Obeys a plan from now on.
     pub fn install(&self, plan: Arc<Plan>) {
+        let now = self.millis(Instant::now());
         let mut clusters = self.clusters.borrow_mut();
         if clusters.len() < plan.clusters.len() {
             clusters.resize_with(plan.clusters.len(), || None);
@@ -123,10 +137,10 @@ impl Worker {
                 (None, _) => *state = None,
                 (Some(newer), Some(state)) => {
                     if !Arc::ptr_eq(&state.plan.borrow(), newer) {
-                        state.update(newer.clone());
+                        state.update(newer.clone(), now);
                     }
                 }
-                (Some(newer), None) => *state = Some(Rc::new(ClusterState::new(newer.clone(), self.draw()))),
+                (Some(newer), None) => *state = Some(Rc::new(ClusterState::new(newer.clone(), self.draw(), now))),
             }
         }
         drop(clusters);

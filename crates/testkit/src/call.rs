@@ -43,7 +43,9 @@ pub fn request(call: &Call) -> Result<Request<Full<Bytes>>> {
 /// Sends one call over a connection of its own.
 pub async fn send(proxy: SocketAddr, call: &Call) -> Result<Answered> {
     let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
-    tokio::time::timeout(limit, exchange(proxy, request(call)?)).await.context("no answer in time")?
+    tokio::time::timeout(limit, exchange(proxy, call.from.as_deref(), request(call)?))
+        .await
+        .context("no answer in time")?
 }
 
 /// Sends one call `times` times over `connections` connections at the same time, each with the next as soon as it has
@@ -56,7 +58,7 @@ pub async fn send_many(proxy: SocketAddr, call: &Call) -> Result<Vec<Answered>> 
         for _ in (index..call.times).step_by(call.connections as usize) {
             let mut open = match sender.take().filter(|sender| !sender.is_closed()) {
                 Some(open) => open,
-                None => connect(proxy).await?,
+                None => connect(proxy, call.from.as_deref()).await?,
             };
             open.ready().await?;
             answers.push(answer(&mut open, request(call)?).await?);
@@ -72,8 +74,15 @@ pub async fn send_many(proxy: SocketAddr, call: &Call) -> Result<Vec<Answered>> 
 
 type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 
-async fn connect(proxy: SocketAddr) -> Result<Sender> {
-    let stream = TcpStream::connect(proxy).await.with_context(|| format!("connect to proxy {proxy}"))?;
+async fn connect(proxy: SocketAddr, from: Option<&str>) -> Result<Sender> {
+    let connecting = async {
+        let Some(from) = from else { return TcpStream::connect(proxy).await };
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        let ip: std::net::IpAddr = from.parse().map_err(std::io::Error::other)?;
+        socket.bind(SocketAddr::new(ip, 0))?;
+        socket.connect(proxy).await
+    };
+    let stream = connecting.await.with_context(|| format!("connect to proxy {proxy}"))?;
     let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // Ends with its sender.
     tokio::spawn(connection);
@@ -86,6 +95,6 @@ async fn answer(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<An
     Ok(Answered { status: head.status.as_u16(), headers: head.headers, body })
 }
 
-async fn exchange(proxy: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answered> {
-    answer(&mut connect(proxy).await?, request).await
+async fn exchange(proxy: SocketAddr, from: Option<&str>, request: Request<Full<Bytes>>) -> Result<Answered> {
+    answer(&mut connect(proxy, from).await?, request).await
 }

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::placement::Placement;
+
 /// One rule with its proof.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -51,6 +53,9 @@ pub struct Mesh {
     /// `ALLOW_ANY` (default) or `REGISTRY_ONLY`.
     #[serde(default)]
     pub outbound_traffic_policy: Option<String>,
+    /// `localityLbSetting.enabled`; true when absent.
+    #[serde(default)]
+    pub locality_lb: Option<bool>,
 }
 
 /// A Kubernetes Service and the pods behind it, in short.
@@ -74,9 +79,30 @@ pub struct Service {
     /// Annotations of the Service.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+    /// Where a version's pod runs, and its labels besides `app` and `version`.
+    #[serde(default)]
+    pub pods: BTreeMap<String, PodPlace>,
+    /// More of the Service's spec, as it stands there.
+    #[serde(default)]
+    pub spec: BTreeMap<String, serde_json::Value>,
     /// How a version's pod behaves, where it does not simply answer 200.
     #[serde(default)]
     pub behaviour: BTreeMap<String, Behaviour>,
+}
+
+/// Where a pod runs.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PodPlace {
+    /// `region/zone/subzone` of its node, which has labels that say so.
+    #[serde(default)]
+    pub locality: Option<String>,
+    /// The node's name; one per locality when absent.
+    #[serde(default)]
+    pub node: Option<String>,
+    /// Labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A port of a Service.
@@ -133,6 +159,9 @@ pub struct Client {
     /// Its labels.
     #[serde(default = "default_client_labels")]
     pub labels: BTreeMap<String, String>,
+    /// Where it runs; its labels are above.
+    #[serde(default)]
+    pub place: PodPlace,
     /// True: the calls go to a gateway with these labels instead of through a sidecar.
     #[serde(default)]
     pub gateway: bool,
@@ -140,11 +169,17 @@ pub struct Client {
 
 impl Default for Client {
     fn default() -> Self {
-        Self { namespace: default_namespace(), labels: default_client_labels(), gateway: false }
+        Self {
+            namespace: default_namespace(),
+            labels: default_client_labels(),
+            place: PodPlace::default(),
+            gateway: false,
+        }
     }
 }
 
-/// A request, sent `times` times, and what must come back.
+/// A request, sent `times` times, and what must come back. `{n}` in the request, a header or `from` is the number of the
+/// call, from 1.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Call {
@@ -173,6 +208,12 @@ pub struct Call {
     /// Lines of the proxy's admin pages after the calls, as they must be sooner or later.
     #[serde(default)]
     pub admin: Vec<Admin>,
+    /// The client's address, one of 127/8 other than 127.0.0.1.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// The client keeps the cookies that it is given, from call to call of the case.
+    #[serde(default)]
+    pub cookies: bool,
     /// What must come back.
     pub expect: Expect,
     /// What stock Envoy answers instead, where [`Case::envoy_differs`] says why.
@@ -211,6 +252,15 @@ pub struct Expect {
     /// least 50; the tolerance is five standard deviations.
     #[serde(default)]
     pub split: BTreeMap<String, f64>,
+    /// One pod, whichever, answered all `times`.
+    #[serde(default)]
+    pub same_pod: bool,
+    /// The pod that keys lead to, by Envoy's algorithm (`placement.rs` works it out by itself).
+    #[serde(default)]
+    pub placement: Option<Placement>,
+    /// The pods that `placement` comes to, one per call.
+    #[serde(skip)]
+    pub each: Vec<String>,
     /// Every named pod answered at least once, no other did.
     #[serde(default)]
     pub spread: Vec<String>,
@@ -229,6 +279,9 @@ pub struct Expect {
     /// Response headers; a value of `null` means absent.
     #[serde(default)]
     pub headers: BTreeMap<String, Option<String>>,
+    /// Response headers whose whole value a regex describes.
+    #[serde(default)]
+    pub header_forms: BTreeMap<String, String>,
     /// Request headers as the pod saw them; a value of `null` means absent.
     #[serde(default)]
     pub seen: BTreeMap<String, Option<String>>,

@@ -66,6 +66,12 @@ pub fn differences(expect: &Expect, outcomes: &[Outcome]) -> Vec<String> {
     if !expect.split.is_empty() {
         compare_split(&expect.split, outcomes, &mut found);
     }
+    if expect.same_pod && counts(outcomes).len() != 1 {
+        found.push(format!("expected one pod to answer all, got {:?}", counts(outcomes)));
+    }
+    if !expect.each.is_empty() {
+        compare_each(&expect.each, outcomes, &mut found);
+    }
     if !expect.spread.is_empty() {
         compare_spread(&expect.spread, outcomes, &mut found);
     }
@@ -78,12 +84,16 @@ fn compare_one(expect: &Expect, got: &Outcome, found: &mut Vec<String>) {
         statuses: _,
         to,
         split: _,
+        same_pod: _,
+        placement: _,
+        each: _,
         spread: _,
         flags,
         route,
         origin,
         body,
         headers,
+        header_forms,
         seen,
         seen_path,
         attempts,
@@ -100,6 +110,14 @@ fn compare_one(expect: &Expect, got: &Outcome, found: &mut Vec<String>) {
         let value = got.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         if value != *wanted {
             found.push(format!("response header {name}: expected {wanted:?}, got {value:?}"));
+        }
+    }
+    for (name, form) in header_forms {
+        let value = got.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let fits =
+            regex::Regex::new(&format!("^(?:{form})$")).is_ok_and(|form| form.is_match(value.as_deref().unwrap_or("")));
+        if !fits {
+            found.push(format!("response header {name}: expected the form {form}, got {value:?}"));
         }
     }
     let Some(saw) = &got.seen else {
@@ -172,6 +190,17 @@ fn compare_split(split: &BTreeMap<String, f64>, outcomes: &[Outcome], found: &mu
         if (got - total * share).abs() > tolerance.max(f64::EPSILON) {
             found.push(format!("split: {pod} should answer {percent} % of {total}, answered {got} (±{tolerance:.0})"));
         }
+    }
+}
+
+fn compare_each(each: &[String], outcomes: &[Outcome], found: &mut Vec<String>) {
+    let pairs = each.iter().zip(outcomes.iter().map(Outcome::pod)).enumerate();
+    let wrong: Vec<String> = pairs
+        .filter(|(_, (wanted, got))| wanted.as_str() != *got)
+        .map(|(index, (wanted, got))| format!("{}: {got} instead of {wanted}", index + 1))
+        .collect();
+    if !wrong.is_empty() || each.len() != outcomes.len() {
+        found.push(format!("placement: {} of {} calls went elsewhere: {}", wrong.len(), each.len(), wrong.join(", ")));
     }
 }
 

@@ -7,6 +7,7 @@ pub mod backend;
 pub mod call;
 pub mod case;
 pub mod expect;
+pub mod placement;
 pub mod process;
 pub mod serve;
 pub mod wait;

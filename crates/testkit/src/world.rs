@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde_json::{Value, json};
 
-use crate::case::{Behaviour, Case, Port, Service};
+use crate::case::{Behaviour, Case, PodPlace, Port, Service};
 
 /// A pod that answers.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ fn target(port: &Port) -> u16 {
 }
 
 fn add_service(world: &mut World, service: &Service, block: u8, index: u8) {
-    let Service { name, namespace, ports, versions, headless, annotations, behaviour } = service;
+    let Service { name, namespace, ports, versions, headless, annotations, pods, spec, behaviour } = service;
     let cluster_ip = if *headless { "None".to_owned() } else { format!("10.96.{block}.{index}") };
     let service_ports: Vec<Value> = ports
         .iter()
@@ -72,11 +72,15 @@ fn add_service(world: &mut World, service: &Service, block: u8, index: u8) {
             value
         })
         .collect();
-    world.objects.push(json!({
+    let mut object = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": name, "namespace": namespace, "annotations": annotations, "labels": {"app": name}},
         "spec": {"clusterIP": cluster_ip, "clusterIPs": [cluster_ip], "selector": {"app": name}, "ports": service_ports}
-    }));
+    });
+    for (field, value) in spec {
+        object["spec"][field] = value.clone();
+    }
+    world.objects.push(object);
     let mut endpoints = Vec::new();
     for (pod_index, version) in versions.iter().enumerate() {
         let pod = Pod {
@@ -86,10 +90,12 @@ fn add_service(world: &mut World, service: &Service, block: u8, index: u8) {
             ports: ports.iter().map(|port| (target(port), port.name.clone())).collect(),
             behaviour: behaviour.get(version).cloned().unwrap_or_default(),
         };
-        world.objects.push(pod_object(&pod, name, version));
+        let place = pods.get(version).cloned().unwrap_or_default();
+        let node = add_node(world, &place);
+        world.objects.push(pod_object(&pod, name, version, &place, &node));
         endpoints.push(json!({
             "addresses": [pod.ip], "conditions": {"ready": !pod.behaviour.not_ready},
-            "targetRef": {"kind": "Pod", "name": pod.name, "namespace": namespace}
+            "targetRef": {"kind": "Pod", "name": pod.name, "namespace": namespace}, "nodeName": node
         }));
         world.pods.push(pod);
     }
@@ -102,21 +108,43 @@ fn add_service(world: &mut World, service: &Service, block: u8, index: u8) {
     }));
 }
 
-fn pod_object(pod: &Pod, app: &str, version: &str) -> Value {
+/// The node of a place, made when it is the first one there; empty for nowhere.
+fn add_node(world: &mut World, place: &PodPlace) -> String {
+    let PodPlace { locality, node, .. } = place;
+    let locality = locality.as_deref().unwrap_or_default();
+    let name = node.clone().unwrap_or_else(|| locality.replace('/', "-"));
+    let is_known = |object: &Value| object["kind"] == "Node" && object["metadata"]["name"] == name.as_str();
+    if name.is_empty() || world.objects.iter().any(is_known) {
+        return name;
+    }
+    let keys = ["topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"];
+    let labels: serde_json::Map<String, Value> = keys
+        .iter()
+        .zip(locality.split('/').filter(|part| !part.is_empty()))
+        .map(|(key, part)| ((*key).to_owned(), json!(part)))
+        .collect();
+    world.objects.push(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}));
+    name
+}
+
+fn pod_object(pod: &Pod, app: &str, version: &str, place: &PodPlace, node: &str) -> Value {
+    let mut labels = place.labels.clone();
+    labels.extend([("app".to_owned(), app.to_owned()), ("version".to_owned(), version.to_owned())]);
     json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": pod.name, "namespace": pod.namespace, "labels": {"app": app, "version": version}},
-        "spec": {"serviceAccountName": app},
+        "metadata": {"name": pod.name, "namespace": pod.namespace, "labels": labels},
+        "spec": {"serviceAccountName": app, "nodeName": node},
         "status": {"phase": "Running", "podIP": pod.ip, "podIPs": [{"ip": pod.ip}]}
     })
 }
 
 fn add_client(world: &mut World, case: &Case) {
     let client = &case.client;
+    let node = add_node(world, &client.place);
     world.objects.push(json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "client", "namespace": client.namespace, "labels": client.labels},
-        "spec": {"serviceAccountName": "client"},
+        "spec": {"serviceAccountName": "client", "nodeName": node},
         "status": {"phase": "Running", "podIP": world.client_ip, "podIPs": [{"ip": world.client_ip}]}
     }));
 }

@@ -13,6 +13,8 @@ use words::{Fingerprint, Labels};
 
 use super::{Dirty, World};
 use crate::kubernetes::{Pod, Slice, SliceEndpoint};
+use crate::locality::{self, Needs, Place};
+use crate::scope::Scope;
 use crate::service::{InlineAddress, Port, Resolution, Target};
 use crate::service_entry;
 
@@ -203,7 +205,7 @@ impl World {
             address: InlineAddress::Ip(endpoint.ip),
             ports: slice.ports.clone(),
             ports_complete: true,
-            labels: placed(labels, &locality, &endpoint.node),
+            labels: self.placed(labels, &locality, &endpoint.node),
             health: endpoint.health,
             weight: 1,
             locality,
@@ -218,7 +220,7 @@ impl World {
             address: InlineAddress::Ip(*pod.ips.first()?),
             ports: Arc::new(pod.ports.clone()),
             ports_complete: false,
-            labels: placed(pod.labels.clone(), &locality, &pod.node),
+            labels: self.placed(pod.labels.clone(), &locality, &pod.node),
             health: if pod.ready { Health::Healthy } else { Health::Unhealthy },
             weight: 1,
             locality,
@@ -237,13 +239,49 @@ impl World {
             address: one.endpoint.address.clone(),
             ports: Arc::new(one.endpoint.ports.clone()),
             ports_complete: false,
-            labels: placed(one.endpoint.labels.clone(), &one.endpoint.locality, ""),
+            labels: self.placed(one.endpoint.labels.clone(), &one.endpoint.locality, ""),
             health: Health::Healthy,
             weight: one.endpoint.weight,
             locality: one.endpoint.locality.clone(),
             node: String::new(),
             workload: Some(one.workload.clone()),
         })
+    }
+
+    /// The node of a proxy: as it says, else its pod's.
+    pub(crate) fn node_of<'a>(&'a self, scope: &'a Scope) -> &'a str {
+        match (scope.node_name.as_str(), self.pod(&scope.namespace, &scope.name)) {
+            ("", Some(pod)) => &pod.node,
+            (said, _) => said,
+        }
+    }
+
+    /// Where a proxy is (DR71), with the labels that endpoints are compared by.
+    pub(crate) fn place_of(&self, scope: &Scope, labels: &Labels, needs: &Needs) -> Place {
+        let node = self.node_of(scope);
+        let mut locality = self.place(node, labels);
+        if locality.region.is_empty() && !scope.locality.region.is_empty() {
+            locality.clone_from(&scope.locality);
+        }
+        let mut labels = self.placed(labels.clone(), &locality, node);
+        labels.retain(|key, _| needs.labels.contains(key));
+        Place { locality, labels }
+    }
+
+    /// Labels of an endpoint with those of its place, which subsets may name too (DR11).
+    fn placed(&self, mut labels: Labels, locality: &Locality, node: &str) -> Labels {
+        for (key, value) in [
+            (locality::REGION, locality.region.as_str()),
+            (locality::ZONE, &locality.zone),
+            (locality::SUBZONE, &locality.subzone),
+            (locality::HOSTNAME, node),
+            (locality::CLUSTER, &self.mesh.cluster_id),
+        ] {
+            if !value.is_empty() {
+                labels.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+            }
+        }
+        labels
     }
 
     /// The pod's label beats its node (DR71).
@@ -254,21 +292,6 @@ impl World {
             true => self.nodes.value("", node).map(|locality| (**locality).clone()).unwrap_or_default(),
         }
     }
-}
-
-/// Labels of an endpoint with those of its place, which subsets may name too (DR11).
-fn placed(mut labels: Labels, locality: &Locality, node: &str) -> Labels {
-    for (key, value) in [
-        ("topology.kubernetes.io/region", locality.region.as_str()),
-        ("topology.kubernetes.io/zone", &locality.zone),
-        ("topology.istio.io/subzone", &locality.subzone),
-        ("kubernetes.io/hostname", node),
-    ] {
-        if !value.is_empty() {
-            labels.entry(key.to_owned()).or_insert_with(|| value.to_owned());
-        }
-    }
-    labels
 }
 
 fn set(table: &mut super::Table<Joined>, ns: &Arc<str>, name: &Arc<str>, mut endpoints: Vec<JoinedEndpoint>) -> bool {
