@@ -1,15 +1,19 @@
 //! One case through real processes: its world in a folder, `sluiced` on it, a proxy, and the calls.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use testkit::case::{Call, Case, Expect};
+use testkit::call::Way;
+use testkit::case::{Call, Case, Client, Expect};
 use testkit::expect::{Outcome, differences};
 use testkit::process::free_address;
 use testkit::serve::Servers;
 use testkit::wait;
 use testkit::world::{World, lay_out, to_yaml};
+use tokio::net::TcpStream;
 
 use crate::mesh::{ControlPlane, Proxied, get, write};
 
@@ -27,6 +31,26 @@ pub struct Stage {
     pub target: SocketAddr,
     /// What the client was given to keep.
     pub jar: Jar,
+    /// Who calls.
+    client: Client,
+    /// Connections that calls hold until the case is over.
+    held: RefCell<Vec<Arc<TcpStream>>>,
+}
+
+impl Stage {
+    /// Where a call goes: to what a captured client dials, to the port of a gateway for bytes, else to the proxy.
+    pub fn way(&self, call: &Call) -> Result<Way> {
+        let authority = testkit::call::authority(call)?;
+        let is_http = !["TCP ", "TLS "].iter().any(|kind| call.request.starts_with(kind));
+        let port = authority.port_u16().unwrap_or(80);
+        if self.client.captured {
+            let dialled = self.world.dial(authority.host(), &self.client.namespace);
+            let ip = dialled.with_context(|| format!("{authority} is no Service of the case"))?;
+            return Ok(Way { target: SocketAddr::new(ip, port), captured: true });
+        }
+        let target = if is_http { self.target } else { SocketAddr::new(self.target.ip(), port) };
+        Ok(Way { target, captured: false })
+    }
 }
 
 /// Writes a case's world, starts its pods and a control plane. `block` keeps addresses of cases that run at the same
@@ -46,7 +70,16 @@ pub async fn set(case: &Case, block: u8, folder: &Path) -> Result<Stage> {
     }
     let plane = ControlPlane::start(&source).await?;
     let (who, target) = caller(case, &world)?;
-    Ok(Stage { world, servers, plane, who, target, jar: Jar::default() })
+    Ok(Stage {
+        world,
+        servers,
+        plane,
+        who,
+        target,
+        client: case.client.clone(),
+        held: RefCell::default(),
+        jar: Jar::default(),
+    })
 }
 
 /// Manifests with the addresses of this run: `POD_IP_<n>` is the first pod of the n-th service.
@@ -57,6 +90,9 @@ pub fn fill_in(manifests: &str, world: &World) -> String {
         .fold(manifests.to_owned(), |text, n| text.replace(&format!("POD_IP_{n}"), &format!("127.{block}.{n}.1")));
     filled.replace("CLIENT_IP", "127.0.0.1")
 }
+
+/// Why a case with a captured client is skipped.
+pub const NO_NETWORK: &str = "a network namespace with iptables cannot be made (needs root, ip and iptables)";
 
 /// The port that gateway cases use.
 pub const GATEWAY_PORT: u16 = 8080;
@@ -75,8 +111,24 @@ fn caller(case: &Case, world: &World) -> Result<(Proxied, SocketAddr)> {
             outbound: None,
             bind_ip: Some(ip),
             app_ip: None,
+            captured: false,
         };
         return Ok((who, SocketAddr::new(ip, GATEWAY_PORT)));
+    }
+    if case.client.captured {
+        // Nothing is dialled but what the calls name.
+        let who = Proxied {
+            role: "sidecar",
+            pod: "client".into(),
+            namespace,
+            ip,
+            labels,
+            outbound: None,
+            bind_ip: None,
+            app_ip: None,
+            captured: true,
+        };
+        return Ok((who, SocketAddr::new(ip, 0)));
     }
     let outbound = free_address(&ip.to_string())?;
     let who = Proxied {
@@ -88,6 +140,7 @@ fn caller(case: &Case, world: &World) -> Result<(Proxied, SocketAddr)> {
         outbound: Some(outbound),
         bind_ip: None,
         app_ip: None,
+        captured: false,
     };
     Ok((who, outbound))
 }
@@ -144,7 +197,7 @@ async fn settled(call: &Call, expect: &Expect, stage: &Stage, log: &dyn Fn() -> 
         let outcomes = match call.connections {
             0 => call_many(call, stage, log).await?,
             _ => {
-                let answers = testkit::call::send_many(stage.target, call).await?;
+                let answers = testkit::call::send_many(stage.way(call)?, call).await?;
                 answers.into_iter().map(Outcome::of).collect()
             }
         };
@@ -192,8 +245,8 @@ impl Background {
         call.headers.extend(id.clone().map(|id| ("x-request-id".to_owned(), id)));
         let asked = || stage.servers.backends.iter().map(|backend| backend.count()).sum::<u32>();
         let before = asked();
-        let (target, waits) = (stage.target, call.admin.is_empty());
-        let answer = tokio::spawn(async move { testkit::call::send(target, &call).await });
+        let (way, waits) = (stage.way(&call)?, call.admin.is_empty());
+        let answer = tokio::spawn(async move { testkit::call::send(way, &call).await });
         if waits {
             wait::until("a pod is asked", EVENTUALLY, || async {
                 if asked() > before { Ok(()) } else { Err("not yet") }
@@ -263,11 +316,17 @@ async fn call_many(call: &Call, stage: &Stage, log: &dyn Fn() -> Vec<String>) ->
         let id = (is_logged && HAS_LOG.get()).then(next_id);
         call.headers.extend(id.clone().map(|id| ("x-request-id".to_owned(), id)));
         let before: u32 = stage.servers.backends.iter().map(|backend| backend.count()).sum();
-        let answer = testkit::call::send(stage.target, &call).await?;
+        let answer = testkit::call::send(stage.way(&call)?, &call).await?;
         let after: u32 = stage.servers.backends.iter().map(|backend| backend.count()).sum();
         keep(&stage.jar, &answer.headers);
+        stage.held.borrow_mut().extend(answer.connection.held.clone());
         let mut outcome = Outcome::of(answer);
         outcome.attempts = Some(after - before);
+        // A connection has no id; its client's address is in the log.
+        let id = match outcome.connection.from {
+            Some(from) => id.map(|_| format!(" {from} ")),
+            None => id,
+        };
         if let Some(id) = id {
             read_log(&mut outcome, &id, log).await?;
         }
@@ -292,6 +351,16 @@ async fn read_log(outcome: &mut Outcome, id: &str, log: &dyn Fn() -> Vec<String>
     let Some((flags, route, origin)) = parse_line(&line) else { bail!("not an access log line: {line}") };
     (outcome.flags, outcome.route, outcome.origin) = (Some(flags), Some(route), Some(origin));
     Ok(())
+}
+
+/// Runs a case that is made by `run`, on a thread with a network of its own when its client is captured; `None` when
+/// the machine cannot make one.
+pub fn in_its_network<F: Future<Output = Result<()>>>(case: &Case, run: impl Fn() -> F + Send) -> Result<Option<()>> {
+    let run = move || tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run());
+    match case.client.captured {
+        true => testkit::netns::run(run),
+        false => run().map(Some),
+    }
 }
 
 thread_local! {

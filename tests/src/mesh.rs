@@ -105,6 +105,14 @@ pub struct Proxied {
     pub bind_ip: Option<IpAddr>,
     /// The application's address, for sidecars that take inbound traffic.
     pub app_ip: Option<IpAddr>,
+    /// Traffic reaches it by iptables.
+    pub captured: bool,
+}
+
+impl Proxied {
+    fn interception(&self) -> &'static str {
+        if self.captured { "REDIRECT" } else { "NONE" }
+    }
 }
 
 impl Proxied {
@@ -119,7 +127,7 @@ impl Proxied {
         let labels: serde_json::Map<String, Value> =
             self.labels.iter().map(|(key, value)| (key.clone(), Value::String(value.clone()))).collect();
         let mut metadata = serde_json::json!({
-            "NAMESPACE": self.namespace, "LABELS": labels, "CLUSTER_ID": "Kubernetes", "INTERCEPTION_MODE": "NONE",
+            "NAMESPACE": self.namespace, "LABELS": labels, "CLUSTER_ID": "Kubernetes", "INTERCEPTION_MODE": self.interception(),
             "INSTANCE_IPS": self.ip.to_string(), "ISTIO_VERSION": "test"
         });
         if let Some(outbound) = self.outbound {
@@ -152,7 +160,7 @@ impl Proxy {
         for (key, value) in &who.labels {
             args.extend(["--label".into(), format!("{key}={value}")]);
         }
-        args.extend(["--interception".into(), "none".into(), "--concurrency".into(), "1".into()]);
+        args.extend(["--interception".into(), who.interception().to_lowercase(), "--concurrency".into(), "1".into()]);
         args.extend(["--admin-address".into(), admin.to_string(), "--status-address".into(), status.to_string()]);
         args.extend(["--access-log".into(), "/dev/stdout".into()]);
         let flags = [

@@ -144,6 +144,7 @@ async fn scenario() -> Result<()> {
         outbound: Some(free_address(&world.client_ip.to_string())?),
         bind_ip: None,
         app_ip: None,
+        captured: false,
     };
     let proxy = Proxy::start(&who, plane.xds).await.with_context(|| plane.process.tail())?;
 

@@ -40,6 +40,7 @@ fn sidecar(world: &World) -> Result<Proxied> {
         outbound: Some(free_address(&world.client_ip.to_string())?),
         bind_ip: None,
         app_ip: None,
+        captured: false,
     })
 }
 

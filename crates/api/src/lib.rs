@@ -15,6 +15,7 @@ pub mod load_balancer;
 pub mod node;
 pub mod object;
 pub mod parse;
+pub mod proxy_config;
 pub mod rate_limit;
 pub mod scalar;
 pub mod schema;

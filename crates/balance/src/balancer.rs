@@ -16,6 +16,11 @@ use crate::turns::{Turns, pause, stretched};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostId(pub u32);
 
+impl HostId {
+    /// A host that is not of the set: the address that a client dialled, or a name that it gave.
+    pub const OUTSIDE: Self = Self(u32::MAX);
+}
+
 /// What is known of a pick besides the cluster.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ask<'a> {
@@ -62,6 +67,8 @@ pub struct Balancer {
     ages: Ages,
     cursor: u32,
     seed: u32,
+    // Of hosts outside the set, all together.
+    outside: Rc<Counters>,
 }
 
 impl Balancer {
@@ -69,7 +76,15 @@ impl Balancer {
     /// at one host.
     pub fn new(set: Arc<HostSet>, seed: u32, now: u64) -> Self {
         let counters = set.hosts().iter().map(|_| Rc::default()).collect();
-        let mut made = Self { counters, turns: Vec::new(), ages: Ages::default(), set, cursor: seed, seed };
+        let mut made = Self {
+            counters,
+            turns: Vec::new(),
+            ages: Ages::default(),
+            set,
+            cursor: seed,
+            seed,
+            outside: Rc::default(),
+        };
         made.begin_turns(&FxHashMap::default(), &FxHashMap::default(), now);
         made
     }
@@ -127,9 +142,9 @@ impl Balancer {
         &self.set.hosts()[id.0 as usize]
     }
 
-    /// The counters of one host; they stay good after the host has left.
+    /// The counters of one host; they stay good after the host has left. [`HostId::OUTSIDE`] has some too.
     pub fn counters(&self, id: HostId) -> &Rc<Counters> {
-        &self.counters[id.0 as usize]
+        self.counters.get(id.0 as usize).unwrap_or(&self.outside)
     }
 
     /// Counts a request at a host until the guard is dropped, wherever the host is by then.

@@ -5,6 +5,7 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+use envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy as PbTcpProxy;
@@ -18,6 +19,7 @@ use crate::{dynamic, http, metadata, tcp, tls};
 const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
 const TLS_INSPECTOR: &str = "envoy.filters.listener.tls_inspector";
 const HTTP_INSPECTOR: &str = "envoy.filters.listener.http_inspector";
+const PROXY_PROTOCOL: &str = "envoy.filters.listener.proxy_protocol";
 const HTTP: &str = "envoy.filters.network.http_connection_manager";
 const TCP: &str = "envoy.filters.network.tcp_proxy";
 
@@ -55,13 +57,15 @@ pub(crate) fn encode(listener: &Listener) -> pb::Listener {
 }
 
 fn encode_filters(filters: ListenerFilters) -> Vec<pb::ListenerFilter> {
-    let ListenerFilters { original_dst, tls_inspector, http_inspector } = filters;
+    let ListenerFilters { original_dst, tls_inspector, http_inspector, proxy_protocol } = filters;
     let filter = |name: &str, config: Any| pb::ListenerFilter {
         name: name.into(),
         config_type: Some(pb::listener_filter::ConfigType::TypedConfig(config)),
         ..Default::default()
     };
+    // The header comes before anything that can be inspected.
     let all = [
+        proxy_protocol.then(|| filter(PROXY_PROTOCOL, any(&ProxyProtocol::default()))),
         original_dst.then(|| filter(ORIGINAL_DST, any(&OriginalDst {}))),
         tls_inspector.then(|| filter(TLS_INSPECTOR, any(&TlsInspector::default()))),
         http_inspector.then(|| filter(HTTP_INSPECTOR, any(&HttpInspector {}))),
@@ -150,6 +154,8 @@ fn decode_filters(filters: &[pb::ListenerFilter], notes: &mut Vec<String>) -> Re
             read.tls_inspector = true;
         } else if kind.ends_with("HttpInspector") || filter.name == HTTP_INSPECTOR {
             read.http_inspector = true;
+        } else if kind.ends_with("ProxyProtocol") || filter.name == PROXY_PROTOCOL {
+            read.proxy_protocol = true;
         } else {
             notes.push(format!("listener filter {:?} is not obeyed here", filter.name));
         }

@@ -9,7 +9,15 @@ use crate::{access_log, hash};
 
 pub(crate) fn encode(tcp: &TcpProxy) -> pb::TcpProxy {
     // `listener.rs` writes `dynamic_host` as a filter of its own.
-    let TcpProxy { stat_prefix, cluster, hash_source_ip, idle_timeout, dynamic_host: _, access_log } = tcp;
+    let TcpProxy {
+        stat_prefix,
+        cluster,
+        hash_source_ip,
+        idle_timeout,
+        max_connection_duration,
+        dynamic_host: _,
+        access_log,
+    } = tcp;
     let cluster = match cluster {
         ClusterChoice::One(name) => ClusterSpecifier::Cluster(name.to_string()),
         ClusterChoice::Weighted(many) => {
@@ -28,6 +36,7 @@ pub(crate) fn encode(tcp: &TcpProxy) -> pb::TcpProxy {
         cluster_specifier: Some(cluster),
         hash_policy: hash_source_ip.then(hash::by_source_ip).into_iter().collect(),
         idle_timeout: idle_timeout.map(duration),
+        max_downstream_connection_duration: max_connection_duration.map(duration),
         access_log: access_log::encode(access_log),
         ..Default::default()
     }
@@ -51,6 +60,8 @@ pub(crate) fn decode(tcp: &pb::TcpProxy, notes: &mut Vec<String>) -> Result<TcpP
         hash_source_ip: hash::has_source_ip(&tcp.hash_policy, notes),
         idle_timeout: read_positive(&tcp.idle_timeout).at("idle_timeout")?,
         dynamic_host: None,
+        max_connection_duration: read_positive(&tcp.max_downstream_connection_duration)
+            .at("max_downstream_connection_duration")?,
         access_log: access_log::decode(&tcp.access_log, notes)?,
     })
 }

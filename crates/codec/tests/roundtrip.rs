@@ -489,9 +489,18 @@ fn listener() -> impl Strategy<Value = Listener> {
         },
     );
     let dynamic = (cache(), 1_u16..).prop_map(|(cache, port)| DynamicHost { cache, port });
-    let tcp = (text(), choice(), any::<bool>(), option::of(positive()), option::of(dynamic), log).prop_map(
-        |(stat_prefix, cluster, hash_source_ip, idle_timeout, dynamic_host, access_log)| {
-            Filter::Tcp(TcpProxy { stat_prefix, cluster, hash_source_ip, idle_timeout, dynamic_host, access_log })
+    let bounds = (option::of(positive()), option::of(positive()));
+    let tcp = (text(), choice(), any::<bool>(), bounds, option::of(dynamic), log).prop_map(
+        |(stat_prefix, cluster, hash_source_ip, (idle_timeout, max_connection_duration), dynamic_host, access_log)| {
+            Filter::Tcp(TcpProxy {
+                stat_prefix,
+                cluster,
+                hash_source_ip,
+                idle_timeout,
+                max_connection_duration,
+                dynamic_host,
+                access_log,
+            })
         },
     );
     let transport = prop_oneof![Just(TransportMatch::Any), Just(TransportMatch::Plaintext), Just(TransportMatch::Tls)];
@@ -508,14 +517,19 @@ fn listener() -> impl Strategy<Value = Listener> {
         .prop_map(|(name, matches, tls, filter, origin)| FilterChain { name, matches, tls, filter, origin })
         .boxed();
     let direction = prop_oneof![Just(Direction::Inbound), Just(Direction::Outbound)];
-    (name(), address(), any::<[bool; 5]>(), direction, vec(chain.clone(), 0..3), option::of(chain), origin()).prop_map(
+    (name(), address(), any::<[bool; 6]>(), direction, vec(chain.clone(), 0..3), option::of(chain), origin()).prop_map(
         |(name, address, flags, direction, chains, default_chain, origin)| Listener {
             name,
             address,
             bind_to_port: flags[0],
             use_original_dst: flags[1],
             direction,
-            filters: ListenerFilters { original_dst: flags[2], tls_inspector: flags[3], http_inspector: flags[4] },
+            filters: ListenerFilters {
+                original_dst: flags[2],
+                tls_inspector: flags[3],
+                http_inspector: flags[4],
+                proxy_protocol: flags[5],
+            },
             chains,
             default_chain,
             origin,

@@ -39,6 +39,8 @@ pub(crate) struct Class {
     pub(crate) place: Option<Place>,
     /// Where gateway listeners are bound, when not at every address.
     pub(crate) bind_ip: Option<IpAddr>,
+    /// A load balancer in front says by the PROXY protocol who the client is.
+    pub(crate) proxy_protocol: bool,
 }
 
 impl Class {
@@ -66,14 +68,27 @@ impl Class {
             node: any_local.then(|| world.node_of(scope).to_owned()),
             place: needs.any.then(|| world.place_of(scope, labels, needs)),
             bind_ip: scope.bind_ip.filter(|_| gateway),
+            proxy_protocol: gateway && (scope.proxy_protocol || annotated(scope, world)),
         }
     }
 
     /// The key.
     pub(crate) fn print(&self) -> Fingerprint {
-        let Self { role, namespace, labels, sidecar, captured, explicit, v6, node, place, bind_ip } = self;
+        let Self { role, namespace, labels, sidecar, captured, explicit, v6, node, place, bind_ip, proxy_protocol } =
+            self;
         let sidecar = sidecar.as_ref().map(|sidecar| &sidecar.origin);
-        Fingerprint::of(&(role, namespace, labels, sidecar, captured, explicit, v6, node, place, bind_ip))
+        Fingerprint::of(&(
+            role,
+            namespace,
+            labels,
+            sidecar,
+            captured,
+            explicit,
+            v6,
+            node,
+            place,
+            (bind_ip, proxy_protocol),
+        ))
     }
 
     /// What becomes of unknown destinations.
@@ -86,6 +101,11 @@ impl Class {
     pub(crate) fn dialled(&self) -> bool {
         self.captured && !self.explicit
     }
+}
+
+/// By the annotation of its pod: what an injector would put into its metadata.
+fn annotated(scope: &Scope, world: &World) -> bool {
+    world.pod(&scope.namespace, &scope.name).is_some_and(|pod| pod.proxy_protocol)
 }
 
 /// One with a selector beats one without, each the oldest; then the root namespace's default (X35, SC01).
@@ -110,6 +130,8 @@ pub(crate) fn looked_at(world: &World) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
     for routing in world.routings() {
         let blocks = routing.http.iter().flat_map(|rule| &rule.matches);
+        keys.extend(blocks.flat_map(|block| block.filter.source_labels.keys().cloned()));
+        let blocks = routing.tls.iter().chain(&routing.tcp).flat_map(|rule| &rule.matches);
         keys.extend(blocks.flat_map(|block| block.filter.source_labels.keys().cloned()));
     }
     let rules = world.rules().filter_map(|rule| rule.selector.as_ref());

@@ -18,6 +18,7 @@ use crate::load_balancer::Balance;
 use crate::locality::{self, Place, Spread};
 use crate::mesh::MeshConfig;
 use crate::policy::{Blocks, Pool, effective};
+use crate::server_name;
 use crate::service::{Port, Resolution, Service};
 
 /// Unused upstream connections of pass-through clusters are closed after this (DP08).
@@ -45,6 +46,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) dialled: bool,
     /// Where they are; looked at only for endpoints that stand in the cluster itself.
     pub(crate) place: Option<&'a Place>,
+    /// Also by the server names of services, for gateways that pass TLS through by them (GW17).
+    pub(crate) by_server_name: bool,
 }
 
 /// A cluster's wish for endpoints.
@@ -67,9 +70,9 @@ pub(crate) struct Wish {
 impl Inputs<'_> {
     /// The memo key.
     pub(crate) fn print(&self) -> Fingerprint {
-        let Self { service, service_print, rule, mesh: _, mesh_print, dialled, place } = self;
+        let Self { service, service_print, rule, mesh: _, mesh_print, dialled, place, by_server_name } = self;
         let place = place.filter(|_| service.resolution == Resolution::Dns);
-        Fingerprint::of(&(service_print, rule.map(|rule| rule.print), mesh_print, dialled, place))
+        Fingerprint::of(&(service_print, rule.map(|rule| rule.print), mesh_print, dialled, place, by_server_name))
     }
 
     /// The clusters of every port and subset, and their wishes.
@@ -95,17 +98,20 @@ impl Inputs<'_> {
                 {
                     spread.arrange(endpoints, place, mode);
                 }
-                if matches!(cluster.discovery, Discovery::Eds(_)) {
-                    wishes.push(Wish {
-                        cluster: cluster.name.clone(),
-                        port: port.clone(),
-                        labels: labels.clone(),
-                        ready_only: cluster.panic_percent > 0,
-                        locality: mode,
-                        spread,
-                    });
+                let twin = self.by_server_name.then(|| server_name::twin(&cluster, subset, self.service, port));
+                for cluster in std::iter::once(cluster).chain(twin.flatten()) {
+                    if matches!(cluster.discovery, Discovery::Eds(_)) {
+                        wishes.push(Wish {
+                            cluster: cluster.name.clone(),
+                            port: port.clone(),
+                            labels: labels.clone(),
+                            ready_only: cluster.panic_percent > 0,
+                            locality: mode,
+                            spread: spread.clone(),
+                        });
+                    }
+                    clusters.push(cluster);
                 }
-                clusters.push(cluster);
             }
         }
         (clusters, wishes)

@@ -74,6 +74,7 @@ struct BaseSlots {
     rules: Option<Piece<Rules>>,
     routings: Option<Piece<Vec<Arc<Routing>>>>,
     limits: Option<Piece<Vec<Arc<Policy>>>>,
+    connections: Option<Piece<Vec<Arc<Routing>>>>,
     looked_at: Option<Piece<BTreeSet<String>>>,
     needs: Option<Piece<Needs>>,
 }
@@ -89,6 +90,8 @@ pub(crate) struct Base {
     pub(crate) routings: Piece<Vec<Arc<Routing>>>,
     /// All RateLimitPolicies, oldest first.
     pub(crate) limits: Piece<Vec<Arc<Policy>>>,
+    /// Those of them that speak about connections: listeners look at no others.
+    pub(crate) connections: Piece<Vec<Arc<Routing>>>,
     /// Label keys that objects look at.
     pub(crate) looked_at: Piece<BTreeSet<String>>,
     /// What of clients' places anything looks at.
@@ -121,6 +124,12 @@ impl BaseSlots {
             sorted.sort_by(|a, b| a.age.cmp(&b.age));
             (sorted, prints.limits)
         });
+        let connections = refresh(&mut self.connections, routings.print, |_| {
+            let speaks = |routing: &&Arc<Routing>| !routing.tls.is_empty() || !routing.tcp.is_empty();
+            let some: Vec<_> = routings.value.iter().filter(speaks).cloned().collect();
+            let print = Fingerprint::of(&some.iter().map(|routing| routing.print).collect::<Vec<_>>());
+            (some, print)
+        });
         let keys = Fingerprint::of(&(prints.routings, prints.rules, prints.sidecars));
         let looked_at = refresh(&mut self.looked_at, keys, |_| {
             let made = class::looked_at(world);
@@ -132,7 +141,7 @@ impl BaseSlots {
             let print = Fingerprint::of(&made);
             (made, print)
         });
-        Base { registry, rules, routings, limits, looked_at, needs, prints }
+        Base { registry, rules, routings, limits, connections, looked_at, needs, prints }
     }
 }
 

@@ -79,6 +79,14 @@ impl<'a> Across<'a> {
                 self.destination(routing, &mirror.destination, &mirror.field, &mut notes);
             }
         }
+        for (list, rules) in [("tls", &routing.tls), ("tcp", &routing.tcp)] {
+            for rule in rules {
+                for destination in &rule.destinations {
+                    let field = format!("spec.{list}[{}].route[{}].destination", rule.index, destination.index);
+                    self.destination(routing, destination, &field, &mut notes);
+                }
+            }
+        }
         for name in routing.gateways.iter().filter(|name| *name != MESH) {
             self.gateway(routing, name, &mut notes);
         }

@@ -1,5 +1,5 @@
 //! Gateways: one listener per port for all Gateways that select the proxies, and a table with their hosts (GW01 to
-//! GW11, TR60).
+//! GW11, TR60). What their listeners do with connections that are not HTTP is in `gateway_tcp.rs`.
 //!
 //! In: what a class of gateway proxies sees. Out: listeners and tables. VirtualServices for one host are merged, oldest
 //! first, catch-alls last (X33, TR13).
@@ -9,19 +9,23 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use config::{Listener, Name, RouteSource, VirtualHost};
-use words::Fingerprint;
+use words::{Diagnostic, Fingerprint};
 
+use crate::class::Class;
+use crate::gateway_tcp;
 use crate::intent::{Asker, Routing};
 use crate::listener::{self, Side};
 use crate::memo::Unit;
+use crate::notes::LISTENER_CONFLICT;
 use crate::piece::{Piece, refresh};
 use crate::rate_limit::{self, Limits};
 use crate::route::{self, Facts, Place};
 use crate::selection;
-use crate::server::{Gateway, Server};
+use crate::server::{Carries, Gateway, Server, ServerHost};
 use crate::service::Target;
 use crate::shared::{ListenerSet, TableSet, Units};
 use crate::sidecar_routes::{Known, Seen, listener_set, table_unit};
+use crate::world::World;
 
 /// What a class of gateways had.
 #[derive(Debug, Default)]
@@ -30,13 +34,20 @@ pub(crate) struct Slots {
     tables: Option<Piece<TableSet>>,
 }
 
-/// A listener with the servers that share it.
-struct Port<'a> {
-    address: SocketAddr,
+/// A port with the servers that share it.
+pub(crate) struct Port<'a> {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
     /// `http.<port>[.<bind>]` (X52).
     table: Name,
-    /// Oldest Gateway first.
-    servers: Vec<(&'a Gateway, &'a Server)>,
+    /// Oldest Gateway first. Either all carry requests, or all carry TLS, or there is one.
+    pub(crate) servers: Vec<(&'a Gateway, &'a Server)>,
+}
+
+impl Port<'_> {
+    fn has_requests(&self) -> bool {
+        self.servers.iter().any(|(_, server)| server.carries == Carries::Http)
+    }
 }
 
 impl Slots {
@@ -45,17 +56,21 @@ impl Slots {
         let Seen { base, class, visible, round, .. } = seen;
         let targets = targets(seen);
         let place = Fingerprint::of(&(base.prints.gateways, &targets, class.print(), base.prints.mesh));
-        let selected = selected(seen);
-        let listeners = refresh(&mut self.listeners, place, |_| {
-            let made = ports(seen, &selected, &targets).into_iter().map(|port| listener(&port, seen)).collect();
-            listener_set(made, Vec::new(), round, units)
+        let selected = selected(seen.world, class);
+        let of_connections = (base.connections.print, base.rules.print, visible.print);
+        let listeners = refresh(&mut self.listeners, Fingerprint::of(&(place, of_connections)), |_| {
+            let mut found = Vec::new();
+            let ports = ports(seen, &selected, &targets, &mut found);
+            let made = ports.iter().filter_map(|port| listener(port, seen, &mut found)).collect();
+            listener_set(made, found, round, units)
         });
         let rules = base.rules.value.hash_print();
         let inputs = Fingerprint::of(&(place, base.routings.print, base.limits.print, visible.print, rules));
         let tables = refresh(&mut self.tables, inputs, |_| {
             let mut tables = TableSet::new();
             let mut prints = Vec::new();
-            for port in ports(seen, &selected, &targets) {
+            let ports = ports(seen, &selected, &targets, &mut Vec::new());
+            for port in ports.into_iter().filter(Port::has_requests) {
                 let hosts = hosts(&port, seen, units);
                 let unit = table_unit(&port.table, hosts, round, units);
                 prints.push(unit.print);
@@ -69,12 +84,17 @@ impl Slots {
 }
 
 /// The Gateways that select these proxies, oldest first.
-fn selected(seen: Seen<'_>) -> Vec<&Arc<Gateway>> {
-    let all = seen.world.gateways();
-    let mut selected: Vec<_> =
-        all.filter(|gateway| words::labels_select(&gateway.selector, &seen.class.labels)).collect();
+fn selected<'a>(world: &'a World, class: &Class) -> Vec<&'a Arc<Gateway>> {
+    let all = world.gateways();
+    let mut selected: Vec<_> = all.filter(|gateway| words::labels_select(&gateway.selector, &class.labels)).collect();
     selected.sort_by(|a, b| a.age.cmp(&b.age));
     selected
+}
+
+/// True when these proxies need clusters by the server names of services (GW17).
+pub(crate) fn passes_by_service_name(world: &World, class: &Class) -> bool {
+    let mut servers = selected(world, class).into_iter().flat_map(|gateway| &gateway.servers);
+    servers.any(|server| server.carries == Carries::AutoPassthrough)
 }
 
 /// Service ports that lead to these proxies, and where they lead (GW03).
@@ -107,7 +127,13 @@ fn targets(seen: Seen<'_>) -> BTreeMap<u16, u16> {
     targets
 }
 
-fn ports<'a>(seen: Seen<'_>, selected: &[&'a Arc<Gateway>], targets: &BTreeMap<u16, u16>) -> Vec<Port<'a>> {
+/// The ports with the servers that can share them, and findings about those that cannot (GW11, GW12).
+fn ports<'a>(
+    seen: Seen<'_>,
+    selected: &[&'a Arc<Gateway>],
+    targets: &BTreeMap<u16, u16>,
+    found: &mut Vec<Diagnostic>,
+) -> Vec<Port<'a>> {
     let mut by_place: BTreeMap<(IpAddr, u16), Port<'a>> = BTreeMap::new();
     for gateway in selected {
         for server in &gateway.servers {
@@ -123,21 +149,52 @@ fn ports<'a>(seen: Seen<'_>, selected: &[&'a Arc<Gateway>], targets: &BTreeMap<u
                 table: table.into(),
                 servers: Vec::new(),
             });
-            port.servers.push((gateway, server));
+            match conflict(&port.servers, server) {
+                None => port.servers.push((gateway, server)),
+                Some(reason) => {
+                    let message = format!("{reason}; the server is left out");
+                    let origin = gateway.origin.clone();
+                    found.push(Diagnostic::warning(LISTENER_CONFLICT, origin, "spec.servers", message));
+                }
+            }
         }
     }
     by_place.into_values().collect()
 }
 
-fn listener(port: &Port<'_>, seen: Seen<'_>) -> Listener {
+/// Why a server cannot join others on its port: only servers with requests share one, and TLS servers of different
+/// hosts.
+fn conflict(holders: &[(&Gateway, &Server)], server: &Server) -> Option<String> {
+    let (holder, first) = holders.first()?;
+    let has_tls = |one: &Server| matches!(one.carries, Carries::Passthrough | Carries::AutoPassthrough);
+    if has_tls(first) && has_tls(server) {
+        let taken = |host: &&ServerHost| holders.iter().any(|(_, other)| other.hosts.contains(host));
+        let host = server.hosts.iter().find(taken)?;
+        return Some(format!("host {} on port {} is taken already", host.host, server.port));
+    }
+    let share = first.carries == Carries::Http && server.carries == Carries::Http;
+    (!share).then(|| format!("port {} is taken by {} for another protocol", server.port, holder.origin))
+}
+
+/// `None` when nothing is served there: a port without rules is not opened (GW10).
+fn listener(port: &Port<'_>, seen: Seen<'_>, found: &mut Vec<Diagnostic>) -> Option<Listener> {
     let mesh = seen.world.mesh();
     let origin = port.servers.first().map(|(gateway, _)| gateway.origin.clone());
     let mut made = listener::captured(port.address, origin);
     made.bind_to_port = true;
+    if !port.has_requests() {
+        made.chains = gateway_tcp::chains(port, seen, found);
+        if made.chains.iter().any(|chain| !chain.matches.server_names.is_empty()) {
+            made.filters = listener::reading_names();
+        }
+        made.filters.proxy_protocol = seen.class.proxy_protocol;
+        return (!made.chains.is_empty()).then_some(made);
+    }
+    made.filters.proxy_protocol = seen.class.proxy_protocol;
     let routes = RouteSource::Rds(port.table.clone());
     let http = listener::http(Side::Gateway, format!("outbound_{}", made.name), routes, mesh);
     made.chains.push(listener::chain(made.name.clone(), http));
-    made
+    Some(made)
 }
 
 /// A VirtualService on a host of a port, through one of the Gateways.

@@ -11,9 +11,26 @@ pub(crate) fn is_usable(host: &str) -> bool {
         && rest.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'*' | b'/' | b'?' | b'#' | b'@' | b'|'))
 }
 
+/// What a chain can ask for in a TLS hello: an exact name or `*.suffix`. Anything else, `*` too, would have the whole
+/// listener refused.
+pub(crate) fn is_server_name(name: &str) -> bool {
+    let rest = name.strip_prefix("*.").unwrap_or(name);
+    is_usable(name) && !rest.is_empty() && !rest.contains('*') && !rest.starts_with('.')
+}
+
 #[cfg(test)]
 mod tests {
-    use super::is_usable;
+    use super::{is_server_name, is_usable};
+
+    #[test]
+    fn vs60_server_names_are_exact_or_a_suffix() {
+        for good in ["a.com", "*.a.com", "a"] {
+            assert!(is_server_name(good), "{good}");
+        }
+        for bad in ["", "*", "*a.com", "a.*.com", "*.", "**", ".a.com", "*.*.com"] {
+            assert!(!is_server_name(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn hosts_that_a_proxy_would_refuse() {

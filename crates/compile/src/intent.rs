@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Fault, Respond, RetryPolicy, RouteMatch, Share};
+use config::{Cidr, Fault, Respond, RetryPolicy, RouteMatch, Share};
 use words::{Diagnostic, Fingerprint, Labels, Origin};
 
 use crate::service::Age;
@@ -32,6 +32,10 @@ pub(crate) struct Routing {
     pub(crate) export: Export,
     /// HTTP rules in order.
     pub(crate) http: Vec<HttpRule>,
+    /// Rules about TLS connections, in order.
+    pub(crate) tls: Vec<ConnectionRule>,
+    /// Rules about other connections, in order.
+    pub(crate) tcp: Vec<ConnectionRule>,
     /// What is wrong with the object itself.
     pub(crate) diagnostics: Vec<Diagnostic>,
     /// The content of all of the above, and of the object's age.
@@ -59,6 +63,28 @@ pub(crate) struct RuleMatch {
     /// Conditions on a request.
     pub(crate) request: RouteMatch,
     /// Conditions on the proxy, decided when its tables are made (VS20 to VS23).
+    pub(crate) filter: StaticFilter,
+}
+
+/// A rule about connections: any of the matches, then where to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ConnectionRule {
+    /// Where it stands in its list.
+    pub(crate) index: usize,
+    /// At least one.
+    pub(crate) matches: Vec<ConnectionMatch>,
+    /// At least one; with several, weights sum to at least 1 and none is 0.
+    pub(crate) destinations: Vec<Destination>,
+}
+
+/// One block of conditions on a connection; all hold together (VS62).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct ConnectionMatch {
+    /// Server names, exact or `*.suffix`; empty for any.
+    pub(crate) server_names: Vec<String>,
+    /// Ranges of the address dialled; empty for the service's own.
+    pub(crate) subnets: Vec<Cidr>,
+    /// Conditions on the proxy and port.
     pub(crate) filter: StaticFilter,
 }
 
@@ -148,6 +174,21 @@ impl StaticFilter {
         }
         words::labels_select(&self.source_labels, proxy.labels)
             && self.source_namespace.as_deref().is_none_or(|namespace| namespace == proxy.namespace)
+    }
+}
+
+impl StaticFilter {
+    /// The same for a rule about connections: everything must hold, also beside `gateways` (VS62, TR44).
+    pub(crate) fn holds_for_connections(&self, proxy: &Asker<'_>) -> bool {
+        self.holds_at_gateway(proxy.port, &proxy.gateways)
+            && words::labels_select(&self.source_labels, proxy.labels)
+            && self.source_namespace.as_deref().is_none_or(|namespace| namespace == proxy.namespace)
+    }
+
+    /// The same at a gateway, where only port and gateways are looked at (VS62).
+    pub(crate) fn holds_at_gateway(&self, port: u16, gateways: &[&str]) -> bool {
+        self.port.is_none_or(|wanted| wanted == u32::from(port))
+            && (self.gateways.is_empty() || gateways.iter().any(|gateway| self.gateways.contains(*gateway)))
     }
 }
 

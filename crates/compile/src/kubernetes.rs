@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use api::Meta;
 use api::kubernetes::{self, EndpointConditions, IntOrString};
+use api::proxy_config::{ANNOTATION, ProxyConfig};
 use config::{Cidr, Health, Locality, Workload};
 use words::{Fingerprint, Labels, Origin, Protocol, host};
 
@@ -151,6 +152,8 @@ pub(crate) struct Pod {
     pub(crate) ports: BTreeMap<String, u16>,
     /// It runs and is ready.
     pub(crate) ready: bool,
+    /// Its proxy is to expect PROXY protocol headers.
+    pub(crate) proxy_protocol: bool,
 }
 
 /// Lowers a Pod.
@@ -166,6 +169,11 @@ pub(crate) fn pod(meta: &Meta, pod: &kubernetes::Pod, mesh: &MeshConfig) -> Pod 
             .filter_map(|port| Some((port.name.clone(), u16::try_from(port.container_port).ok()?)))
             .filter(|(name, _)| !name.is_empty())
             .collect(),
+        proxy_protocol: meta
+            .annotations
+            .get(ANNOTATION)
+            .and_then(|text| ProxyConfig::parse(text))
+            .is_some_and(|read| read.has_proxy_protocol()),
         ready: pod.status.phase == "Running" && condition.is_none_or(|condition| condition.status == "True"),
     }
 }

@@ -8,9 +8,11 @@
 //! behind memos keyed by those inputs.
 
 mod budget;
+mod chains;
 mod class;
 mod cluster;
 mod compiler;
+mod connection_rule;
 mod destination_rule;
 mod diagnose;
 mod endpoints;
@@ -18,6 +20,7 @@ mod explicit;
 mod fault;
 mod gateway;
 mod gateway_name;
+mod gateway_tcp;
 mod hashing;
 mod host_name;
 mod inbound;
@@ -44,11 +47,13 @@ mod route_table;
 pub mod scope;
 mod selection;
 mod server;
+mod server_name;
 mod service;
 mod service_entry;
 mod shared;
 mod sidecar;
 mod sidecar_routes;
+mod tcp;
 mod timeout;
 mod traffic_policy;
 mod virtual_host;

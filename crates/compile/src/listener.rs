@@ -61,24 +61,41 @@ pub(crate) fn plaintext_http() -> ChainMatch {
 
 /// What [`plaintext_http`] needs to know.
 pub(crate) fn sniffing() -> ListenerFilters {
-    ListenerFilters { original_dst: false, tls_inspector: true, http_inspector: true }
+    ListenerFilters { tls_inspector: true, http_inspector: true, ..ListenerFilters::default() }
+}
+
+/// What an SNI match needs to know.
+pub(crate) fn reading_names() -> ListenerFilters {
+    ListenerFilters { tls_inspector: true, ..ListenerFilters::default() }
 }
 
 /// A TCP proxy to one cluster.
 pub(crate) fn tcp(cluster: Name, mesh: &MeshConfig) -> Filter {
-    tcp_for(cluster, None, false, mesh)
+    Filter::Tcp(tcp_proxy(cluster.to_string(), ClusterChoice::One(cluster), Bounds::default(), mesh))
 }
 
-/// The same with a bound on silence, as `tcp.idleTimeout` says it: 0 is never (DR34).
-pub(crate) fn tcp_for(cluster: Name, idle: Option<Duration>, hash_source_ip: bool, mesh: &MeshConfig) -> Filter {
-    Filter::Tcp(TcpProxy {
-        stat_prefix: cluster.to_string(),
-        cluster: ClusterChoice::One(cluster),
-        hash_source_ip,
-        idle_timeout: idle.map(|idle| if idle.is_zero() { NEVER } else { idle }),
+/// What a DestinationRule says about connections.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bounds {
+    /// Without a byte; `None`: an hour, 0: for ever (DR34).
+    pub(crate) idle: Option<Duration>,
+    /// Whatever it does; `None`: for ever (DR33).
+    pub(crate) age: Option<Duration>,
+    /// The client's address keeps its connections at one pod (DR21).
+    pub(crate) by_source: bool,
+}
+
+/// A TCP proxy.
+pub(crate) fn tcp_proxy(stat_prefix: String, cluster: ClusterChoice, bounds: Bounds, mesh: &MeshConfig) -> TcpProxy {
+    TcpProxy {
+        stat_prefix,
+        cluster,
+        hash_source_ip: bounds.by_source,
+        idle_timeout: bounds.idle.map(|idle| if idle.is_zero() { NEVER } else { idle }),
+        max_connection_duration: bounds.age,
         dynamic_host: None,
         access_log: mesh.access_logs(),
-    })
+    }
 }
 
 /// Who an HTTP manager works for.

@@ -5,22 +5,22 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
 
-use config::{ChainMatch, Cidr, FilterChain, Listener, Name, RouteSource};
+use config::{ChainMatch, Cidr, FilterChain, Listener, Name, RouteSource, TcpProxy};
 use words::{Diagnostic, Origin, Protocol};
 
+use crate::chains::{Chains, Draft};
 use crate::class::Class;
-use crate::destination_rule::{Lookup, Rules};
-use crate::hashing::Hashing;
+use crate::intent::{Asker, MESH};
 use crate::listener::{self, Side};
-use crate::mesh::{MeshConfig, OutboundTrafficPolicy};
+use crate::mesh::OutboundTrafficPolicy;
 use crate::notes::LISTENER_CONFLICT;
 use crate::passthrough;
 use crate::registry::{Seen, Visible};
+use crate::selection::MeshRoutings;
 use crate::service::{Port, Resolution, Service};
-use crate::{cluster, endpoints};
+use crate::tcp::Proxies;
+use crate::{cluster, endpoints, host_name};
 
 /// What decides about outbound listeners.
 pub(crate) struct Inputs<'a> {
@@ -28,14 +28,14 @@ pub(crate) struct Inputs<'a> {
     pub(crate) visible: &'a Visible,
     /// Addresses of ready pods, for headless services by origin.
     pub(crate) pods: &'a BTreeMap<Origin, std::collections::BTreeSet<IpAddr>>,
-    /// DestinationRules, for bounds on silence.
-    pub(crate) rules: &'a Rules,
+    /// VirtualServices with rules about connections.
+    pub(crate) routings: &'a MeshRoutings,
+    /// Makes TCP proxies.
+    pub(crate) proxies: Proxies<'a>,
     /// Who obeys them.
     pub(crate) class: &'a Class,
     /// What becomes of what is unknown.
     pub(crate) policy: OutboundTrafficPolicy,
-    /// Mesh-wide settings.
-    pub(crate) mesh: &'a MeshConfig,
 }
 
 /// What one address and port carries.
@@ -44,19 +44,15 @@ struct Slot {
     /// The table of plaintext HTTP.
     table: Option<Name>,
     /// Where everything else goes.
-    tcp: Option<Target>,
-    /// Where connections to a range of addresses go.
-    ranges: BTreeMap<Cidr, Target>,
+    chains: Chains,
 }
 
-/// Where connections go.
-#[derive(Clone)]
-struct Target {
-    cluster: Name,
-    origin: Origin,
-    idle: Option<Duration>,
-    /// Connections are kept by the client's address (DR21).
-    by_source: bool,
+/// Where a service port's connections are met.
+struct Place {
+    /// The range that it has of a listener for all addresses.
+    range: Option<Cidr>,
+    /// Other services meet there too, and only a server name tells them apart (VS121).
+    shared: bool,
 }
 
 impl Inputs<'_> {
@@ -69,51 +65,130 @@ impl Inputs<'_> {
             .sort_by(|a, b| a.service().age.cmp(&b.service().age).then(a.service().host.cmp(&b.service().host)));
         for seen in oldest_first {
             for port in &seen.service().ports {
-                self.place(seen.service(), port, &mut slots, &mut conflicts);
+                self.place(seen, port, &mut slots, &mut conflicts);
             }
         }
-        let mut made = vec![passthrough::virtual_outbound(self.class.v6, self.policy, self.mesh)];
+        let mut made = vec![passthrough::virtual_outbound(self.class.v6, self.policy, self.proxies.mesh)];
         made.extend(slots.into_iter().map(|((ip, port), slot)| self.listener(SocketAddr::new(ip, port), slot)));
         (made, conflicts)
     }
 
     fn place(
         &self,
-        service: &Arc<Service>,
+        seen: &Seen,
         port: &Port,
         slots: &mut BTreeMap<(IpAddr, u16), Slot>,
         conflicts: &mut Vec<Diagnostic>,
     ) {
+        let service = seen.service();
         let everywhere = listener::any_address(self.class.v6);
         let shared: Name = port.number.to_string().into();
         if port.protocol.is_http() {
             slots.entry((everywhere, port.number)).or_default().table.get_or_insert(shared);
             return;
         }
-        let cluster = cluster::name(port.number, "", &service.host);
-        let (idle, by_source) = (self.idle(service), self.is_by_source(service));
-        let target = Target { cluster, origin: service.origin.clone(), idle, by_source };
         let addresses = self.addresses(service);
         if addresses.is_empty() && service.resolution != Resolution::Headless {
             let slot = slots.entry((everywhere, port.number)).or_default();
             if port.protocol == Protocol::Auto {
                 slot.table.get_or_insert(shared);
             }
-            set_tcp(slot, target, port.number, conflicts);
+            self.fill(slot, seen, port, &Place { range: None, shared: true }, conflicts);
             return;
         }
         for address in addresses {
             if address != Cidr::host(address.address) {
                 let slot = slots.entry((everywhere, port.number)).or_default();
-                slot.ranges.entry(address).or_insert_with(|| target.clone());
+                self.fill(slot, seen, port, &Place { range: Some(address), shared: true }, conflicts);
                 continue;
             }
             let slot = slots.entry((address.address, port.number)).or_default();
             if port.protocol == Protocol::Auto {
                 slot.table.get_or_insert_with(|| format!("{}:{}", service.host, port.number).into());
             }
-            set_tcp(slot, target.clone(), port.number, conflicts);
+            self.fill(slot, seen, port, &Place { range: None, shared: false }, conflicts);
         }
+    }
+
+    /// Puts a port's chains into a slot; the oldest service keeps what it has (X44).
+    fn fill(&self, slot: &mut Slot, seen: &Seen, port: &Port, place: &Place, conflicts: &mut Vec<Diagnostic>) {
+        let drafts = match port.protocol.is_tls() {
+            true => self.by_name(seen, port, place),
+            false => self.by_address(seen, port, place),
+        };
+        for draft in drafts {
+            let owner = draft.owner.clone();
+            if let Some(holder) = slot.chains.add(draft) {
+                let number = port.number;
+                let message =
+                    format!("port {number} is carried for {holder}, which is older; TCP connections go there");
+                conflicts.push(Diagnostic::warning(LISTENER_CONFLICT, owner, "spec.ports", message));
+            }
+        }
+    }
+
+    /// A TLS port: a chain per match that holds here, else one to the service (VS120, VS121).
+    fn by_name(&self, seen: &Seen, port: &Port, place: &Place) -> Vec<Draft> {
+        let asker = self.asker(port);
+        let mut drafts = Vec::new();
+        for routing in self.routings.all_of_host(&seen.service().host) {
+            for rule in &routing.tls {
+                for block in rule.matches.iter().filter(|block| block.filter.holds_for_connections(&asker)) {
+                    let ranges = match block.subnets.is_empty() {
+                        true => place.range.into_iter().collect(),
+                        false => block.subnets.clone(),
+                    };
+                    let proxy = self.proxies.of_rule(routing, rule, port.number);
+                    let draft = draft(seen.service(), &routing.origin, proxy, ranges);
+                    drafts.push(Draft { server_names: block.server_names.clone(), ..draft });
+                }
+            }
+        }
+        if drafts.is_empty() {
+            let aliases = seen.aliases.iter().map(|alias| &alias.service.host);
+            let names = std::iter::once(&seen.service().host).chain(aliases).filter(|_| place.shared);
+            // A host that no server name can be, `*` among them, takes what is left.
+            let server_names = names.filter(|name| host_name::is_server_name(name)).map(ToString::to_string).collect();
+            drafts.push(Draft { server_names, ..self.whole(seen, port, place) });
+        }
+        drafts
+    }
+
+    /// Any other port: rules for ranges, up to the first one for every address, else the service (VS122).
+    fn by_address(&self, seen: &Seen, port: &Port, place: &Place) -> Vec<Draft> {
+        let asker = self.asker(port);
+        let mut drafts = Vec::new();
+        for routing in self.routings.all_of_host(&seen.service().host) {
+            for rule in &routing.tcp {
+                let mut holding =
+                    rule.matches.iter().filter(|block| block.filter.holds_for_connections(&asker)).peekable();
+                if holding.peek().is_none() {
+                    continue;
+                }
+                let proxy = self.proxies.of_rule(routing, rule, port.number);
+                let of_ranges = |ranges| draft(seen.service(), &routing.origin, proxy, ranges);
+                let subnets: Vec<&[Cidr]> = holding.map(|block| block.subnets.as_slice()).collect();
+                if subnets.iter().any(|subnets| subnets.is_empty()) {
+                    drafts.push(of_ranges(place.range.into_iter().collect()));
+                    return drafts;
+                }
+                drafts.push(of_ranges(subnets.concat()));
+            }
+        }
+        drafts.push(self.whole(seen, port, place));
+        drafts
+    }
+
+    /// Everything to the service.
+    fn whole(&self, seen: &Seen, port: &Port, place: &Place) -> Draft {
+        let service = seen.service();
+        let proxy = self.proxies.of_service(service, cluster::name(port.number, "", &service.host));
+        draft(service, &service.origin, proxy, place.range.into_iter().collect())
+    }
+
+    fn asker(&self, port: &Port) -> Asker<'_> {
+        let Class { namespace, labels, .. } = self.class;
+        Asker { namespace, labels, gateways: vec![MESH], port: port.number }
     }
 
     /// Virtual addresses, or the ready pods of a headless service (TR82).
@@ -127,62 +202,39 @@ impl Inputs<'_> {
     }
 
     fn listener(&self, address: SocketAddr, slot: Slot) -> Listener {
-        let Slot { table, tcp, ranges } = slot;
-        let origin = tcp.as_ref().map(|target| target.origin.clone()).filter(|_| table.is_none());
+        let Slot { table, chains } = slot;
+        let mut chains = chains.into_made();
+        let everything = chains.iter().position(|chain| chain.matches == ChainMatch::default());
+        let last = everything.map(|index| chains.remove(index));
+        let origin = last.as_ref().and_then(|chain| chain.origin.clone()).filter(|_| table.is_none());
+        let mesh = self.proxies.mesh;
         let mut made = listener::captured(address, origin);
+        if chains.iter().any(|chain| !chain.matches.server_names.is_empty()) {
+            made.filters = listener::reading_names();
+        }
         if let Some(table) = table {
             made.filters = listener::sniffing();
             let stat_prefix = format!("outbound_{}", made.name);
-            let http = listener::http(Side::Outbound, stat_prefix, RouteSource::Rds(table), self.mesh);
+            let http = listener::http(Side::Outbound, stat_prefix, RouteSource::Rds(table), mesh);
             made.chains
                 .push(FilterChain { matches: listener::plaintext_http(), ..listener::chain(made.name.clone(), http) });
         }
-        let chain = |Target { cluster, origin, idle, by_source }: Target| FilterChain {
-            origin: Some(origin),
-            ..listener::chain(cluster.clone(), listener::tcp_for(cluster, idle, by_source, self.mesh))
-        };
-        for (range, target) in ranges {
-            let matches = ChainMatch { destination_ranges: vec![range], ..ChainMatch::default() };
-            made.chains.push(FilterChain { matches, ..chain(target) });
-        }
-        made.default_chain = Some(match tcp {
-            Some(target) => chain(target),
-            None => passthrough::unknown_chain("PassthroughFilterChain", self.policy, self.mesh),
-        });
+        made.chains.extend(chains);
+        made.default_chain =
+            Some(last.unwrap_or_else(|| passthrough::unknown_chain("PassthroughFilterChain", self.policy, mesh)));
         made
-    }
-
-    fn is_by_source(&self, service: &Service) -> bool {
-        let rule = self.rules.lookup(Lookup {
-            client: &self.class.namespace,
-            labels: &self.class.labels,
-            host: &service.host,
-            namespace: &service.namespace,
-        });
-        rule.is_some_and(|rule| Hashing::keeps_connections(rule, ""))
-    }
-
-    /// `tcp.idleTimeout` of the rule's own policy; ports and subsets do not count here (DR34).
-    fn idle(&self, service: &Service) -> Option<Duration> {
-        let rule = self.rules.lookup(Lookup {
-            client: &self.class.namespace,
-            labels: &self.class.labels,
-            host: &service.host,
-            namespace: &service.namespace,
-        })?;
-        rule.policy.as_ref()?.blocks.pool.as_ref()?.tcp_idle_timeout
     }
 }
 
-/// The oldest service keeps an address and port (X44).
-fn set_tcp(slot: &mut Slot, target: Target, port: u16, conflicts: &mut Vec<Diagnostic>) {
-    match &slot.tcp {
-        None => slot.tcp = Some(target),
-        Some(holder) if holder.origin == target.origin => {}
-        Some(Target { origin, .. }) => {
-            let message = format!("port {port} is carried for {origin}, which is older; TCP connections go there");
-            conflicts.push(Diagnostic::warning(LISTENER_CONFLICT, target.origin, "spec.ports", message));
-        }
+fn draft(service: &Service, origin: &Origin, proxy: TcpProxy, ranges: Vec<Cidr>) -> Draft {
+    Draft {
+        name: proxy.stat_prefix.as_str().into(),
+        ranges,
+        server_names: Vec::new(),
+        application_protocols: Vec::new(),
+        proxy,
+        origin: origin.clone(),
+        owner: service.origin.clone(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use api::proxy_config::ProxyConfig;
 use config::Locality;
 use serde_json::Value;
 use thiserror::Error;
@@ -42,6 +43,9 @@ pub struct Scope {
     pub app_ip: Option<IpAddr>,
     /// Where inbound or gateway listeners are bound, when not at the pod's address.
     pub bind_ip: Option<IpAddr>,
+    /// A gateway behind a load balancer that says by the PROXY protocol who the client is (Istio
+    /// `gatewayTopology.proxyProtocol` of the proxy's own configuration).
+    pub proxy_protocol: bool,
     /// Where it runs.
     pub locality: Locality,
     /// Takes virtual hosts on their own (VHDS).
@@ -139,6 +143,7 @@ impl Scope {
         scope.app_ip = fields.parsed("SLUICE_APP_IP", "an IP address")?;
         scope.bind_ip = fields.parsed("SLUICE_BIND_IP", "an IP address")?;
         scope.vhds = fields.flag("SLUICE_VHDS")?;
+        scope.proxy_protocol = fields.proxy_protocol()?;
         Ok(scope)
     }
 
@@ -173,6 +178,7 @@ impl Scope {
             outbound_address: None,
             app_ip: None,
             bind_ip: None,
+            proxy_protocol: false,
             locality: Locality::default(),
             vhds: false,
             node_name: String::new(),
@@ -218,6 +224,18 @@ impl<'a> Fields<'a> {
             Some(Value::String(text)) if text == "false" || text.is_empty() => Ok(false),
             Some(other) => Err(Self::bad(field, other, "true or false")),
         }
+    }
+
+    /// `PROXY_CONFIG` as Istio's agent sends it, an object, or as text.
+    fn proxy_protocol(&self) -> Result<bool, ScopeError> {
+        const FIELD: &str = "PROXY_CONFIG";
+        let read = match self.0.get(FIELD) {
+            None | Some(Value::Null) => return Ok(false),
+            Some(Value::String(text)) => ProxyConfig::parse(text),
+            Some(object) => ProxyConfig::parse(&object.to_string()),
+        };
+        let bad = || Self::bad(FIELD, &self.0[FIELD], "a ProxyConfig");
+        read.map(|read| read.has_proxy_protocol()).ok_or_else(bad)
     }
 
     fn labels(&self) -> Result<Labels, ScopeError> {

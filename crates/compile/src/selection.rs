@@ -3,6 +3,7 @@
 //!
 //! In: all of them. Out: an order and an index. Makes no routes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -64,6 +65,18 @@ impl MeshRoutings {
         }
         made.wildcards.sort_by(|(a, i), (b, j)| host::by_specificity(a, b).then(i.cmp(j)));
         made
+    }
+
+    /// All that speak about a service's host, in order: rules about connections are taken from each of them.
+    pub(crate) fn all_of_host(&self, name: &str) -> Vec<&Arc<Routing>> {
+        if host::is_wildcard(name) {
+            let speaks = |routing: &&Arc<Routing>| routing.hosts.iter().any(|host| host::overlaps(host, name));
+            return self.all.iter().filter(speaks).collect();
+        }
+        let exact = self.exact.get(name).into_iter().flatten();
+        let covering = self.wildcards.iter().filter(|(wildcard, _)| host::is_subset(name, wildcard));
+        let indexes: BTreeSet<usize> = exact.chain(covering.map(|(_, index)| index)).copied().collect();
+        indexes.into_iter().filter_map(|index| self.all.get(index)).collect()
     }
 
     /// The one that speaks about a service's host. Exact hosts beat wildcards, and there the first with a route for the

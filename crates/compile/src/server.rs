@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use api::GatewaySpec;
+use api::gateway::ServerTlsMode;
+use api::{GatewaySpec, ServerTls};
 use words::{Diagnostic, Fingerprint, Labels, Origin, Protocol, host};
 
 use crate::host_name;
@@ -20,7 +21,7 @@ pub(crate) struct Gateway {
     pub(crate) name: String,
     /// Which gateway pods; empty for all (GW01).
     pub(crate) selector: Labels,
-    /// HTTP servers.
+    /// What it serves.
     pub(crate) servers: Vec<Server>,
     /// What is wrong with the object itself.
     pub(crate) diagnostics: Vec<Diagnostic>,
@@ -28,9 +29,24 @@ pub(crate) struct Gateway {
     pub(crate) print: Fingerprint,
 }
 
-/// An HTTP port at the edge.
+/// What is done with the connections of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Carries {
+    /// Requests, by `http` rules.
+    Http,
+    /// Bytes, by `tcp` rules (GW28).
+    Tcp,
+    /// TLS that stays closed, by `tls` rules (GW16).
+    Passthrough,
+    /// TLS that stays closed, by the server names of services (GW17).
+    AutoPassthrough,
+}
+
+/// A port at the edge.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Server {
+    /// What is done with its connections.
+    pub(crate) carries: Carries,
     /// The port as written; VirtualServices match on it (TR60).
     pub(crate) port: u16,
     /// Where it listens; `None` for every address.
@@ -79,19 +95,7 @@ fn lower_server(server: &api::Server, field: &str, namespace: &str, notes: &mut 
         );
         return None;
     };
-    match Protocol::parse(&written.protocol) {
-        Some(protocol) if protocol.is_http() && protocol != Protocol::HttpProxy => {}
-        Some(_) => {
-            notes.not_obeyed(true, || format!("{field}.port.protocol ({})", written.protocol));
-            return None;
-        }
-        None => {
-            let message = format!("{:?} is not a protocol; the server is left out", written.protocol);
-            notes.ignored(format!("{field}.port.protocol"), message);
-            return None;
-        }
-    }
-    notes.not_obeyed(tls.is_some(), || format!("{field}.tls"));
+    let carries = carries(&written.protocol, tls.as_ref(), field, notes)?;
     let bind = match bind.as_deref().filter(|bind| !bind.is_empty()) {
         None => None,
         Some(text) => match text.parse::<IpAddr>() {
@@ -111,7 +115,36 @@ fn lower_server(server: &api::Server, field: &str, namespace: &str, notes: &mut 
             false => notes.ignored(format!("{field}.hosts[{index}]"), format!("{written:?} is not a host")),
         }
     }
-    Some(Server { port: number, bind, hosts: lowered })
+    Some(Server { carries, port: number, bind, hosts: lowered })
+}
+
+/// By protocol and TLS mode (GW27); `None` when the server is left out.
+fn carries(protocol: &str, tls: Option<&ServerTls>, field: &str, notes: &mut Notes) -> Option<Carries> {
+    let Some(known) = Protocol::parse(protocol) else {
+        let message = format!("{protocol:?} is not a protocol; the server is left out");
+        notes.ignored(format!("{field}.port.protocol"), message);
+        return None;
+    };
+    let passes = tls.and_then(|tls| match tls.mode {
+        None | Some(ServerTlsMode::Passthrough) => Some(Carries::Passthrough),
+        Some(ServerTlsMode::AutoPassthrough) => Some(Carries::AutoPassthrough),
+        Some(_) => None,
+    });
+    match (known, tls) {
+        (Protocol::Https | Protocol::Tls, Some(_)) if passes.is_some() => return passes,
+        (Protocol::Https | Protocol::Tls, None) => {
+            notes.ignored(format!("{field}.tls"), format!("{protocol} needs it (V-63); the server is left out"));
+            return None;
+        }
+        (Protocol::Tcp | Protocol::Mongo | Protocol::Redis | Protocol::MySql, None) => return Some(Carries::Tcp),
+        (http, _) if http.is_http() && http != Protocol::HttpProxy => {
+            notes.not_obeyed(tls.is_some(), || format!("{field}.tls"));
+            return Some(Carries::Http);
+        }
+        (Protocol::Https | Protocol::Tls, Some(_)) => notes.not_obeyed(true, || format!("{field}.tls")),
+        _ => notes.not_obeyed(true, || format!("{field}.port.protocol ({protocol})")),
+    }
+    None
 }
 
 fn server_host(written: &str, own: &str) -> ServerHost {

@@ -172,10 +172,12 @@ impl Shared {
         round: u64,
         units: &mut Units,
     ) -> Piece<ClusterSet> {
+        let by_server_name = class.role == Role::Gateway && gateway::passes_by_service_name(world, class);
         let inputs = Fingerprint::of(&(
             visible.print,
             base.rules.print,
             base.prints.mesh,
+            by_server_name,
             &class.labels,
             class.dialled(),
             class.captured,
@@ -208,6 +210,7 @@ impl Shared {
                     mesh_print: base.prints.mesh,
                     dialled: class.dialled(),
                     place: class.place.as_ref(),
+                    by_server_name,
                 };
                 let group = group(&inputs, round, units);
                 for unit in &group.value.clusters {

@@ -25,6 +25,7 @@ use crate::selection::{self, MeshRoutings};
 use crate::service::Service;
 use crate::shared::{ListenerSet, TableSet, Units};
 use crate::sidecar::Sidecar;
+use crate::tcp::Proxies;
 use crate::virtual_host::{Frame, Inputs};
 use crate::world::World;
 
@@ -57,19 +58,36 @@ impl Slots {
         let policy = class.policy(world);
         // Labels decide which DestinationRule bounds the silence of TCP connections.
         let rules = (base.rules.print, &class.labels);
-        let inputs =
-            Fingerprint::of(&(visible.print, &pods, class.captured, class.v6, policy, base.prints.mesh, rules));
+        let sidecar = class.sidecar.as_ref().map(|sidecar| sidecar.print);
+        let routings = (base.connections.print, sidecar);
+        let inputs = Fingerprint::of(&(
+            visible.print,
+            &pods,
+            class.captured,
+            class.v6,
+            policy,
+            base.prints.mesh,
+            rules,
+            routings,
+        ));
         refresh(&mut self.listeners, inputs, |_| {
             if !class.captured {
                 return (ListenerSet::default(), Fingerprint::default());
             }
+            let imported = |routing: &Routing| class.sidecar.as_ref().is_none_or(|sidecar| imports(sidecar, routing));
             let inputs = outbound::Inputs {
                 visible: &visible.value,
                 pods: &pods,
-                rules: &base.rules.value,
+                routings: &MeshRoutings::new(&base.connections.value, &class.namespace, imported),
+                proxies: Proxies {
+                    visible: &visible.value,
+                    rules: &base.rules.value,
+                    namespace: &class.namespace,
+                    labels: &class.labels,
+                    mesh: world.mesh(),
+                },
                 class,
                 policy,
-                mesh: world.mesh(),
             };
             let (made, diagnostics) = inputs.compute();
             listener_set(made, diagnostics, round, units)
@@ -270,9 +288,14 @@ fn imports(sidecar: &Sidecar, routing: &Routing) -> bool {
 pub(crate) fn destinations(sorted: &[Arc<Routing>], namespace: &str, sidecar: &Sidecar) -> BTreeSet<Arc<str>> {
     let taken = selection::ordered(sorted, MESH, namespace).filter(|routing| imports(sidecar, routing));
     let mut hosts = BTreeSet::new();
-    for rule in taken.flat_map(|routing| &routing.http) {
-        if let RuleAction::Forward(forward) = &rule.action {
-            hosts.extend(forward.hosts().cloned());
+    for routing in taken {
+        for rule in &routing.http {
+            if let RuleAction::Forward(forward) = &rule.action {
+                hosts.extend(forward.hosts().cloned());
+            }
+        }
+        for rule in routing.tls.iter().chain(&routing.tcp) {
+            hosts.extend(rule.destinations.iter().map(|destination| destination.host.clone()));
         }
     }
     hosts

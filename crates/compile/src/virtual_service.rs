@@ -7,6 +7,7 @@ use api::{HttpRoute, VirtualServiceSpec};
 use config::Respond;
 use words::{Fingerprint, Origin, host};
 
+use crate::connection_rule;
 use crate::gateway_name;
 use crate::intent::{ForwardRule, HttpRule, MESH, Routing, RuleAction, RuleMatch, StaticFilter};
 use crate::mesh::MeshConfig;
@@ -24,8 +25,6 @@ pub(crate) fn lower(origin: Origin, age: Age, spec: &VirtualServiceSpec, mesh: &
     let mut notes = Notes::about(&origin);
     let namespace = origin.namespace.clone();
     notes.not_obeyed(hosts.is_empty(), || "spec.hosts (a delegate)".into());
-    notes.not_obeyed(!tls.is_empty(), || "spec.tls".into());
-    notes.not_obeyed(!tcp.is_empty(), || "spec.tcp".into());
     let hosts = lower_hosts(hosts, (&namespace, &mesh.domain), &mut notes);
     let gateways = match gateways.is_empty() {
         true => BTreeSet::from([MESH.to_owned()]),
@@ -39,9 +38,11 @@ pub(crate) fn lower(origin: Origin, age: Age, spec: &VirtualServiceSpec, mesh: &
             Err(reason) => notes.left_out(reason),
         }
     }
+    let tls = connection_rule::tls(tls, (&namespace, &mesh.domain), &mut notes);
+    let tcp = connection_rule::tcp(tcp, (&namespace, &mesh.domain), &mut notes);
     let diagnostics = notes.into_found();
-    let print = Fingerprint::of(&(&origin, &age, &hosts, &gateways, &export, &rules, &diagnostics));
-    Routing { origin, age, hosts, gateways, export, http: rules, diagnostics, print }
+    let print = Fingerprint::of(&(&origin, &age, &hosts, &gateways, &export, &rules, (&tls, &tcp), &diagnostics));
+    Routing { origin, age, hosts, gateways, export, http: rules, tls, tcp, diagnostics, print }
 }
 
 /// Complete, lower case, each once.

@@ -80,7 +80,7 @@ fn ist0174_a_rule_for_no_service() {
 fn every_field_that_is_not_obeyed_is_named() {
     let yaml = vs(
         "r",
-        "{hosts: [reviews], tls: [{match: [{sniHosts: [reviews.default.svc.cluster.local]}], route: [{destination: {host: reviews}}]}], \
+        "{hosts: [reviews], tcp: [{match: [{sourceSubnet: 10.0.0.0/8}], route: [{destination: {host: reviews}}]}], \
          http: [{match: [{uri: {prefix: /a}, statPrefix: x}], rewrite: {uri: /b}, headers: {request: {set: {a: b}}}, \
          route: [{destination: {host: reviews}, headers: {response: {remove: [x]}}}]}]}",
     );
@@ -89,7 +89,7 @@ fn every_field_that_is_not_obeyed_is_named() {
         "spec.http[0].match[0].statPrefix",
         "spec.http[0].rewrite",
         "spec.http[0].route[0].headers",
-        "spec.tls",
+        "spec.tcp[0].match[0].sourceSubnet",
     ];
     assert_eq!(said(&yaml), fields.map(|field| format!("SLU0100 VirtualService default/r {field}")));
 }

@@ -51,6 +51,9 @@ pub struct ListenerFilters {
     pub tls_inspector: bool,
     /// Tell HTTP/1 and HTTP/2 from other plaintext.
     pub http_inspector: bool,
+    /// Every connection begins with a PROXY protocol header, version 1 or 2, which says who the client is; one without
+    /// is closed (Istio `gatewayTopology.proxyProtocol`).
+    pub proxy_protocol: bool,
 }
 
 /// A match on a connection and what to do with it.
@@ -201,6 +204,8 @@ pub struct TcpProxy {
     pub idle_timeout: Option<Duration>,
     /// The cluster's host is the one that the ClientHello names ([`crate::Discovery::Dynamic`]).
     pub dynamic_host: Option<DynamicHost>,
+    /// Close a client's connection after this long, whatever it does; `None`: never (DR33).
+    pub max_connection_duration: Option<Duration>,
     /// A line per connection.
     pub access_log: Vec<AccessLog>,
 }
@@ -219,6 +224,22 @@ impl Cidr {
         let Some((address, bits)) = text.split_once('/') else { return text.parse().ok().map(Self::host) };
         let (address, prefix_len): (IpAddr, u8) = (address.parse().ok()?, bits.parse().ok()?);
         (prefix_len <= Self::host(address).prefix_len).then_some(Self { address, prefix_len })
+    }
+
+    /// The same range with the bits that do not count at 0.
+    pub fn masked(self) -> Self {
+        let bits = u32::from(self.prefix_len);
+        let address = match self.address {
+            IpAddr::V4(v4) => {
+                let mask = u32::MAX.checked_shl(32 - bits.min(32)).unwrap_or(0);
+                std::net::Ipv4Addr::from(u32::from(v4) & mask).into()
+            }
+            IpAddr::V6(v6) => {
+                let mask = u128::MAX.checked_shl(128 - bits.min(128)).unwrap_or(0);
+                std::net::Ipv6Addr::from(u128::from(v6) & mask).into()
+            }
+        };
+        Self { address, ..self }
     }
 
     /// True when the address is in the range; families never mix.
@@ -261,6 +282,9 @@ mod tests {
         assert!(!net.contains("::1".parse().unwrap()));
         assert!(Cidr::parse("0.0.0.0/0").unwrap().contains("1.2.3.4".parse().unwrap()));
         assert!(Cidr::parse("2001:2::/48").unwrap().contains("2001:2::5".parse().unwrap()));
+        assert_eq!(Cidr::parse("10.1.2.3/16").unwrap().masked(), net);
+        assert_eq!(Cidr::parse("10.1.2.3/0").unwrap().masked(), Cidr::parse("0.0.0.0/0").unwrap());
+        assert_eq!(Cidr::parse("2001:2::5/32").unwrap().masked(), Cidr::parse("2001:2::/32").unwrap());
         assert_eq!(Cidr::parse("10.0.0.0/33"), None);
         assert_eq!(Cidr::parse("x"), None);
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use config::{AccessLog, AccessLogFormat};
 use http::HeaderMap;
 
-use crate::record::{Head, Record};
+use crate::failure::Flags;
+use crate::record::Head;
 
 /// A log: its file, and how a line is made.
 #[derive(Debug)]
@@ -51,17 +52,26 @@ enum Operator {
     Peer,
     Route,
     Origin,
+    ServerName,
     /// An operator that we know nothing about: `-`, as Envoy prints what is absent.
     Absent,
 }
 
-/// A request to be logged.
+/// A request or a connection to be logged.
 pub struct Line<'a> {
-    /// What happened.
-    pub record: &'a Record,
+    /// Status code; 0 for a connection.
+    pub status: u16,
+    /// What went wrong.
+    pub flags: Flags,
+    /// Envoy's response code details; may be empty.
+    pub details: &'a str,
+    /// Bytes from the client.
+    pub received: u64,
+    /// Bytes to the client.
+    pub sent: u64,
     /// What only the log needs.
     pub head: &'a Head,
-    /// From head to last byte.
+    /// From the first byte to the last.
     pub elapsed: Duration,
 }
 
@@ -189,6 +199,7 @@ fn operator(text: &str) -> Operator {
         ("DOWNSTREAM_LOCAL_ADDRESS", _) => Operator::Local,
         ("DOWNSTREAM_REMOTE_ADDRESS", _) => Operator::Peer,
         ("ROUTE_NAME", _) => Operator::Route,
+        ("REQUESTED_SERVER_NAME", _) => Operator::ServerName,
         ("SLUICE_ORIGIN", _) => Operator::Origin,
         _ => Operator::Absent,
     }
@@ -221,19 +232,19 @@ impl Part {
 
 impl Operator {
     fn write(&self, line: &Line<'_>, out: &mut String) {
-        let Line { record, head, elapsed } = line;
+        let Line { status, flags, details, received, sent, head, elapsed } = line;
         // Writing to a String does not fail.
         let _ = match self {
             Self::StartTime => write!(out, "{}", start_time(*elapsed)),
             Self::Method => write!(out, "{}", head.method),
             Self::Path => write!(out, "{}", head.path),
             Self::Protocol => write!(out, "{}", head.protocol),
-            Self::Status => write!(out, "{}", record.status),
-            Self::Flags => write!(out, "{}", record.flags),
-            Self::Details => write!(out, "{}", record.details),
+            Self::Status => write!(out, "{status}"),
+            Self::Flags => write!(out, "{flags}"),
+            Self::Details => write!(out, "{details}"),
             Self::TransportFailure => write!(out, "{}", head.transport_failure),
-            Self::Received => write!(out, "{}", record.received),
-            Self::Sent => write!(out, "{}", record.sent),
+            Self::Received => write!(out, "{received}"),
+            Self::Sent => write!(out, "{sent}"),
             Self::Duration => write!(out, "{}", elapsed.as_millis()),
             Self::Request(name) => header(out, &head.headers, name),
             Self::Response(name) => header(out, &head.response_headers, name),
@@ -245,6 +256,7 @@ impl Operator {
             Self::Peer => optional(out, head.peer),
             Self::Route => write!(out, "{}", head.route),
             Self::Origin => optional(out, head.origin.as_ref()),
+            Self::ServerName => optional(out, head.server_name.as_deref()),
             Self::Absent => Ok(()),
         };
     }

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use config::{ChainMatch, TransportMatch};
+use config::{ChainMatch, FilterChain, TransportMatch};
 use transport::sniff::Sniffed;
 
 use crate::plan::{ChainPlan, ListenerPlan};
@@ -17,58 +17,74 @@ pub struct Facts {
     pub sniffed: Sniffed,
 }
 
-/// The chain of a connection, by its number; `None`: it is closed.
+/// The chain of a connection; `None`: it is closed. Every condition narrows the choice to its most specific value before
+/// the next one is looked at, and there is no way back: a chain for the address dialled hides one for any address, even
+/// if its server name does not fit (Envoy's `FilterChainManager`).
 pub fn choose<'a>(listener: &'a ListenerPlan, facts: &Facts) -> Option<&'a ChainPlan> {
-    let chains = listener.config.chains.iter().enumerate();
-    let best = chains.filter_map(|(index, chain)| Some((specificity(&chain.matches, facts)?, index)));
-    // Of equally specific chains the first counts; Envoy refuses such listeners.
-    let best = best.max_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1))).map(|(_, index)| index);
+    let found = most_specific(&listener.config.chains, facts);
     let default = || listener.has_default.then(|| listener.chains.len() - 1);
-    best.or_else(default).and_then(|index| listener.chains.get(index))
+    found.or_else(default).and_then(|index| listener.chains.get(index))
 }
 
-// `None` when the chain does not match; otherwise how specific it is.
-fn specificity(matches: &ChainMatch, facts: &Facts) -> Option<(bool, u8, usize, bool, bool)> {
-    let ChainMatch { destination_port, destination_ranges, server_names, transport, application_protocols } = matches;
-    if let Some(port) = destination_port
-        && facts.destination.is_none_or(|destination| destination.port() != *port)
-    {
-        return None;
+// How specific a match is, by one condition; `None` when it does not hold.
+type Condition<'a> = dyn Fn(&ChainMatch) -> Option<usize> + 'a;
+
+fn most_specific(chains: &[FilterChain], facts: &Facts) -> Option<usize> {
+    let (is_tls, sni, protocols): (bool, Option<&str>, Protocols<'_>) = match &facts.sniffed {
+        Sniffed::Tls { sni, alpn } => (true, sni.as_deref(), Protocols::Offered(alpn)),
+        Sniffed::Http1 => (false, None, Protocols::Found(&["http/1.1", "http/1.0"])),
+        Sniffed::Http2 => (false, None, Protocols::Found(&["h2c"])),
+        Sniffed::More | Sniffed::Other => (false, None, Protocols::Found(&[])),
+    };
+    let port = |matches: &ChainMatch| match matches.destination_port {
+        None => Some(0),
+        Some(port) => facts.destination.is_some_and(|dialled| dialled.port() == port).then_some(1),
+    };
+    let range = |matches: &ChainMatch| match (matches.destination_ranges.as_slice(), facts.destination) {
+        ([], _) => Some(0),
+        (_, None) => None,
+        // No range is the same as one of length 0.
+        (ranges, Some(dialled)) => {
+            let fitting = ranges.iter().filter(|range| range.contains(dialled.ip()));
+            fitting.map(|range| usize::from(range.prefix_len)).max()
+        }
+    };
+    let name = |matches: &ChainMatch| match matches.server_names.as_slice() {
+        [] => Some(0),
+        names => names.iter().filter_map(|name| name_fits(name, sni?)).max(),
+    };
+    let transport = |matches: &ChainMatch| match matches.transport {
+        TransportMatch::Any => Some(0),
+        TransportMatch::Plaintext => (!is_tls).then_some(1),
+        TransportMatch::Tls => is_tls.then_some(1),
+    };
+    let protocol = |matches: &ChainMatch| match matches.application_protocols.as_slice() {
+        [] => Some(0),
+        wanted => wanted.iter().any(|wanted| protocols.contain(wanted)).then_some(1),
+    };
+    let conditions: [&Condition<'_>; 5] = [&port, &range, &name, &transport, &protocol];
+    // Indexes of the chains that are left, in their order.
+    let mut left: Vec<usize> = (0..chains.len()).collect();
+    for condition in conditions {
+        let best = left.iter().filter_map(|index| condition(&chains[*index].matches)).max()?;
+        left.retain(|index| condition(&chains[*index].matches) == Some(best));
     }
-    let range = match (destination_ranges.is_empty(), facts.destination) {
-        (true, _) => 0,
-        (false, None) => return None,
-        // A range of length 0 is still more specific than none.
-        (false, Some(dialled)) => destination_ranges
-            .iter()
-            .filter(|range| range.contains(dialled.ip()))
-            .map(|range| range.prefix_len + 1)
-            .max()?,
-    };
-    let (is_tls, sni, protocols): (bool, Option<&str>, Vec<&str>) = match &facts.sniffed {
-        Sniffed::Tls { sni, alpn } => (true, sni.as_deref(), alpn.iter().map(String::as_str).collect()),
-        Sniffed::Http1 => (false, None, vec!["http/1.1", "http/1.0"]),
-        Sniffed::Http2 => (false, None, vec!["h2c"]),
-        Sniffed::More | Sniffed::Other => (false, None, Vec::new()),
-    };
-    let name = match server_names.is_empty() {
-        true => 0,
-        false => server_names.iter().filter_map(|name| name_fits(name, sni?)).max()?,
-    };
-    let transport_fits = match transport {
-        TransportMatch::Any => true,
-        TransportMatch::Plaintext => !is_tls,
-        TransportMatch::Tls => is_tls,
-    };
-    let protocol_fits = application_protocols.is_empty()
-        || application_protocols.iter().any(|wanted| protocols.contains(&wanted.as_str()));
-    (transport_fits && protocol_fits).then_some((
-        destination_port.is_some(),
-        range,
-        name,
-        *transport != TransportMatch::Any,
-        !application_protocols.is_empty(),
-    ))
+    left.first().copied()
+}
+
+// What a connection speaks: as its TLS hello offers, or as its first bytes show.
+enum Protocols<'a> {
+    Offered(&'a [String]),
+    Found(&'static [&'static str]),
+}
+
+impl Protocols<'_> {
+    fn contain(&self, wanted: &str) -> bool {
+        match self {
+            Self::Offered(names) => names.iter().any(|name| name == wanted),
+            Self::Found(names) => names.contains(&wanted),
+        }
+    }
 }
 
 // How specific a server name is that fits: an exact one beats any wildcard, a longer wildcard a shorter one.
@@ -89,30 +105,72 @@ mod tests {
         Facts { destination: destination.parse().ok(), sniffed }
     }
 
-    #[test]
-    fn port_beats_address_beats_the_rest() {
-        let any = ChainMatch::default();
-        let by_port = ChainMatch { destination_port: Some(80), ..ChainMatch::default() };
-        let range =
-            |text: &str| ChainMatch { destination_ranges: vec![Cidr::parse(text).unwrap()], ..ChainMatch::default() };
-        let plain = ChainMatch { transport: TransportMatch::Plaintext, ..ChainMatch::default() };
-        let here = facts("10.0.0.1:80", Sniffed::Http1);
-        let of = |matches: &ChainMatch| specificity(matches, &here);
-        assert!(of(&by_port) > of(&range("10.0.0.1")));
-        assert!(of(&range("10.0.0.1")) > of(&range("10.0.0.0/8")));
-        assert!(of(&range("0.0.0.0/0")) > of(&plain));
-        assert!(of(&plain) > of(&any));
-        assert_eq!(specificity(&by_port, &facts("10.0.0.1:81", Sniffed::Http1)), None);
+    fn chain(name: &str, matches: ChainMatch) -> FilterChain {
+        let proxy = config::TcpProxy {
+            stat_prefix: name.into(),
+            cluster: config::ClusterChoice::One(name.into()),
+            idle_timeout: None,
+            max_connection_duration: None,
+            hash_source_ip: false,
+            dynamic_host: None,
+            access_log: Vec::new(),
+        };
+        FilterChain { name: name.into(), matches, filter: config::Filter::Tcp(proxy), origin: None, tls: None }
+    }
+
+    fn range(text: &str) -> ChainMatch {
+        ChainMatch { destination_ranges: vec![Cidr::parse(text).unwrap()], ..ChainMatch::default() }
+    }
+
+    fn chosen(chains: &[(&str, ChainMatch)], facts: &Facts) -> String {
+        let chains: Vec<FilterChain> = chains.iter().map(|(name, matches)| chain(name, matches.clone())).collect();
+        most_specific(&chains, facts).map_or("-".into(), |index| chains[index].name.to_string())
+    }
+
+    fn tls(sni: &str) -> Sniffed {
+        Sniffed::Tls { sni: Some(sni.into()), alpn: Vec::new() }
     }
 
     #[test]
-    fn protocols_and_names_must_fit() {
+    fn port_beats_address_beats_the_rest() {
+        let by_port = ChainMatch { destination_port: Some(80), ..ChainMatch::default() };
+        let plain = ChainMatch { transport: TransportMatch::Plaintext, ..ChainMatch::default() };
+        let all = [("any", ChainMatch::default()), ("plain", plain), ("wide", range("10.0.0.0/8"))];
+        let all = [&all[..], &[("host", range("10.0.0.1")), ("port", by_port)]].concat();
+        let here = |count: usize, to: &str| chosen(&all[..count], &facts(to, Sniffed::Http1));
+        let found: Vec<String> = (1..=5).map(|count| here(count, "10.0.0.1:80")).collect();
+        assert_eq!(found, ["any", "plain", "wide", "host", "port"]);
+        assert_eq!(here(5, "10.0.0.1:81"), "host");
+        assert_eq!(here(5, "11.0.0.1:81"), "plain");
+    }
+
+    #[test]
+    fn a_more_specific_address_hides_names_for_any_address() {
+        let named = ChainMatch { server_names: vec!["b.com".into()], ..ChainMatch::default() };
+        let both = ChainMatch { server_names: vec!["a.com".into()], ..range("10.1.0.0/16") };
+        let all = [("named", named), ("both", both)];
+        assert_eq!(chosen(&all, &facts("10.1.0.1:443", tls("a.com"))), "both");
+        assert_eq!(chosen(&all, &facts("10.1.0.1:443", tls("b.com"))), "-");
+        assert_eq!(chosen(&all, &facts("10.2.0.1:443", tls("b.com"))), "named");
+    }
+
+    #[test]
+    fn vs60_exact_names_beat_longer_and_shorter_wildcards() {
+        let named = |name: &str| ChainMatch { server_names: vec![name.into()], ..ChainMatch::default() };
+        let all = [("short", named("*.com")), ("long", named("*.a.com")), ("exact", named("x.a.com"))];
+        let to = |sni: &str| chosen(&all, &facts("1.1.1.1:1", tls(sni)));
+        assert_eq!((to("x.a.com").as_str(), to("y.a.com").as_str(), to("y.com").as_str()), ("exact", "long", "short"));
+        assert_eq!(to("a.com"), "short");
+        assert_eq!(to("com"), "-");
+    }
+
+    #[test]
+    fn protocols_must_fit() {
         let http = ChainMatch { application_protocols: vec!["http/1.1".into(), "h2c".into()], ..ChainMatch::default() };
-        assert!(specificity(&http, &facts("1.1.1.1:1", Sniffed::Http2)).is_some());
-        assert!(specificity(&http, &facts("1.1.1.1:1", Sniffed::Other)).is_none());
-        let named = ChainMatch { server_names: vec!["*.a.com".into()], ..ChainMatch::default() };
-        let tls = |sni: &str| Sniffed::Tls { sni: Some(sni.into()), alpn: Vec::new() };
-        assert!(specificity(&named, &facts("1.1.1.1:1", tls("x.a.com"))).is_some());
-        assert!(specificity(&named, &facts("1.1.1.1:1", tls("a.com"))).is_none());
+        let all = [("http", http), ("any", ChainMatch::default())];
+        assert_eq!(chosen(&all, &facts("1.1.1.1:1", Sniffed::Http2)), "http");
+        assert_eq!(chosen(&all, &facts("1.1.1.1:1", Sniffed::Other)), "any");
+        let offered = Sniffed::Tls { sni: None, alpn: vec!["x".into(), "h2c".into()] };
+        assert_eq!(chosen(&all, &facts("1.1.1.1:1", offered)), "http");
     }
 }

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use transport::exec::LocalExec;
 use transport::io::Io;
+use transport::proxy_protocol::{self, Begin};
 use transport::sniff::{self, Sniffed};
 
 use crate::chain::{self, Facts};
@@ -22,6 +24,8 @@ use crate::worker::Worker;
 /// How long a client may take to say anything that tells its protocol; then it is carried as bytes (TR84: a server that
 /// speaks first must get its turn).
 const SNIFF_SECONDS_MAX: u64 = 5;
+/// How often a client is looked at that has said too little.
+const PEEK_AGAIN_AFTER: Duration = Duration::from_millis(2);
 /// How long a client may take to send a request's head.
 const HEAD_SECONDS_MAX: u64 = 60;
 /// Largest request head, in bytes (Envoy's 60 KiB).
@@ -71,7 +75,16 @@ pub async fn serve(worker: Rc<Worker>, slot: usize, stream: TcpStream, peer: Soc
         false => None,
     };
     let listener = hand_off(&plan, first, dialled);
-    let local = stream.local_addr().ok();
+    let mut stream = stream;
+    let (mut peer, mut local) = (peer, stream.local_addr().ok());
+    if listener.config.filters.proxy_protocol {
+        match announced(&mut stream).await {
+            Some(Some((client, reached))) => (peer, local) = (client, Some(reached)),
+            Some(None) => {}
+            // Envoy closes it too: whoever leaves the header out could claim to be anybody.
+            None => return,
+        }
+    }
     let sniffed = if listener.sniffs { look(&stream).await } else { Sniffed::More };
     let facts = Facts { destination: dialled.or(local), sniffed };
     let client = Client { peer: Some(peer), local, dialled, listener: listener.slot, facts };
@@ -103,6 +116,34 @@ fn hand_off<'a>(plan: &'a Plan, first: &'a Arc<ListenerPlan>, dialled: Option<So
     slot.and_then(|slot| plan.listeners.get(*slot)?.as_ref()).unwrap_or(first)
 }
 
+// The PROXY protocol's header: whom it names, if it names any; `None` when there is none. Takes it off the connection.
+async fn announced(stream: &mut TcpStream) -> Option<Option<(SocketAddr, SocketAddr)>> {
+    let looking = async {
+        let mut buffer = vec![0; 256];
+        loop {
+            let seen = stream.peek(&mut buffer).await.ok().filter(|seen| *seen > 0)?;
+            match proxy_protocol::look(&buffer[..seen]) {
+                Begin::Header { length, ends } => {
+                    buffer.resize(length, 0);
+                    stream.read_exact(&mut buffer).await.ok()?;
+                    return Some(ends);
+                }
+                Begin::Other => return None,
+                Begin::More if seen == buffer.len() => {
+                    let more = (seen * 2).min(proxy_protocol::PEEK_BYTES_MAX);
+                    if more == seen {
+                        return None;
+                    }
+                    buffer.resize(more, 0);
+                }
+                // `peek` is ready as long as there is anything: wait for the rest without spinning.
+                Begin::More => tokio::time::sleep(PEEK_AGAIN_AFTER).await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(SNIFF_SECONDS_MAX), looking).await.ok()?
+}
+
 async fn look(stream: &TcpStream) -> Sniffed {
     let looking = async {
         let mut buffer = vec![0; 512];
@@ -114,7 +155,7 @@ async fn look(stream: &TcpStream) -> Sniffed {
             match sniff::look(&buffer[..seen]) {
                 Sniffed::More if seen == buffer.len() && seen < sniff::PEEK_BYTES_MAX => buffer.resize(seen * 2, 0),
                 // `peek` is ready as long as there is anything: wait for the rest without spinning.
-                Sniffed::More if seen < buffer.len() => tokio::time::sleep(Duration::from_millis(2)).await,
+                Sniffed::More if seen < buffer.len() => tokio::time::sleep(PEEK_AGAIN_AFTER).await,
                 Sniffed::More => return Sniffed::Other,
                 found => return found,
             }

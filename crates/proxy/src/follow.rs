@@ -25,6 +25,8 @@ pub struct Holdings {
     clusters: BTreeMap<Name, Arc<Cluster>>,
     endpoints: BTreeMap<Name, Arc<Endpoints>>,
     listeners: BTreeMap<Name, Arc<Listener>>,
+    /// The control plane has said which listeners there are, even if none: a gateway without rules is ready too.
+    pub knows_listeners: bool,
     tables: BTreeMap<Name, Held>,
     /// By `<table>/<host>`.
     hosts: BTreeMap<Name, Arc<VirtualHost>>,
@@ -67,6 +69,7 @@ impl Holdings {
         if matches!(update.kind, TypeUrl::Cluster | TypeUrl::Listener) {
             self.forget_secrets();
         }
+        self.knows_listeners |= update.kind == TypeUrl::Listener && refused.is_empty();
         refused
     }
 

@@ -277,7 +277,7 @@ impl Tries<'_> {
         if matches!(plan.config.discovery, Discovery::OriginalDst) {
             // Without capture there is nothing that was dialled.
             let dialled = self.mission.client.dialled.or_else(|| self.authority_address());
-            return dialled.map(|address| (HostId(u32::MAX), address)).ok_or(Failure::NoHost);
+            return dialled.map(|address| (HostId::OUTSIDE, address)).ok_or(Failure::NoHost);
         }
         let attempts = self.mission.forward.retry.as_ref().map_or(0, |policy| policy.host_selection_attempts);
         let mut balancer = self.cluster.balancer.borrow_mut();

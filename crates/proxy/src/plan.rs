@@ -8,9 +8,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use balance::{HostSet, Limits, Shape};
-use config::{Cluster, Direction, Discovery, Endpoints, Filter, HttpManager, Listener, Name, RouteSource, Snapshot};
+use config::{
+    Cluster, Direction, Discovery, Endpoints, Filter, FilterChain, HttpManager, Listener, Name, RouteSource, Snapshot,
+};
 use http::HeaderValue;
 use routing::Router;
+use words::Origin;
 
 /// A snapshot, ready.
 #[derive(Default)]
@@ -71,6 +74,8 @@ pub struct TcpPlan {
     pub direction: Direction,
     /// What the snapshot says.
     pub config: config::TcpProxy,
+    /// The object behind the chain.
+    pub origin: Option<Origin>,
     /// Sum of weights up to each cluster, and its slot.
     pub shares: Vec<(u32, u32)>,
     /// Access logs, compiled.
@@ -189,7 +194,7 @@ impl Planner {
                     listener.name, chain.name
                 ));
             }
-            let ready = self.chain(listener, &chain.filter);
+            let ready = self.chain(listener, chain);
             chains
                 .push(ready.map_err(|error| format!("listener {:?} chain {:?}: {error}", listener.name, chain.name))?);
         }
@@ -209,9 +214,9 @@ impl Planner {
         })
     }
 
-    fn chain(&mut self, listener: &Listener, filter: &Filter) -> Result<ChainPlan, String> {
+    fn chain(&mut self, listener: &Listener, chain: &FilterChain) -> Result<ChainPlan, String> {
         let direction = listener.direction;
-        match filter {
+        match &chain.filter {
             Filter::Tcp(tcp) => {
                 let mut sum = 0_u32;
                 let many: Vec<(Name, u32)> = match &tcp.cluster {
@@ -226,7 +231,13 @@ impl Planner {
                 };
                 let shares = many.into_iter().map(&mut share).collect();
                 let logs = self.logs(&tcp.access_log);
-                Ok(ChainPlan::Tcp(Arc::new(TcpPlan { direction, config: tcp.clone(), shares, logs })))
+                Ok(ChainPlan::Tcp(Arc::new(TcpPlan {
+                    direction,
+                    config: tcp.clone(),
+                    origin: chain.origin.clone(),
+                    shares,
+                    logs,
+                })))
             }
             Filter::Http(manager) => {
                 let router = match &manager.routes {

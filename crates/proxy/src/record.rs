@@ -70,6 +70,8 @@ pub struct Head {
     pub local: Option<SocketAddr>,
     /// The client.
     pub peer: Option<SocketAddr>,
+    /// The server name that a TLS client asked for.
+    pub server_name: Option<String>,
     /// Why no connection could be made.
     pub transport_failure: String,
 }
@@ -87,7 +89,8 @@ impl Record {
         worker.metrics.request(&worker, self, elapsed);
         if let Some(head) = &self.head {
             for format in &self.plan.logs {
-                worker.log(format, &crate::access_log::Line { record: self, head, elapsed });
+                let Self { status, flags, details, received, sent, .. } = *self;
+                worker.log(format, &crate::access_log::Line { status, flags, details, received, sent, head, elapsed });
             }
         }
     }

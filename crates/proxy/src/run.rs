@@ -264,7 +264,7 @@ impl Follower {
         self.resolve(&snapshot);
         *self.app.snapshot.borrow_mut() = snapshot;
         self.app.versions.borrow_mut().clone_from(&self.holdings.versions);
-        if whole && !self.app.ready.get() && !plan.listeners.is_empty() {
+        if whole && !self.app.ready.get() && self.holdings.knows_listeners {
             self.app.ready.set(true);
             tracing::info!(after_ms = self.app.started.elapsed().as_millis() as u64, "ready");
         }

@@ -2,55 +2,105 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use balance::{Ask, HostId};
-use config::{Direction, Discovery};
+use config::{Direction, Discovery, TcpProxy};
 use tokio::net::TcpStream;
-use transport::relay::relay;
+use transport::relay::{Bounds, Carried, Ended, relay};
+use transport::sniff::Sniffed;
 
+use crate::access_log::Line;
 use crate::cluster::{ClusterState, bump, socket};
 use crate::connection::Client;
+use crate::failure::{Failure, Flags};
 use crate::metrics::{Ends, end_labels};
 use crate::plan::TcpPlan;
+use crate::record::Head;
 use crate::worker::Worker;
 use crate::{forward, hash};
 
 /// Istio's default: a connection on which nothing moved for an hour is closed (DR34).
 const IDLE_DEFAULT: Duration = Duration::from_secs(3600);
 
+/// What became of a connection, for its line in the log.
+#[derive(Default)]
+struct Told {
+    flags: Flags,
+    head: Head,
+    carried: Carried,
+}
+
 /// Carries a connection until it ends. Without a host it is closed at once.
 pub async fn serve(worker: Rc<Worker>, plan: Arc<TcpPlan>, stream: TcpStream, client: Client) {
-    let Some(cluster) = draw(&worker, &plan).and_then(|slot| worker.cluster(slot)) else { return };
-    let Some((id, address)) = pick(&worker, &plan, &cluster, &client) else {
-        bump(&cluster.counts.none_healthy);
+    let started = Instant::now();
+    let mut told = Told::default();
+    carry(&worker, &plan, stream, &client, &mut told).await;
+    if plan.logs.is_empty() {
+        return;
+    }
+    let Told { flags, mut head, carried } = told;
+    head.local = client.dialled.or(client.local);
+    head.peer = client.peer;
+    head.origin.clone_from(&plan.origin);
+    if let Sniffed::Tls { sni, .. } = client.facts.sniffed {
+        head.server_name = sni;
+    }
+    let (received, sent, elapsed) = (carried.up, carried.down, started.elapsed());
+    for format in &plan.logs {
+        worker.log(format, &Line { status: 0, flags, details: "", received, sent, head: &head, elapsed });
+    }
+}
+
+async fn carry(worker: &Rc<Worker>, plan: &TcpPlan, stream: TcpStream, client: &Client, told: &mut Told) {
+    let Some(cluster) = draw(worker, plan).and_then(|slot| worker.cluster(slot)) else {
+        told.flags = Flags::NO_CLUSTER;
         return;
     };
     let ready = cluster.plan.borrow().clone();
-    let Some(_place) = ready.limits.connections.take() else {
-        bump(&cluster.counts.overflows);
+    told.head.cluster = Some(ready.config.name.clone());
+    let Some((id, address)) = pick(worker, plan, &cluster, client) else {
+        bump(&cluster.counts.none_healthy);
+        told.flags = Flags::NO_HEALTHY_UPSTREAM;
         return;
     };
+    let Some(_place) = ready.limits.connections.take() else {
+        bump(&cluster.counts.overflows);
+        told.flags = Flags::UPSTREAM_OVERFLOW;
+        return;
+    };
+    told.head.upstream = Some(address);
+    let upstream = match forward::connect(&cluster, &ready, address).await {
+        Ok(upstream) => upstream,
+        Err(failure) => {
+            // There is one try, so a connection that fails has none left.
+            let retried = matches!(failure, Failure::Connect(_) | Failure::ConnectTimeout);
+            let more = if retried { Flags::RETRIES_EXHAUSTED } else { Flags::default() };
+            told.flags = failure.tell(false).flags.with(more);
+            if let Failure::Connect(reason) = failure {
+                told.head.transport_failure = format!("delayed connect error: {reason}");
+            }
+            return;
+        }
+    };
+    told.head.upstream_local = upstream.local_address();
     let series = {
-        let host = (id.0 != u32::MAX).then_some(id);
+        let host = (id != HostId::OUTSIDE).then_some(id);
         let is_inbound = plan.direction == Direction::Inbound;
         let ends = Ends { us: &worker.identity, is_inbound, cluster: Some(&cluster), host };
         worker.metrics.tcp(format!("{},request_protocol=\"tcp\",response_flags=\"-\"", end_labels(&ends)))
     };
-    let upstream = match forward::connect(&cluster, &ready, address).await {
-        Ok(upstream) => upstream,
-        Err(failure) => {
-            tracing::debug!(cluster = %ready.config.name, %address, "no connection: {failure:?}");
-            return;
-        }
-    };
     bump(&series.opened);
-    let _active = (id.0 != u32::MAX).then(|| cluster.balancer.borrow().begin(id));
-    let idle = plan.config.idle_timeout.unwrap_or(IDLE_DEFAULT);
+    let _active = (id != HostId::OUTSIDE).then(|| cluster.balancer.borrow().begin(id));
+    let TcpProxy { idle_timeout, max_connection_duration, .. } = &plan.config;
+    let bounds = Bounds { idle: Some(idle_timeout.unwrap_or(IDLE_DEFAULT)), age: *max_connection_duration };
     // Bytes cannot be asked to finish; when the worker drains, the bound of the drain ends them.
-    let carried = relay(stream, upstream, Some(idle)).await;
-    series.received.set(series.received.get() + carried.up);
-    series.sent.set(series.sent.get() + carried.down);
+    told.carried = relay(stream, upstream, bounds).await;
+    if told.carried.ended == Ended::Aged {
+        told.flags = Flags::DURATION;
+    }
+    series.received.set(series.received.get() + told.carried.up);
+    series.sent.set(series.sent.get() + told.carried.down);
     bump(&series.closed);
 }
 
@@ -67,7 +117,7 @@ fn pick(
     client: &Client,
 ) -> Option<(HostId, std::net::SocketAddr)> {
     if matches!(cluster.plan.borrow().config.discovery, Discovery::OriginalDst) {
-        return Some((HostId(u32::MAX), client.dialled?));
+        return Some((HostId::OUTSIDE, client.dialled?));
     }
     let peer = client.peer.filter(|_| plan.config.hash_source_ip);
     let hash = peer.map(|peer| hash::of_ip(peer.ip()));

@@ -8,7 +8,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
 use transport::body::RequestBody;
-use transport::relay::relay;
+use transport::relay::{Bounds, Ended, relay};
 use transport::upstream::{ResponseBody, send_upgrade};
 
 use crate::cluster::{bump, socket};
@@ -100,9 +100,9 @@ fn switch(
             record.flags = record.flags.with(Flags::DOWNSTREAM_ENDED);
             return record.finish(std::time::Instant::now());
         };
-        let carried = relay(TokioIo::new(client), TokioIo::new(upstream), idle).await;
+        let carried = relay(TokioIo::new(client), TokioIo::new(upstream), Bounds { idle, age: None }).await;
         (record.received, record.sent) = (carried.up, carried.down);
-        if carried.idle {
+        if carried.ended == Ended::Idle {
             record.flags = record.flags.with(Flags::STREAM_IDLE);
         }
         record.finish(std::time::Instant::now());

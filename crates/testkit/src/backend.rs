@@ -68,6 +68,16 @@ impl Backend {
 
     /// Answers one request.
     pub fn answer(&self, head: &Parts, body: &[u8]) -> Answer {
+        let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+        self.see(head.method.as_str(), path, headers(head), body)
+    }
+
+    /// Answers a line, or a TLS hello; `facts` stand where a request has headers.
+    pub fn answer_bytes(&self, kind: &str, facts: BTreeMap<String, String>, line: &[u8]) -> Answer {
+        self.see(kind, String::new(), facts, line)
+    }
+
+    fn see(&self, method: &str, path: String, headers: BTreeMap<String, String>, body: &[u8]) -> Answer {
         let count = self.count.fetch_add(1, Ordering::SeqCst) + 1;
         let misbehaves = self.behaviour.times.is_none_or(|times| count <= times);
         if self.behaviour.resets && misbehaves {
@@ -75,9 +85,9 @@ impl Backend {
         }
         let seen = Seen {
             pod: self.name.clone(),
-            method: head.method.to_string(),
-            path: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
-            headers: headers(head),
+            method: method.to_owned(),
+            path,
+            headers,
             body: String::from_utf8_lossy(body).into_owned(),
             count,
         };

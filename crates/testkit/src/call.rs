@@ -1,6 +1,7 @@
 //! Sending a case's call to a proxy's address, as the application beside it would.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -8,7 +9,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use socket2::SockRef;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::case::Call;
 
@@ -24,6 +27,60 @@ pub struct Answered {
     pub headers: http::HeaderMap,
     /// Response body.
     pub body: Bytes,
+    /// What is known of a connection that carried bytes.
+    pub connection: Connection,
+}
+
+/// A connection as its client saw it.
+#[derive(Clone, Debug, Default)]
+pub struct Connection {
+    /// It was refused, or closed before an answer.
+    pub closed: bool,
+    /// Who a log says the client is.
+    pub from: Option<SocketAddr>,
+    /// With what the server spoke first.
+    pub greeting: Option<String>,
+    /// How long it stayed open after the answer, when that was waited for.
+    pub ended_after: Option<Duration>,
+    /// The connection itself, when the call holds it.
+    pub held: Option<Arc<TcpStream>>,
+}
+
+/// Where a call goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    /// What is dialled.
+    pub target: SocketAddr,
+    /// Captured on the way.
+    pub captured: bool,
+}
+
+impl From<SocketAddr> for Way {
+    fn from(target: SocketAddr) -> Self {
+        Self { target, captured: false }
+    }
+}
+
+impl Way {
+    /// Connects, perhaps from an address of the caller's choice.
+    pub async fn connect(self, from: Option<&str>) -> std::io::Result<TcpStream> {
+        let socket = if self.target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if self.captured {
+            SockRef::from(&socket).set_mark(crate::netns::MARK)?;
+        }
+        if let Some(from) = from {
+            let ip: std::net::IpAddr = from.parse().map_err(std::io::Error::other)?;
+            socket.bind(SocketAddr::new(ip, 0))?;
+        }
+        socket.connect(self.target).await
+    }
+}
+
+/// The host and port of a call's URL.
+pub fn authority(call: &Call) -> Result<http::uri::Authority> {
+    let (_, url) = call.request.split_once(' ').unwrap_or(("GET", &call.request));
+    let uri: http::Uri = url.parse().with_context(|| format!("in request {:?}", call.request))?;
+    uri.authority().cloned().with_context(|| format!("no host in request {:?}", call.request))
 }
 
 /// Makes the request of a call, addressed by its Host header.
@@ -41,16 +98,34 @@ pub fn request(call: &Call) -> Result<Request<Full<Bytes>>> {
 }
 
 /// Sends one call over a connection of its own.
-pub async fn send(proxy: SocketAddr, call: &Call) -> Result<Answered> {
+pub async fn send(way: impl Into<Way>, call: &Call) -> Result<Answered> {
+    let way = way.into();
     let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
-    tokio::time::timeout(limit, exchange(proxy, call.from.as_deref(), request(call)?))
-        .await
-        .context("no answer in time")?
+    let answered = async {
+        match call.request.split(' ').next() {
+            Some("TCP" | "TLS") => crate::bytes::send(way, call).await,
+            _ => exchange(way, call).await,
+        }
+    };
+    match tokio::time::timeout(limit, answered).await.context("no answer in time")? {
+        // A call that expects to be closed on may be so in any way.
+        Err(_) if call.expect.closed == Some(true) => Ok(Answered::closed()),
+        other => other,
+    }
+}
+
+impl Answered {
+    /// No answer.
+    pub fn closed() -> Self {
+        let connection = Connection { closed: true, ..Connection::default() };
+        Self { status: 0, headers: http::HeaderMap::new(), body: Bytes::new(), connection }
+    }
 }
 
 /// Sends one call `times` times over `connections` connections at the same time, each with the next as soon as it has
 /// an answer. A connection that the proxy closes is made anew.
-pub async fn send_many(proxy: SocketAddr, call: &Call) -> Result<Vec<Answered>> {
+pub async fn send_many(way: impl Into<Way>, call: &Call) -> Result<Vec<Answered>> {
+    let way = way.into();
     let one_client = |index: u32| async move {
         let mut answers = Vec::new();
         let mut sender: Option<Sender> = None;
@@ -58,7 +133,7 @@ pub async fn send_many(proxy: SocketAddr, call: &Call) -> Result<Vec<Answered>> 
         for _ in (index..call.times).step_by(call.connections as usize) {
             let mut open = match sender.take().filter(|sender| !sender.is_closed()) {
                 Some(open) => open,
-                None => connect(proxy, call.from.as_deref()).await?,
+                None => connect(way, call).await?,
             };
             open.ready().await?;
             answers.push(answer(&mut open, request(call)?).await?);
@@ -74,15 +149,12 @@ pub async fn send_many(proxy: SocketAddr, call: &Call) -> Result<Vec<Answered>> 
 
 type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 
-async fn connect(proxy: SocketAddr, from: Option<&str>) -> Result<Sender> {
-    let connecting = async {
-        let Some(from) = from else { return TcpStream::connect(proxy).await };
-        let socket = tokio::net::TcpSocket::new_v4()?;
-        let ip: std::net::IpAddr = from.parse().map_err(std::io::Error::other)?;
-        socket.bind(SocketAddr::new(ip, 0))?;
-        socket.connect(proxy).await
-    };
-    let stream = connecting.await.with_context(|| format!("connect to proxy {proxy}"))?;
+async fn connect(way: Way, call: &Call) -> Result<Sender> {
+    let mut stream = way.connect(call.from.as_deref()).await.with_context(|| format!("connect to {}", way.target))?;
+    if let Some(header) = &call.proxy_protocol {
+        let (_, bytes) = crate::bytes::header_of(header, way.target)?;
+        stream.write_all(&bytes).await?;
+    }
     let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // Ends with its sender.
     tokio::spawn(connection);
@@ -92,9 +164,9 @@ async fn connect(proxy: SocketAddr, from: Option<&str>) -> Result<Sender> {
 async fn answer(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<Answered> {
     let (head, body) = sender.send_request(request).await?.into_parts();
     let body = body.collect().await?.to_bytes();
-    Ok(Answered { status: head.status.as_u16(), headers: head.headers, body })
+    Ok(Answered { status: head.status.as_u16(), headers: head.headers, body, connection: Connection::default() })
 }
 
-async fn exchange(proxy: SocketAddr, from: Option<&str>, request: Request<Full<Bytes>>) -> Result<Answered> {
-    answer(&mut connect(proxy, from).await?, request).await
+async fn exchange(way: Way, call: &Call) -> Result<Answered> {
+    answer(&mut connect(way, call).await?, request(call)?).await
 }

@@ -26,6 +26,9 @@ pub struct Case {
     /// Workloads that answer; Service, EndpointSlice and Pods are made of them.
     #[serde(default)]
     pub services: Vec<Service>,
+    /// Servers that no object knows, at addresses that a captured client dials.
+    #[serde(default)]
+    pub strangers: Vec<Stranger>,
     /// The objects under test, exactly as a user writes them.
     #[serde(default)]
     pub manifests: String,
@@ -105,6 +108,16 @@ pub struct PodPlace {
     pub labels: BTreeMap<String, String>,
 }
 
+/// A server outside of everything that is known.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Stranger {
+    /// What it says it is.
+    pub name: String,
+    /// Where it listens, in 10/8 or 240.240/16.
+    pub address: std::net::SocketAddr,
+}
+
 /// A port of a Service.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -147,6 +160,9 @@ pub struct Behaviour {
     /// Extra response headers.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// It speaks first: this line, as soon as it is connected to.
+    #[serde(default)]
+    pub greets: Option<String>,
 }
 
 /// Who calls: a pod's sidecar, or a gateway.
@@ -165,16 +181,31 @@ pub struct Client {
     /// True: the calls go to a gateway with these labels instead of through a sidecar.
     #[serde(default)]
     pub gateway: bool,
+    /// True: the client's connections are captured, as Istio's iptables do it. It dials services at their cluster IPs
+    /// and needs no proxy settings. Such a case is skipped where no network namespace can be made.
+    #[serde(default)]
+    pub captured: bool,
+    /// Annotations of the calling pod.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Client {
+    fn nobody() -> Self {
+        Self {
+            namespace: String::new(),
+            labels: BTreeMap::new(),
+            place: PodPlace::default(),
+            gateway: false,
+            captured: false,
+            annotations: BTreeMap::new(),
+        }
+    }
 }
 
 impl Default for Client {
     fn default() -> Self {
-        Self {
-            namespace: default_namespace(),
-            labels: default_client_labels(),
-            place: PodPlace::default(),
-            gateway: false,
-        }
+        Self { namespace: default_namespace(), labels: default_client_labels(), ..Self::nobody() }
     }
 }
 
@@ -183,8 +214,24 @@ impl Default for Client {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Call {
-    /// `GET http://reviews:9080/path?x=y`; the method may be left out.
+    /// `GET http://reviews:9080/path?x=y`; the method may be left out. `TCP host:port` sends the body, or `hello`, as a
+    /// line and reads one; `TLS host:port` sends a TLS hello, which the pod answers in plaintext.
     pub request: String,
+    /// The server name that a TLS hello asks for; the host when absent, none when empty.
+    #[serde(default)]
+    pub sni: Option<String>,
+    /// The protocols that a TLS hello offers.
+    #[serde(default)]
+    pub alpn: Vec<String>,
+    /// TCP: says nothing before the server has greeted.
+    #[serde(default)]
+    pub listens: bool,
+    /// TCP and TLS: keeps the connection open until the case is over.
+    #[serde(default)]
+    pub holds: bool,
+    /// Begins the connection with a PROXY protocol header: `v1 203.0.113.7:4711`, the version and the client it names.
+    #[serde(default)]
+    pub proxy_protocol: Option<String>,
     /// Request headers.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
@@ -291,6 +338,15 @@ pub struct Expect {
     /// How many times pods were asked for one answer.
     #[serde(default)]
     pub attempts: Option<u32>,
+    /// The connection was refused, or closed before an answer.
+    #[serde(default)]
+    pub closed: Option<bool>,
+    /// TCP and TLS: after the answer nobody says anything, and the connection is closed within so many milliseconds.
+    #[serde(default)]
+    pub ends_within_ms: Option<u64>,
+    /// The line with which a server spoke first.
+    #[serde(default)]
+    pub greeting: Option<String>,
 }
 
 /// How often: a number, or a range with both ends.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use http::HeaderMap;
 
 use crate::backend::Seen;
-use crate::call::Answered;
+use crate::call::{Answered, Connection};
 use crate::case::{Expect, Times};
 
 /// One answer and what the access log and the pods say of it.
@@ -29,6 +29,8 @@ pub struct Outcome {
     pub origin: Option<String>,
     /// Requests that reached pods for this one answer.
     pub attempts: Option<u32>,
+    /// What is known of the connection.
+    pub connection: Connection,
 }
 
 impl Outcome {
@@ -44,6 +46,7 @@ impl Outcome {
             route: None,
             origin: None,
             attempts: None,
+            connection: answer.connection,
         }
     }
 
@@ -97,10 +100,21 @@ fn compare_one(expect: &Expect, got: &Outcome, found: &mut Vec<String>) {
         seen,
         seen_path,
         attempts,
+        closed,
+        ends_within_ms,
+        greeting,
     } = expect;
     differ("status", status.as_ref(), Some(&got.status), found);
     differ("to", to.as_deref(), Some(got.pod()), found);
     differ("body", body.as_deref(), Some(got.body.as_str()), found);
+    differ("closed", closed.as_ref(), Some(&got.connection.closed), found);
+    differ("greeting", greeting.as_ref(), got.connection.greeting.as_ref(), found);
+    let stayed = got.connection.ended_after.map(|after| after.as_millis());
+    if let Some(limit) = ends_within_ms
+        && stayed.is_none_or(|stayed| stayed > u128::from(*limit))
+    {
+        found.push(format!("end of the connection: expected within {limit} ms, got {stayed:?}"));
+    }
     // What an altitude cannot observe is not compared there; another one does.
     differ_if_known("flags", flags.as_ref(), got.flags.as_ref(), found);
     differ_if_known("route", route.as_ref(), got.route.as_ref(), found);
@@ -235,6 +249,7 @@ mod tests {
             route: None,
             origin: None,
             attempts: None,
+            connection: Connection::default(),
         }
     }
 

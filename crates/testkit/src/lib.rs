@@ -4,9 +4,12 @@
 //! what they share. It decides nothing about routing: it only knows what was asked and what came back.
 
 pub mod backend;
+pub mod bytes;
 pub mod call;
 pub mod case;
 pub mod expect;
+pub mod hello;
+pub mod netns;
 pub mod placement;
 pub mod process;
 pub mod serve;

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::backend::{Answer, Backend};
+use crate::case::Stranger;
 use crate::world::World;
 
 /// Running pods; dropping it stops them.
@@ -23,7 +24,7 @@ pub struct Servers {
     _tasks: JoinSet<()>,
 }
 
-/// Starts every pod of a world that does not refuse connections.
+/// Starts every pod of a world that does not refuse connections, and its strangers.
 pub async fn start(world: &World) -> Result<Servers> {
     let mut tasks = JoinSet::new();
     let mut backends = Vec::new();
@@ -40,6 +41,12 @@ pub async fn start(world: &World) -> Result<Servers> {
             tasks.spawn(accept(listener, backend.clone()));
         }
     }
+    for Stranger { name, address } in &world.strangers {
+        let backend = Arc::new(Backend::new(name, Default::default()));
+        backends.push(backend.clone());
+        let listener = TcpListener::bind(address).await.with_context(|| format!("{name} at {address}"))?;
+        tasks.spawn(accept(listener, backend));
+    }
     Ok(Servers { backends, _tasks: tasks })
 }
 
@@ -48,6 +55,7 @@ async fn accept(listener: TcpListener, backend: Arc<Backend>) {
     while let Ok((stream, _)) = listener.accept().await {
         let backend = backend.clone();
         connections.spawn(async move {
+            let Some(stream) = crate::bytes::serve(stream, &backend).await else { return };
             let service = service_fn(move |request| respond(backend.clone(), request));
             let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             // A client that goes away, or a reset that the case asks for, ends the connection; nothing to report.

@@ -3,11 +3,12 @@
 //! Each pod gets an address of its own in 127/8, so that the same objects serve in memory and through real processes
 //! on loopback, several cases at a time (`block` keeps them apart).
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde_json::{Value, json};
 
-use crate::case::{Behaviour, Case, PodPlace, Port, Service};
+use crate::case::{Behaviour, Case, PodPlace, Port, Service, Stranger};
 
 /// A pod that answers.
 #[derive(Clone, Debug)]
@@ -33,11 +34,21 @@ pub struct World {
     pub pods: Vec<Pod>,
     /// The caller's address.
     pub client_ip: IpAddr,
+    /// Where Services are dialled, by name and namespace: the cluster IP, or the first pod of a headless one.
+    pub dialled: BTreeMap<(String, String), IpAddr>,
+    /// Servers that no object knows.
+    pub strangers: Vec<Stranger>,
 }
 
 /// Lays out a case; `block` (1 to 250) chooses the addresses `127.<block>.0.0/16`.
 pub fn lay_out(case: &Case, block: u8) -> World {
-    let mut world = World { objects: Vec::new(), pods: Vec::new(), client_ip: address(block, 0, 1) };
+    let mut world = World {
+        objects: Vec::new(),
+        pods: Vec::new(),
+        client_ip: address(block, 0, 1),
+        dialled: BTreeMap::new(),
+        strangers: case.strangers.clone(),
+    };
     for (index, service) in case.services.iter().enumerate() {
         add_service(&mut world, service, block, index as u8 + 1);
     }
@@ -60,7 +71,10 @@ fn target(port: &Port) -> u16 {
 
 fn add_service(world: &mut World, service: &Service, block: u8, index: u8) {
     let Service { name, namespace, ports, versions, headless, annotations, pods, spec, behaviour } = service;
-    let cluster_ip = if *headless { "None".to_owned() } else { format!("10.96.{block}.{index}") };
+    let vip = Ipv4Addr::new(10, 96, block, index);
+    let first: IpAddr = if *headless { address(block, index, 1) } else { vip.into() };
+    world.dialled.insert((name.clone(), namespace.clone()), first);
+    let cluster_ip = if *headless { "None".to_owned() } else { vip.to_string() };
     let service_ports: Vec<Value> = ports
         .iter()
         .map(|port| {
@@ -143,13 +157,25 @@ fn add_client(world: &mut World, case: &Case) {
     let node = add_node(world, &client.place);
     world.objects.push(json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": "client", "namespace": client.namespace, "labels": client.labels},
+        "metadata": {"name": "client", "namespace": client.namespace, "labels": client.labels,
+            "annotations": client.annotations},
         "spec": {"serviceAccountName": "client", "nodeName": node},
         "status": {"phase": "Running", "podIP": world.client_ip, "podIPs": [{"ip": world.client_ip}]}
     }));
 }
 
 impl World {
+    /// Where a client of `namespace` dials a host: an address, or a Service by any of its names.
+    pub fn dial(&self, host: &str, namespace: &str) -> Option<IpAddr> {
+        if let Ok(ip) = host.parse() {
+            return Some(ip);
+        }
+        let mut labels = host.split('.');
+        let name = labels.next()?.to_owned();
+        let namespace = labels.next().unwrap_or(namespace).to_owned();
+        self.dialled.get(&(name, namespace)).copied()
+    }
+
     /// The pod that listens at an address.
     pub fn pod_at(&self, address: SocketAddr) -> Option<&Pod> {
         self.pods.iter().find(|pod| pod.ip == address.ip() && pod.ports.iter().any(|(port, _)| *port == address.port()))

@@ -7,6 +7,7 @@ pub mod exec;
 pub mod io;
 pub mod listen;
 pub mod pool;
+pub mod proxy_protocol;
 pub mod relay;
 pub mod sniff;
 pub mod upstream;

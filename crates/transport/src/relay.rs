@@ -18,12 +18,33 @@ pub struct Carried {
     pub up: u64,
     /// From the upstream to the client.
     pub down: u64,
-    /// True when it ended because nothing moved.
-    pub idle: bool,
+    /// Why it ended.
+    pub ended: Ended,
+}
+
+/// Why a relay ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ended {
+    /// Both sides were done, or one broke.
+    #[default]
+    Closed,
+    /// Nothing moved for too long.
+    Idle,
+    /// It was as old as it may get.
+    Aged,
+}
+
+/// How long a relay may last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// Without a byte either way.
+    pub idle: Option<Duration>,
+    /// From its beginning, whatever moves.
+    pub age: Option<Duration>,
 }
 
 /// Carries bytes until both directions have ended. A direction that ends closes the other side's writing half.
-pub async fn relay<A, B>(client: A, upstream: B, idle: Option<Duration>) -> Carried
+pub async fn relay<A, B>(client: A, upstream: B, bounds: Bounds) -> Carried
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -38,12 +59,19 @@ where
             one_way(upstream_read, client_write, &down, &moved)
         )
     };
-    let is_idle = tokio::select! {
-        // A connection that breaks ends the relay; what was carried until then counts.
-        _ = both => false,
-        () = until_idle(&moved, idle) => true,
+    let aged = async {
+        match bounds.age {
+            Some(age) => tokio::time::sleep(age).await,
+            None => std::future::pending().await,
+        }
     };
-    Carried { up: up.get(), down: down.get(), idle: is_idle }
+    let ended = tokio::select! {
+        // A connection that breaks ends the relay; what was carried until then counts.
+        _ = both => Ended::Closed,
+        () = until_idle(&moved, bounds.idle) => Ended::Idle,
+        () = aged => Ended::Aged,
+    };
+    Carried { up: up.get(), down: down.get(), ended }
 }
 
 async fn one_way(
