@@ -19,8 +19,8 @@ const BLOCK: u8 = 220;
 struct ApiServer(PathBuf);
 
 impl ApiServer {
-    fn start() -> Result<Self> {
-        let folder = workspace().join(".cache/kube/run/suite");
+    fn start(name: &str) -> Result<Self> {
+        let folder = workspace().join(".cache/kube/run").join(name);
         script("build-kube.sh", &[])?;
         script("kube-up.sh", &[&folder.to_string_lossy()])?;
         Ok(Self(folder))
@@ -44,6 +44,11 @@ impl ApiServer {
             bail!("kubectl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn define(&self) -> Result<()> {
+        self.kubectl(&["apply", "-f", &workspace().join("crds").to_string_lossy()], "")?;
+        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"], "").map(drop)
     }
 
     fn apply(&self, file: &Path) -> Result<String> {
@@ -124,9 +129,8 @@ fn kubectl_apply_changes_what_running_proxies_do() {
 }
 
 async fn scenario() -> Result<()> {
-    let server = ApiServer::start()?;
-    server.kubectl(&["apply", "-f", &workspace().join("crds").to_string_lossy()], "")?;
-    server.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"], "")?;
+    let server = ApiServer::start("suite")?;
+    server.define()?;
     let case: Case = serde_saphyr::from_str(
         "rule: x\nservices: [{name: reviews, versions: [v1, v2, v3]}, {name: ratings}, {name: details}, {name: productpage}]\n",
     )?;
@@ -220,5 +224,66 @@ fn every_seed(server: &ApiServer) -> Result<()> {
     if applied != 38 {
         bail!("{applied} seeds were applied, not 38");
     }
+    Ok(())
+}
+
+const REVIEWS: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: reviews, namespace: default}
+spec: {selector: {app: reviews}, ports: [{name: http, port: 9080}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: reviews-v1, namespace: default, labels: {app: reviews, version: v1}}
+spec: {containers: [{name: app, image: none}], automountServiceAccountToken: false}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews, namespace: default}
+spec: {host: reviews, subsets: [{name: v1, labels: {version: v1}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews, namespace: default}
+spec: {hosts: [reviews], http: [{route: [{destination: {host: reviews, subset: v9}}]}]}
+";
+
+/// S76 on a cluster, and files on top of it.
+#[test]
+fn sluicectl_analyzes_a_cluster_and_files_on_top_of_it() {
+    analyzing().unwrap();
+}
+
+fn analyzing() -> Result<()> {
+    let server = ApiServer::start("analyze")?;
+    server.define()?;
+    server.kubectl(&["apply", "-f", "-"], REVIEWS)?;
+    let kubeconfig = server.0.join("kubeconfig").to_string_lossy().into_owned();
+    let program = testkit::process::program("sluicectl")?;
+    let analyze = |args: &[&str]| -> Result<(i32, String)> {
+        let output = Command::new(&program).args(["analyze", "--kubeconfig", &kubeconfig]).args(args).output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok((output.status.code().with_context(|| said.clone())?, said))
+    };
+    let (code, said) = analyze(&[])?;
+    let line =
+        "Error [IST0101] (VirtualService default/reviews) spec.http[0].route[0].destination.subset: subset \"v9\"";
+    assert!(code == 79 && said.starts_with(line) && said.lines().count() == 1, "{code} {said}");
+    assert_eq!(analyze(&["-n", "other"])?, (0, String::new()), "nothing is wrong there");
+
+    let patch = r#"[{"op": "replace", "path": "/spec/http/0/route/0/destination/subset", "value": "v1"}]"#;
+    server.kubectl(&["patch", "vs", "reviews", "--type=json", "-p", patch], "")?;
+    assert_eq!(analyze(&["-A"])?, (0, String::new()));
+
+    // What would be wrong after `kubectl apply`: the file stands before the cluster's object of its name.
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("reviews.yaml");
+    std::fs::write(&file, REVIEWS.rsplit("---").next().unwrap_or_default().trim_start())?;
+    let (code, said) = analyze(&[&file.to_string_lossy()])?;
+    assert!(
+        code == 79 && said.contains("reviews.yaml:4:72) spec.http[0].route[0].destination.subset"),
+        "{code} {said}"
+    );
     Ok(())
 }

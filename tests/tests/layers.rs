@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-const PURE: [&str; 7] = ["words", "api", "config", "compile", "codec", "routing", "balance"];
+const PURE: [&str; 8] = ["words", "api", "config", "analyze", "compile", "codec", "routing", "balance"];
 
 fn allowed(name: &str) -> &'static [&'static str] {
     match name {
@@ -17,7 +17,9 @@ fn allowed(name: &str) -> &'static [&'static str] {
         "watch" => &["words", "api"],
         "control" => &["words", "api", "config", "compile", "codec", "xds", "watch"],
         "proxy" => &["words", "config", "codec", "xds", "routing", "balance", "transport"],
-        "cli" | "demo" => &[],
+        "analyze" => &["words", "api"],
+        "cli" => &["words", "api", "analyze", "watch"],
+        "demo" => &[],
         "xtask" => &["api"],
         "bench" => &["codec", "testkit"],
         "testkit" => &[],

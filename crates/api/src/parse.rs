@@ -103,6 +103,8 @@ pub struct Parsed {
 pub struct Inspected {
     /// The object, even a refused one; `None` when it could not be read, or is of a kind that a mesh does not read.
     pub object: Option<Object>,
+    /// The document of a kind that a mesh does not read.
+    pub other: Option<Value>,
     /// Where it stands.
     pub places: Places,
     /// Errors that refuse it, and what else there is to say.
@@ -212,7 +214,7 @@ fn read_document(text: &str, file: &str, lines_before: u64, namespace: &str) -> 
 
 fn unreadable(message: String, places: Places, place: (u64, u64)) -> Inspected {
     let found = ParseError::new(message).diagnostic().at(places.at(place));
-    Inspected { object: None, places, findings: vec![found], is_object: false }
+    Inspected { object: None, other: None, places, findings: vec![found], is_object: false }
 }
 
 // The objects of a document, each with its path's beginning: itself, or the items of `kind: List` or of a typed list such
@@ -240,11 +242,11 @@ fn read_object(mut value: Value, places: Places, default_namespace: &str) -> Ins
         let place = places.locate("");
         let message = "not an object: apiVersion and kind are required".to_owned();
         let found = ParseError::new(message).diagnostic().at(place);
-        return Inspected { object: None, places, findings: vec![found], is_object: false };
+        return Inspected { object: None, other: None, places, findings: vec![found], is_object: false };
     }
     let Some(kind) = Kind::of(api_version, kind_name) else {
         let note = unread(api_version, kind_name, &value).at(places.locate(""));
-        return Inspected { object: None, places, findings: vec![note], is_object: true };
+        return Inspected { object: None, other: Some(value), places, findings: vec![note], is_object: true };
     };
     let metadata = value.get("metadata").cloned().unwrap_or(Value::Null);
     let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -267,14 +269,14 @@ fn read_object(mut value: Value, places: Places, default_namespace: &str) -> Ins
             let found = validate::object(&object);
             (Some(object), found)
         }
-        Err(error) => (None, vec![error.diagnostic()]),
+        Err(error) => (None, vec![error.of(kind, &namespace, &name).diagnostic()]),
     };
     let located = |found: Diagnostic| {
         let place = places.locate(&found.field);
         found.at(place)
     };
     let findings = found.into_iter().map(located).collect();
-    Inspected { object, places, findings, is_object: true }
+    Inspected { object, other: None, places, findings, is_object: true }
 }
 
 impl From<Diagnostic> for ParseError {

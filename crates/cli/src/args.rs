@@ -14,9 +14,9 @@ pub struct Args {
     /// Ask this proxy's admin address instead of the control plane.
     #[arg(long, global = true, env = "SLUICE_ADMIN")]
     pub admin: Option<String>,
-    /// Namespace of a proxy that is named without one.
-    #[arg(long, short = 'n', global = true, default_value = "default")]
-    pub namespace: String,
+    /// Namespace of a proxy that is named without one, or to analyze; `default` when absent.
+    #[arg(long, short = 'n', global = true)]
+    pub namespace: Option<String>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -43,6 +43,8 @@ pub enum Command {
         #[arg(long, short = 'o', value_enum, default_value_t = Form::Table)]
         output: Form,
     },
+    /// Find mistakes in files and in a cluster. Exits with 79 when there are some, 65 when a file cannot be read.
+    Analyze(Box<AnalyzeArgs>),
     /// What a proxy runs.
     #[command(alias = "pc")]
     ProxyConfig {
@@ -50,6 +52,98 @@ pub enum Command {
         #[command(subcommand)]
         part: Part,
     },
+}
+
+/// What to analyze, and what to say.
+#[derive(ClapArgs, Debug)]
+pub struct AnalyzeArgs {
+    /// Files, folders, or `-` for standard input; the cluster alone when absent.
+    pub files: Vec<String>,
+    /// Folders with all that is below them.
+    #[arg(long, short = 'R')]
+    pub recursive: bool,
+    /// Every namespace.
+    #[arg(long, short = 'A')]
+    pub all_namespaces: bool,
+    /// Read the cluster too; without this, when one is configured.
+    #[arg(long, short = 'k', num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub use_kube: Option<bool>,
+    /// A kubeconfig file, other than kubectl's own.
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+    /// A context in it, other than its current one.
+    #[arg(long)]
+    pub context: Option<String>,
+    /// The namespace of the control plane.
+    #[arg(long, short = 'i', default_value = "istio-system")]
+    pub istio_namespace: String,
+    /// The form of the answer.
+    #[arg(long, short = 'o', value_enum, default_value_t = Report::Log)]
+    pub output: Report,
+    /// Fail when there are findings of this level or worse.
+    #[arg(long, value_enum, ignore_case = true, default_value_t = Level::Error)]
+    pub failure_threshold: Level,
+    /// Print findings of this level or worse.
+    #[arg(long, value_enum, ignore_case = true, default_value_t = Level::Info)]
+    pub output_threshold: Level,
+    /// List the analyzers.
+    #[arg(long, short = 'L')]
+    pub list_analyzers: bool,
+    /// Run only this analyzer; several by commas or by repetition.
+    #[arg(long)]
+    pub analyzer: Vec<String>,
+    /// Leave out a code for an object, `IST0101=VirtualService reviews.default`; `*` stands for any letters.
+    #[arg(long, short = 'S')]
+    pub suppress: Vec<String>,
+    /// Colours; without this, on a terminal.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub color: Option<bool>,
+    /// Pass over what cannot be read as an object.
+    #[arg(long)]
+    pub ignore_unknown: bool,
+}
+
+/// The form of findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Report {
+    /// A line for each.
+    Log,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// Worth knowing.
+    Info,
+    /// Works, but probably not as meant.
+    Warning,
+    /// Does not work, or is refused.
+    Error,
+}
+
+impl Level {
+    /// As findings have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Info => "Info",
+            Level::Warning => "Warning",
+            Level::Error => "Error",
+        }
+    }
+}
+
+impl From<Level> for words::Severity {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Info => Self::Info,
+            Level::Warning => Self::Warning,
+            Level::Error => Self::Error,
+        }
+    }
 }
 
 /// A part of a proxy's configuration.

@@ -1,8 +1,10 @@
 //! `sluicectl`: what is running where. istioctl's spelling and columns, over plain HTTP.
 //!
 //! In: a control plane's or a proxy's address, or a saved dump. Out: tables as istioctl prints them, or JSON and YAML.
-//! It knows Envoy's `config_dump` form and the control plane's `/debug/syncz`, and no other part of this workspace.
+//! Of what runs it knows Envoy's `config_dump` form and the control plane's `/debug/syncz`, and no other part of this
+//! workspace; `analyze` reads what people write, and knows those crates.
 
+pub mod analyze;
 pub mod args;
 pub mod cluster;
 pub mod dump;

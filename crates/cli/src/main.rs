@@ -21,13 +21,13 @@ async fn main() -> ExitCode {
         }
     };
     match cli::run::run(&args).await {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
+        Ok(answer) => {
+            print!("{}", answer.text);
+            ExitCode::from(answer.exit)
         }
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<cli::run::Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

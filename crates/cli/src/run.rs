@@ -7,16 +7,52 @@ use serde_json::Value;
 
 use crate::args::{Args, Command, Form, Part, Source};
 use crate::dump::Dump;
-use crate::{cluster, endpoint, fetch, listener, output, route, status};
+use crate::{analyze, cluster, endpoint, fetch, listener, output, route, status};
 
-/// Runs a command; what it prints to standard output.
-pub async fn run(args: &Args) -> Result<String> {
+/// What a command prints to standard output, and its exit code.
+#[derive(Debug)]
+pub struct Answer {
+    /// The text.
+    pub text: String,
+    /// 0 when all is well.
+    pub exit: u8,
+}
+
+impl From<String> for Answer {
+    fn from(text: String) -> Self {
+        Self { text, exit: 0 }
+    }
+}
+
+/// A wrong command line, found only after it was read.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Runs a command.
+pub async fn run(args: &Args) -> Result<Answer> {
     match &args.command {
+        Command::Analyze(what) => analyze::run(what, args.namespace.as_deref()).await,
+        other => look(args, other).await.map(Answer::from),
+    }
+}
+
+// The commands that look into what runs.
+async fn look(args: &Args, command: &Command) -> Result<String> {
+    match command {
+        Command::Analyze(_) => bail!("not a command that looks into what runs"),
         Command::Version { short } => version(args, *short).await,
         Command::ProxyStatus { proxy, verbosity, output } => {
             let text = fetch::get(&args.control_plane, "/debug/syncz").await?;
             let all: Value = serde_json::from_slice(&text).context("/debug/syncz is not JSON")?;
-            let wanted = proxy.as_deref().map(|name| full_name(name, &args.namespace));
+            let wanted = proxy.as_deref().map(|name| full_name(name, namespace(args)));
             let found = status::of(&all, wanted.as_deref());
             if let (Some(wanted), true) = (&wanted, found.is_empty()) {
                 bail!("no proxy {wanted} is connected; `sluicectl proxy-status` lists those that are");
@@ -121,8 +157,12 @@ async fn load(args: &Args, source: &Source) -> Result<Dump> {
     let Some(proxy) = &source.proxy else {
         bail!("which proxy? name a pod (`sluicectl proxy-status` lists them), or use --admin URL or --file DUMP");
     };
-    let name = full_name(proxy, &args.namespace);
+    let name = full_name(proxy, namespace(args));
     Dump::read(&fetch::get(&args.control_plane, &format!("/debug/config_dump?proxyID={name}")).await?)
+}
+
+fn namespace(args: &Args) -> &str {
+    args.namespace.as_deref().unwrap_or("default")
 }
 
 // `pod`, `pod/pod`, `pod.namespace` to `pod.namespace`.

@@ -4,7 +4,7 @@ use super::{Findings, destination, header, http_match};
 use crate::http_actions::{
     Abort, CorsPolicy, Delay, DirectResponse, Fault, HeaderOperations, HttpRedirect, HttpRewrite,
 };
-use crate::{HttpRetry, HttpRoute};
+use crate::{HttpRetry, HttpRoute, StringMatch};
 
 /// Largest body of a direct response, in bytes (V-31).
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -104,7 +104,7 @@ fn check_redirect(path: &str, redirect: &HttpRedirect, rule: &HttpRoute, found: 
     }
     found.at_most_one(&field, &[("uri", uri.is_some()), ("prefixRewrite", prefix_rewrite.is_some())]);
     if prefix_rewrite.is_some() {
-        let whole = |uri: &crate::StringMatch| uri.exact.is_some() || uri.regex.is_some();
+        let whole = |uri: &StringMatch| uri.exact.is_some() || uri.regex.is_some();
         let matches = rule.r#match.iter().enumerate();
         for (index, _) in matches.filter(|(_, block)| block.uri.as_ref().is_some_and(whole)) {
             found.error(format!("{path}.match[{index}].uri"), "redirect.prefixRewrite needs a match on a prefix");
@@ -235,6 +235,9 @@ fn check_cors(path: &str, cors: Option<&CorsPolicy>, found: &mut Findings) {
         let texts = [("exact", &origin.exact), ("prefix", &origin.prefix)];
         for (name, _) in texts.iter().filter(|(_, text)| text.as_deref() == Some("")) {
             found.error(format!("{field}.{name}"), "an empty origin");
+        }
+        if *origin == StringMatch::default() {
+            found.error(&field, "an empty origin");
         }
         http_match::check_string(&field, origin, true, found);
     }
