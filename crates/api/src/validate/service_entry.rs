@@ -139,11 +139,10 @@ fn check_dns(spec: &ServiceEntrySpec, resolution: Resolution, found: &mut Findin
         found.error("spec.endpoints", "resolution DNS_ROUND_ROBIN takes one endpoint; DNS takes several");
     }
     for (index, endpoint) in spec.endpoints.iter().enumerate() {
-        let path = format!("spec.endpoints[{index}]");
-        check_port_names(&path, endpoint, &spec.ports, found);
         let address = endpoint.address.as_deref().unwrap_or_default();
         if names::unix_path(address).is_some() {
-            found.error(format!("{path}.address"), format!("{address:?} cannot be resolved; use STATIC"));
+            let field = format!("spec.endpoints[{index}].address");
+            found.error(field, format!("{address:?} cannot be resolved; use STATIC"));
         }
     }
     let has_tcp =
