@@ -150,7 +150,8 @@ impl<'a> World<'a> {
                 self.entries.push(Of { origin, meta, spec: &one.spec });
             }
             Object::Pod(one) => self.workloads.push(pod(meta, &one.spec)),
-            Object::WorkloadGroup(_) | Object::EndpointSlice(_) | Object::Node(_) => {}
+            // Nothing is said about the others beside their neighbours.
+            _ => {}
         }
     }
 
