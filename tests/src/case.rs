@@ -268,14 +268,14 @@ impl Background {
 /// How long what must come sooner or later may take.
 const EVENTUALLY: std::time::Duration = std::time::Duration::from_secs(10);
 
-// `CLIENT_IP` in expectations is the address that calls come from.
+// Addresses in expectations, as in manifests.
 fn settle(call: &Call, expect: &Expect, stage: &Stage) -> Result<Expect> {
     let mut expect = expect.clone();
     if let Some(placement) = &expect.placement {
         expect.each = placement.pods(&stage.world, call.times)?;
     }
-    for value in expect.seen.values_mut().flatten() {
-        *value = value.replace("CLIENT_IP", "127.0.0.1");
+    for value in expect.seen.values_mut().chain(expect.headers.values_mut()).flatten() {
+        *value = fill_in(value, &stage.world);
     }
     Ok(expect)
 }

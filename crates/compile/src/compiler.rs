@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 use words::{Diagnostic, Fingerprint, Labels};
 
 use crate::class::{self, Class};
+use crate::delegate;
 use crate::destination_rule::Rules;
 use crate::intent::Routing;
 use crate::locality::Needs;
@@ -114,10 +115,11 @@ impl BaseSlots {
             let print = Fingerprint::of(&(made.print, &world.mesh().root_namespace));
             (made, print)
         });
-        let routings = refresh(&mut self.routings, prints.routings, |_| {
+        let key = Fingerprint::of(&(prints.routings, prints.mesh));
+        let routings = refresh(&mut self.routings, key, |_| {
             let mut sorted: Vec<_> = world.routings().cloned().collect();
             sorted.sort_by(|a, b| a.age.cmp(&b.age));
-            (sorted, prints.routings)
+            (delegate::resolve(sorted, world.mesh()), key)
         });
         let limits = refresh(&mut self.limits, prints.limits, |_| {
             let mut sorted: Vec<_> = world.limits().cloned().collect();

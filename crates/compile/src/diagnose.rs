@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use words::{Diagnostic, Severity, host};
 
+use crate::delegate::{self, Delegates};
 use crate::destination_rule::Rule;
 use crate::intent::{Destination, MESH, Routing, RuleAction};
 use crate::notes::{CONFLICTING_MESH_HOSTS, HOST_NOT_IN_GATEWAY, HOST_TAKEN, NOT_FOUND, Notes, UNKNOWN_RULE_HOST};
 use crate::registry::{Registry, Visible};
 use crate::server::Gateway;
+use crate::shadow;
 use crate::visibility::Export;
 use crate::world::World;
 
@@ -32,9 +34,17 @@ pub(crate) fn all(world: &World) -> Vec<Diagnostic> {
     for rule in world.rules() {
         found.extend(across.rule(rule));
     }
+    found.extend(shadow::find(&sorted(world), &across.gateways));
     found.extend(taken_hosts(world));
     found.sort_by(|a, b| (&a.object, &a.field, &a.code).cmp(&(&b.object, &b.field, &b.code)));
     found
+}
+
+// All rules as proxies get them: oldest first, with those of delegates.
+fn sorted(world: &World) -> Vec<Arc<Routing>> {
+    let mut sorted: Vec<_> = world.routings().cloned().collect();
+    sorted.sort_by(|a, b| a.age.cmp(&b.age));
+    delegate::resolve(sorted, world.mesh())
 }
 
 struct Across<'a> {
@@ -42,6 +52,7 @@ struct Across<'a> {
     visible: BTreeMap<Arc<str>, Visible>,
     gateways: BTreeMap<&'a str, &'a Arc<Gateway>>,
     rules: Vec<&'a Arc<Rule>>,
+    delegates: Delegates<'a>,
     mesh_hosts: BTreeMap<&'a str, Vec<&'a Arc<Routing>>>,
 }
 
@@ -58,6 +69,7 @@ impl<'a> Across<'a> {
             visible: BTreeMap::new(),
             gateways: world.gateways().map(|gateway| (gateway.name.as_str(), gateway)).collect(),
             rules: world.rules().collect(),
+            delegates: Delegates::new(world.routings(), world.mesh()),
             mesh_hosts,
         }
     }
@@ -89,6 +101,9 @@ impl<'a> Across<'a> {
         }
         for name in routing.gateways.iter().filter(|name| *name != MESH) {
             self.gateway(routing, name, &mut notes);
+        }
+        for delegation in &routing.delegations {
+            self.delegates.rules(routing, delegation, &mut notes);
         }
         self.conflicts(routing, &mut notes);
         notes.into_found()

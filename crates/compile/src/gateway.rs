@@ -209,11 +209,13 @@ struct Attached<'a> {
 fn hosts(port: &Port<'_>, seen: Seen<'_>, units: &mut Units) -> Vec<Unit<VirtualHost>> {
     let Seen { base, class, round, .. } = seen;
     let mut by_host: BTreeMap<&str, Vec<Attached<'_>>> = BTreeMap::new();
+    let mut secure: BTreeSet<&str> = BTreeSet::new();
     for (gateway, server) in &port.servers {
         for routing in selection::ordered(&base.routings.value, &gateway.name, &class.namespace) {
             let namespace = &routing.origin.namespace;
             let pairs = routing.hosts.iter().flat_map(|host| server.hosts.iter().map(move |taken| (host, taken)));
             let attached: BTreeSet<&str> = pairs.filter_map(|(host, taken)| taken.attach(namespace, host)).collect();
+            secure.extend(attached.iter().filter(|_| server.https_redirect));
             for host in attached {
                 let list = by_host.entry(host).or_default();
                 if !list.iter().any(|known| known.routing.origin == routing.origin && known.port == server.port) {
@@ -222,16 +224,40 @@ fn hosts(port: &Port<'_>, seen: Seen<'_>, units: &mut Units) -> Vec<Unit<Virtual
             }
         }
     }
+    // A host without any rule is redirected too (GW19, TR61).
+    for (_, server) in port.servers.iter().filter(|(_, server)| server.https_redirect) {
+        secure.extend(server.hosts.iter().map(|host| host.host.as_str()));
+    }
+    for host in &secure {
+        by_host.entry(host).or_default();
+    }
     let mut made = Vec::new();
     for (host, mut attached) in by_host {
         // The same order as for one Gateway: stable, by visibility and age (X23).
         attached.sort_by_key(|one| position(&base.routings.value, one.routing, &class.namespace));
-        made.extend(merged(host, &attached, seen, units));
+        let require_tls = secure.contains(host);
+        match merged(host, &attached, require_tls, seen, units) {
+            None if require_tls => made.push(redirecting(host, port, round, units)),
+            merged => made.extend(merged),
+        }
     }
     if made.is_empty() {
         made.push(blackhole(port, round, units));
     }
     made
+}
+
+/// A host that no rule speaks about, on a server that asks for https.
+fn redirecting(host: &str, port: &Port<'_>, round: u64, units: &mut Units) -> Unit<VirtualHost> {
+    let number = port.servers.first().map_or(port.address.port(), |(_, server)| server.port);
+    units.hosts.get(round, Fingerprint::of(&("https", host, number)), || VirtualHost {
+        name: format!("{host}:{number}").into(),
+        domains: vec![host.to_owned()],
+        routes: Vec::new(),
+        include_attempt_count: true,
+        require_tls: true,
+        limits: Vec::new(),
+    })
 }
 
 fn position(sorted: &[Arc<Routing>], routing: &Arc<Routing>, namespace: &str) -> (Option<u8>, Option<usize>) {
@@ -240,7 +266,13 @@ fn position(sorted: &[Arc<Routing>], routing: &Arc<Routing>, namespace: &str) ->
 }
 
 /// One host's routes; `None` when no rule is left for these proxies.
-fn merged(host: &str, attached: &[Attached<'_>], seen: Seen<'_>, units: &mut Units) -> Option<Unit<VirtualHost>> {
+fn merged(
+    host: &str,
+    attached: &[Attached<'_>],
+    require_tls: bool,
+    seen: Seen<'_>,
+    units: &mut Units,
+) -> Option<Unit<VirtualHost>> {
     let Seen { base, class, visible, round, .. } = seen;
     let lookup = Known { rules: &base.rules.value, class, visible: &visible.value };
     let askers: Vec<(&Attached<'_>, Asker<'_>)> = attached
@@ -264,12 +296,12 @@ fn merged(host: &str, attached: &[Attached<'_>], seen: Seen<'_>, units: &mut Uni
     let gateways = askers.iter().flat_map(|(_, asker)| asker.gateways.clone()).collect();
     let whole = Asker { namespace: &class.namespace, labels: &class.labels, gateways, port };
     let limits = all.of_host(host, &whole);
-    let inputs = Fingerprint::of(&("gateway", host, parts, sorted, rate_limit::print(&limits)));
+    let inputs = Fingerprint::of(&("gateway", host, require_tls, parts, sorted, rate_limit::print(&limits)));
     Some(units.hosts.get(round, inputs, || {
         let mut routes = Vec::new();
         let mut last = None;
         for (one, asker) in &askers {
-            let place = Place { asker, facts: &known, port: asker.port };
+            let place = Place { asker, facts: &known, port: asker.port, is_tls: false };
             for route in route::emit(one.routing, place) {
                 match route.matches.is_catch_all() {
                     false => routes.push(route),
@@ -284,7 +316,7 @@ fn merged(host: &str, attached: &[Attached<'_>], seen: Seen<'_>, units: &mut Uni
             domains: vec![host.to_owned()],
             routes,
             include_attempt_count: true,
-            require_tls: false,
+            require_tls,
             limits: Vec::new(),
         };
         rate_limit::put(&limits, &mut made);

@@ -8,9 +8,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Cidr, Fault, Respond, RetryPolicy, RouteMatch, Share};
+use config::{Cidr, CorsPolicy, Fault, HeaderChanges, Respond, RetryPolicy, Rewrite, RouteMatch, Share};
 use words::{Diagnostic, Fingerprint, Labels, Origin};
 
+use crate::delegate::{Delegated, Delegation};
+use crate::header_changes::Lowered;
+use crate::redirect::RedirectRule;
 use crate::service::Age;
 use crate::visibility::Export;
 
@@ -18,7 +21,7 @@ use crate::visibility::Export;
 pub(crate) const MESH: &str = "mesh";
 
 /// A set of routing rules for a set of hosts, from one object.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Routing {
     /// The object.
     pub(crate) origin: Origin,
@@ -36,6 +39,10 @@ pub(crate) struct Routing {
     pub(crate) tls: Vec<ConnectionRule>,
     /// Rules about other connections, in order.
     pub(crate) tcp: Vec<ConnectionRule>,
+    /// Rules that other objects have; empty once they are merged in (VS91).
+    pub(crate) delegations: Vec<Delegation>,
+    /// Its rules for objects that delegate to it; `None` for an object with hosts.
+    pub(crate) delegated: Option<Arc<Delegated>>,
     /// What is wrong with the object itself.
     pub(crate) diagnostics: Vec<Diagnostic>,
     /// The content of all of the above, and of the object's age.
@@ -53,6 +60,10 @@ pub(crate) struct HttpRule {
     pub(crate) matches: Vec<RuleMatch>,
     /// What is done.
     pub(crate) action: RuleAction,
+    /// Changes of headers, whatever is done.
+    pub(crate) headers: HeaderChanges,
+    /// Cross-origin rules.
+    pub(crate) cors: Option<Box<CorsPolicy>>,
 }
 
 /// One block of conditions.
@@ -64,6 +75,8 @@ pub(crate) struct RuleMatch {
     pub(crate) request: RouteMatch,
     /// Conditions on the proxy, decided when its tables are made (VS20 to VS23).
     pub(crate) filter: StaticFilter,
+    /// Name of statistics; empty for none (VS24).
+    pub(crate) stat_prefix: String,
 }
 
 /// A rule about connections: any of the matches, then where to.
@@ -108,6 +121,8 @@ pub(crate) enum RuleAction {
     Forward(ForwardRule),
     /// Answer it.
     Respond(Respond),
+    /// Send the client elsewhere.
+    Redirect(RedirectRule),
 }
 
 /// Where to, and under which bounds.
@@ -121,6 +136,8 @@ pub(crate) struct ForwardRule {
     pub(crate) retry: Option<RetryPolicy>,
     /// `retryIgnorePreviousHosts`, where it is said (VS85).
     pub(crate) ignores_previous_hosts: Option<bool>,
+    /// Changes of path and authority.
+    pub(crate) rewrite: Rewrite,
     /// `None`: nothing goes wrong on purpose.
     pub(crate) fault: Option<Fault>,
     /// Who gets copies.
@@ -161,6 +178,20 @@ pub(crate) struct Destination {
     pub(crate) weight: u32,
     /// Where it stands in its rule, for diagnostics.
     pub(crate) index: usize,
+    /// Changes of headers for its requests, and a new authority.
+    pub(crate) headers: Lowered,
+}
+
+impl RuleMatch {
+    /// Matches every request of every proxy.
+    pub(crate) fn any() -> Self {
+        Self {
+            name: String::new(),
+            request: RouteMatch::any(),
+            filter: StaticFilter::default(),
+            stat_prefix: String::new(),
+        }
+    }
 }
 
 impl StaticFilter {

@@ -9,15 +9,11 @@ use regex::Regex;
 
 use crate::gateway_name;
 use crate::intent::{RuleMatch, StaticFilter};
-use crate::notes::{LeftOut, Notes};
+use crate::notes::LeftOut;
+use crate::text;
 
 /// Lowers one block; `field` is its path in the object.
-pub(crate) fn lower(
-    block: &HttpMatchRequest,
-    field: &str,
-    namespace: &str,
-    notes: &mut Notes,
-) -> Result<RuleMatch, LeftOut> {
+pub(crate) fn lower(block: &HttpMatchRequest, field: &str, namespace: &str) -> Result<RuleMatch, LeftOut> {
     let HttpMatchRequest {
         name,
         uri,
@@ -34,7 +30,6 @@ pub(crate) fn lower(
         gateways,
         stat_prefix,
     } = block;
-    notes.not_obeyed(stat_prefix.is_some(), || format!("{field}.statPrefix"));
     let mut request = RouteMatch::any();
     if let Some(uri) = uri {
         request.path = path(uri, &format!("{field}.uri"))?;
@@ -67,7 +62,8 @@ pub(crate) fn lower(
         source_namespace: source_namespace.clone().filter(|namespace| !namespace.is_empty()),
         gateways: gateways.iter().map(|name| gateway_name::resolve(name, namespace)).collect(),
     };
-    Ok(RuleMatch { name: name.clone().unwrap_or_default(), request, filter })
+    let stat_prefix = stat_prefix.clone().unwrap_or_default();
+    Ok(RuleMatch { name: name.clone().unwrap_or_default(), request, filter, stat_prefix })
 }
 
 fn path(condition: &StringMatch, field: &str) -> Result<PathMatch, LeftOut> {
@@ -97,12 +93,11 @@ fn header(key: &str, condition: &StringMatch, invert: bool, field: String) -> Re
 /// An RFC 9110 token, or a pseudo header (V-04). Anything else a proxy refuses together with the whole table.
 pub(crate) fn is_header_name(key: &str) -> bool {
     const PSEUDO: [&str; 5] = [":method", ":scheme", ":authority", ":path", ":status"];
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    PSEUDO.contains(&key) || (!key.is_empty() && key.bytes().all(token))
+    PSEUDO.contains(&key) || text::is_token(key)
 }
 
 /// An empty condition is presence, and so is the regex `*` (TR42).
-fn value(condition: &StringMatch, field: &str) -> Result<ValueMatch, LeftOut> {
+pub(crate) fn value(condition: &StringMatch, field: &str) -> Result<ValueMatch, LeftOut> {
     let StringMatch { exact, prefix, regex } = condition;
     Ok(match (exact, prefix, regex.as_deref()) {
         (Some(exact), _, _) => ValueMatch::Exact(exact.clone()),
@@ -113,7 +108,7 @@ fn value(condition: &StringMatch, field: &str) -> Result<ValueMatch, LeftOut> {
     })
 }
 
-fn checked(regex: &str, field: &str) -> Result<String, LeftOut> {
+pub(crate) fn checked(regex: &str, field: &str) -> Result<String, LeftOut> {
     let field = format!("{field}.regex");
     if regex.len() > REGEX_BYTES_MAX {
         let message = format!("a regex of {} bytes is longer than {REGEX_BYTES_MAX}", regex.len());

@@ -59,6 +59,7 @@ fn one(
         }
     };
     let destination = Destination {
+        headers: Default::default(),
         host: host::resolve_short(&written.host, namespace, domain).into(),
         subset: written.subset.clone().unwrap_or_default(),
         port,

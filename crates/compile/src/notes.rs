@@ -14,6 +14,8 @@ pub(crate) const VALUE_IGNORED: &str = "SLU0102";
 pub(crate) const LISTENER_CONFLICT: &str = "SLU0103";
 /// A host that an older object of the same scope has.
 pub(crate) const HOST_TAKEN: &str = "SLU0104";
+/// A rule that no request reaches, because a rule of another object stands before it.
+pub(crate) const NEVER_REACHED: &str = "SLU0110";
 /// Something referred to is not there.
 pub(crate) const NOT_FOUND: &str = "IST0101";
 /// Two VirtualServices for one mesh host.

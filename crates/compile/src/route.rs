@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use config::{Action, ClusterChoice, Forward, HashKey, Mirror, PathMatch, Route, RouteMatch, Weighted};
+use config::{Action, ClusterChoice, Forward, HashKey, HeaderChanges, Mirror, PathMatch, Route, RouteMatch, Weighted};
 use rustc_hash::FxHashMap;
 
 use crate::cluster;
 use crate::hashing::Hashing;
 use crate::intent::{Asker, Destination, ForwardRule, HttpRule, MirrorRule, Routing, RuleAction, RuleMatch};
 use crate::mesh::DefaultRetries;
-use crate::retry;
+use crate::{header_changes, retry};
 
 /// What is known of a destination host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +36,8 @@ pub(crate) struct Place<'a> {
     pub(crate) facts: &'a Facts,
     /// The port that requests come in on: the service port, or the port written in the Gateway.
     pub(crate) port: u16,
+    /// True when requests come over TLS.
+    pub(crate) is_tls: bool,
 }
 
 /// The routes of an object for one asker, up to the first catch-all (VS74).
@@ -64,6 +66,10 @@ fn emit_one(routing: &Routing, rule: &HttpRule, block: &RuleMatch, place: Place<
         RuleAction::Respond(respond) => {
             (Action::Respond(respond.clone()), format!("{}:{}", routing.origin.name, place.port))
         }
+        RuleAction::Redirect(redirect) => {
+            let redirect = redirect.on(place.port, place.is_tls);
+            (Action::Redirect(redirect), format!("{}:{}", routing.origin.name, place.port))
+        }
         RuleAction::Forward(forward) => {
             (Action::Forward(emit_forward(forward, place)), served(routing, forward, place))
         }
@@ -76,24 +82,41 @@ fn emit_one(routing: &Routing, rule: &HttpRule, block: &RuleMatch, place: Place<
     Route {
         origin: Some(routing.origin.clone()),
         operation: format!("{operation}{}", path_text(&block.request)),
+        headers: changes(rule).into_option(),
+        cors: rule.cors.clone(),
+        stat_prefix: block.stat_prefix.clone(),
         ..Route::new(name, block.request.clone(), action)
     }
 }
 
+// A single destination's changes come behind the rule's own; several have theirs at their share.
+fn changes(rule: &HttpRule) -> HeaderChanges {
+    match &rule.action {
+        RuleAction::Forward(forward) => match forward.destinations.as_slice() {
+            [one] => header_changes::joined(&rule.headers, &one.headers.changes),
+            _ => rule.headers.clone(),
+        },
+        _ => rule.headers.clone(),
+    }
+}
+
 fn emit_forward(forward: &ForwardRule, place: Place<'_>) -> Forward {
-    let ForwardRule { destinations, timeout, retry, ignores_previous_hosts, fault, mirrors, shadow_host } = forward;
+    let ForwardRule { destinations, timeout, retry, ignores_previous_hosts, rewrite, fault, mirrors, shadow_host } =
+        forward;
+    let mut rewrite = rewrite.clone();
     let cluster = match destinations.as_slice() {
-        [one] => ClusterChoice::One(cluster_of(one, place)),
-        many => {
-            ClusterChoice::Weighted(many.iter().map(|one| Weighted::new(cluster_of(one, place), one.weight)).collect())
+        [one] => {
+            // The rule's own authority wins over the destination's.
+            rewrite.authority = rewrite.authority.or_else(|| one.headers.authority.clone());
+            ClusterChoice::One(cluster_of(one, place))
         }
+        many => ClusterChoice::Weighted(many.iter().map(|one| emit_weighted(one, place)).collect()),
     };
     let copy = |mirror: &MirrorRule| Mirror {
         cluster: cluster_of(&mirror.destination, place),
         share: mirror.share,
         shadow_host: *shadow_host,
     };
-    let mirrors = mirrors.iter().map(copy).collect();
     // Of several destinations each adds its key; only the drawn cluster looks at them (DR24).
     let hash: Vec<HashKey> = destinations.iter().filter_map(|one| key_of(one, place)).cloned().collect();
     let mut retry = retry.clone();
@@ -101,7 +124,23 @@ fn emit_forward(forward: &ForwardRule, place: Place<'_>) -> Forward {
         // A key belongs to one endpoint: another one is as bad as the next (VS85).
         retry.avoid_previous_hosts = ignores_previous_hosts.unwrap_or(false);
     }
-    Forward { timeout: *timeout, retry, hash, fault: fault.clone(), mirrors, ..Forward::to(cluster) }
+    Forward {
+        timeout: *timeout,
+        retry,
+        hash,
+        rewrite: rewrite.into_option(),
+        fault: fault.clone(),
+        mirrors: mirrors.iter().map(copy).collect(),
+        ..Forward::to(cluster)
+    }
+}
+
+fn emit_weighted(one: &Destination, place: Place<'_>) -> Weighted {
+    Weighted {
+        headers: one.headers.changes.clone().into_option(),
+        authority: one.headers.authority.clone(),
+        ..Weighted::new(cluster_of(one, place), one.weight)
+    }
 }
 
 fn key_of<'a>(destination: &Destination, place: Place<'a>) -> Option<&'a HashKey> {

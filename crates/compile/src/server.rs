@@ -53,6 +53,8 @@ pub(crate) struct Server {
     pub(crate) bind: Option<IpAddr>,
     /// Which VirtualServices may attach.
     pub(crate) hosts: Vec<ServerHost>,
+    /// Every host of it is answered 301 to https (GW19).
+    pub(crate) https_redirect: bool,
 }
 
 /// `[namespace/]host` of a server.
@@ -115,7 +117,8 @@ fn lower_server(server: &api::Server, field: &str, namespace: &str, notes: &mut 
             false => notes.ignored(format!("{field}.hosts[{index}]"), format!("{written:?} is not a host")),
         }
     }
-    Some(Server { carries, port: number, bind, hosts: lowered })
+    let https_redirect = tls.as_ref().is_some_and(|tls| tls.https_redirect == Some(true));
+    Some(Server { carries, port: number, bind, hosts: lowered, https_redirect })
 }
 
 /// By protocol and TLS mode (GW27); `None` when the server is left out.
@@ -138,7 +141,8 @@ fn carries(protocol: &str, tls: Option<&ServerTls>, field: &str, notes: &mut Not
         }
         (Protocol::Tcp | Protocol::Mongo | Protocol::Redis | Protocol::MySql, None) => return Some(Carries::Tcp),
         (http, _) if http.is_http() && http != Protocol::HttpProxy => {
-            notes.not_obeyed(tls.is_some(), || format!("{field}.tls"));
+            let rest = tls.map(|tls| ServerTls { https_redirect: None, ..tls.clone() });
+            notes.not_obeyed(rest.is_some_and(|rest| rest != ServerTls::default()), || format!("{field}.tls"));
             return Some(Carries::Http);
         }
         (Protocol::Https | Protocol::Tls, Some(_)) => notes.not_obeyed(true, || format!("{field}.tls")),

@@ -133,7 +133,7 @@ impl Inputs<'_> {
     /// The virtual host.
     pub(crate) fn compute(&self) -> VirtualHost {
         let Self { frame, routing, asker, asker_print: _, facts, default_retries } = self;
-        let place = Place { asker, facts, port: frame.port };
+        let place = Place { asker, facts, port: frame.port, is_tls: false };
         let routes = match routing {
             Some(routing) => route::emit(routing, place),
             None => vec![route::default(&frame.host, frame.port, *default_retries, self.own_key())],

@@ -5,6 +5,7 @@
 use api::HttpRouteDestination;
 use words::host;
 
+use crate::header_changes;
 use crate::intent::Destination;
 use crate::notes::{LeftOut, Notes};
 
@@ -20,7 +21,7 @@ pub(crate) fn lower(
     for (index, one) in route.iter().enumerate() {
         let at = format!("{field}.route[{index}]");
         let HttpRouteDestination { destination, weight, headers } = one;
-        notes.not_obeyed(headers.is_some(), || format!("{at}.headers"));
+        let headers = header_changes::lower(headers.as_ref(), &format!("{at}.headers"), notes);
         let weight = u32::try_from(weight.unwrap_or(0))
             .map_err(|_| LeftOut::because(format!("{at}.weight"), format!("{} is below 0", weight.unwrap_or(0))))?;
         // With one destination its weight does not matter, not even a 0 (TR46).
@@ -38,6 +39,7 @@ pub(crate) fn lower(
             port: port(written, &format!("{at}.destination"))?,
             weight,
             index,
+            headers,
         });
     }
     if destinations.is_empty() {

@@ -84,30 +84,28 @@ fn every_field_that_is_not_obeyed_is_named() {
          http: [{match: [{uri: {prefix: /a}, statPrefix: x}], rewrite: {uri: /b}, headers: {request: {set: {a: b}}}, \
          route: [{destination: {host: reviews}, headers: {response: {remove: [x]}}}]}]}",
     );
-    let fields = [
-        "spec.http[0].headers",
-        "spec.http[0].match[0].statPrefix",
-        "spec.http[0].rewrite",
-        "spec.http[0].route[0].headers",
-        "spec.tcp[0].match[0].sourceSubnet",
-    ];
+    let fields = ["spec.tcp[0].match[0].sourceSubnet"];
     assert_eq!(said(&yaml), fields.map(|field| format!("SLU0100 VirtualService default/r {field}")));
 }
 
 #[test]
-fn a_rule_whose_action_is_not_obeyed_yet_is_left_out_and_the_next_one_acts() {
+fn tr47_a_redirect_that_envoy_would_refuse_is_left_out_and_the_next_rule_acts() {
     let yaml = vs(
         "r",
-        "{hosts: [reviews], http: [{match: [{uri: {exact: /old}}], redirect: {uri: /new}}, {route: [{destination: {host: reviews, subset: v2}}]}]}",
+        "{hosts: [reviews], http: [{match: [{uri: {exact: /old}}], redirect: {uri: /new, redirectCode: 304}}, {route: [{destination: {host: reviews, subset: v2}}]}]}",
     );
     assert_eq!(reviews_targets(&yaml), ["v2"]);
-    assert_eq!(said(&yaml), ["SLU0101 VirtualService default/r spec.http[0].redirect"]);
+    assert_eq!(said(&yaml), ["SLU0101 VirtualService default/r spec.http[0].redirect.redirectCode"]);
 }
 
 #[test]
-fn a_delegate_says_that_it_does_not_act() {
-    let yaml = vs("r", "{http: [{route: [{destination: {host: reviews}}]}]}");
-    assert_eq!(said(&yaml), ["SLU0100 VirtualService default/r spec.hosts (a delegate)"]);
+fn vs93_a_missing_delegate_costs_its_rule() {
+    let yaml = vs(
+        "r",
+        "{hosts: [reviews], http: [{match: [{uri: {prefix: /a}}], delegate: {name: nobody}}, {route: [{destination: {host: reviews, subset: v2}}]}]}",
+    );
+    assert_eq!(reviews_targets(&yaml), ["v2"]);
+    assert_eq!(said(&yaml), ["SLU0101 VirtualService default/r spec.http[0].delegate"]);
 }
 
 #[test]

@@ -188,18 +188,18 @@ pub fn answer(
     back: Option<&WayBack<'_>>,
     record: Box<Record>,
 ) -> Response<ReplyBody> {
-    let mut extra = HeaderMap::new();
+    let mut headers = HeaderMap::new();
+    if !body.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    }
     if let Some(value) = location.and_then(|location| HeaderValue::from_str(&location).ok()) {
-        extra.insert(LOCATION, value);
+        headers.insert(LOCATION, value);
     }
     if let Some(back) = back {
-        if !body.is_empty() {
-            extra.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        }
-        back.change(&mut extra, status, &record, None);
+        back.change(&mut headers, status, &record, None);
     }
     let mut response = reply(status, body, record);
-    response.headers_mut().extend(extra);
+    *response.headers_mut() = headers;
     response
 }
 

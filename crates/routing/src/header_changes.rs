@@ -137,7 +137,8 @@ impl Put {
         let value = match parse(&put.value)?.as_slice() {
             [] => Value::Filled(Vec::new()),
             [Part::Literal(text)] => {
-                let text = HeaderValue::from_str(text).map_err(|_| format!("{text:?} is no header value"))?;
+                let text =
+                    HeaderValue::from_bytes(text.as_bytes()).map_err(|_| format!("{text:?} is no header value"))?;
                 Value::Fixed(text)
             }
             parts => Value::Filled(parts.to_vec()),
@@ -163,7 +164,7 @@ impl Put {
                     }
                 }
                 let is_good = !text.is_empty() && text.len() <= VALUE_BYTES_MAX;
-                is_good.then(|| HeaderValue::from_str(&text).ok()).flatten()
+                is_good.then(|| HeaderValue::from_bytes(text.as_bytes()).ok()).flatten()
             }
         }
     }

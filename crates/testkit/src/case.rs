@@ -323,7 +323,7 @@ pub struct Expect {
     /// The whole response body.
     #[serde(default)]
     pub body: Option<String>,
-    /// Response headers; a value of `null` means absent.
+    /// Response headers, several values as a comma list; a value of `null` means absent.
     #[serde(default)]
     pub headers: BTreeMap<String, Option<String>>,
     /// Response headers whose whole value a regex describes.

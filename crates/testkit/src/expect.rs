@@ -121,7 +121,10 @@ fn compare_one(expect: &Expect, got: &Outcome, found: &mut Vec<String>) {
     differ_if_known("origin", origin.as_ref(), got.origin.as_ref(), found);
     differ_if_known("attempts", attempts.as_ref(), got.attempts.as_ref(), found);
     for (name, wanted) in headers {
-        let value = got.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        // Several values as one list, as for requests.
+        let values: Vec<_> =
+            got.headers.get_all(name).iter().map(|one| String::from_utf8_lossy(one.as_bytes())).collect();
+        let value = (!values.is_empty()).then(|| values.join(","));
         if value != *wanted {
             found.push(format!("response header {name}: expected {wanted:?}, got {value:?}"));
         }
