@@ -116,6 +116,9 @@ pub struct Stranger {
     pub name: String,
     /// Where it listens, in 10/8 or 240.240/16.
     pub address: std::net::SocketAddr,
+    /// How it behaves.
+    #[serde(default)]
+    pub behaviour: Behaviour,
 }
 
 /// A port of a Service.

@@ -7,7 +7,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 
 /// The mark of connections that are captured; everything else, the proxy's own connections too, goes where it wants.
 pub const MARK: u32 = 0x51;
@@ -30,6 +30,14 @@ pub fn run<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<Option<T>
         }
     };
     std::thread::scope(|scope| scope.spawn(inside).join()).unwrap_or_else(|_| bail!("the case panicked"))
+}
+
+/// Moves this thread into another network namespace; it stays there until it ends.
+///
+/// # Errors
+/// The system's: it is no namespace, or it needs root.
+pub fn join(namespace: &std::fs::File) -> Result<()> {
+    setns(namespace, CloneFlags::CLONE_NEWNET).context("join the network")
 }
 
 // Only this thread moves; it must not come back to a pool of threads.

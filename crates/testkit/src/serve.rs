@@ -41,8 +41,8 @@ pub async fn start(world: &World) -> Result<Servers> {
             tasks.spawn(accept(listener, backend.clone()));
         }
     }
-    for Stranger { name, address } in &world.strangers {
-        let backend = Arc::new(Backend::new(name, Default::default()));
+    for Stranger { name, address, behaviour } in &world.strangers {
+        let backend = Arc::new(Backend::new(name, behaviour.clone()));
         backends.push(backend.clone());
         let listener = TcpListener::bind(address).await.with_context(|| format!("{name} at {address}"))?;
         tasks.spawn(accept(listener, backend));

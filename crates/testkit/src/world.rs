@@ -165,6 +165,12 @@ fn add_client(world: &mut World, case: &Case) {
 }
 
 impl World {
+    /// One without objects and pods.
+    pub fn of_strangers(strangers: Vec<Stranger>) -> Self {
+        let client_ip = Ipv4Addr::LOCALHOST.into();
+        Self { objects: Vec::new(), pods: Vec::new(), client_ip, dialled: BTreeMap::new(), strangers }
+    }
+
     /// Where a client of `namespace` dials a host: an address, or a Service by any of its names.
     pub fn dial(&self, host: &str, namespace: &str) -> Option<IpAddr> {
         if let Ok(ip) = host.parse() {
