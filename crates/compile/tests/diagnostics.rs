@@ -51,8 +51,30 @@ fn ist0109_two_mesh_rules_on_one_host_are_both_told() {
         )
     };
     let both = ["IST0109 VirtualService default/a spec.hosts", "IST0109 VirtualService default/b spec.hosts"];
-    assert_eq!(said(&(rule("a", "\"*\"") + &rule("b", "\"*\""))), both);
+    // The younger one's rule is also named by itself.
+    let all = [both[0], both[1], "SLU0110 VirtualService default/b spec.http[0]"];
+    assert_eq!(said(&(rule("a", "\"*\"") + &rule("b", "\"*\""))), all);
     assert_eq!(said(&(rule("a", "one") + &rule("b", "two"))), Vec::<String>::new());
+}
+
+#[test]
+fn s31_a_rule_that_is_reached_anywhere_is_not_reported() {
+    let edge =
+        object("Gateway", "edge", "{servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [\"*\"]}]}");
+    let rule = |name: &str, hosts: &str, matches: &str| {
+        let http = format!("[{{{matches}route: [{{destination: {{host: reviews}}}}]}}]");
+        vs(name, &format!("{{hosts: [{hosts}], gateways: [edge], http: {http}}}"))
+    };
+    let behind = ["SLU0110 VirtualService default/b spec.http[0]"];
+    for (older, younger, found) in [
+        (rule("a", "x.com", ""), rule("b", "x.com", ""), behind.as_slice()),
+        (rule("a", "x.com", ""), rule("b", "\"x.com\", \"y.com\"", ""), &[]),
+        (rule("a", "x.com", ""), rule("b", "x.com", "match: [{uri: {exact: /b}}], "), &[]),
+        (rule("a", "x.com", "match: [{sourceLabels: {a: b}}], "), rule("b", "x.com", ""), &[]),
+        (rule("a", "x.com", "match: [{port: 81}], "), rule("b", "x.com", ""), &[]),
+    ] {
+        assert_eq!(said(&(edge.clone() + &older + &younger)), found);
+    }
 }
 
 #[test]
