@@ -131,6 +131,43 @@ fn vs93_a_missing_delegate_costs_its_rule() {
 }
 
 #[test]
+fn vs54_a_header_value_that_envoy_would_refuse_is_left_out_alone() {
+    let mut world = world(&reviews());
+    let set = json!({"x-good": "1", "x-bad": "%NOPE%", "x-half": "50% off", ":path": "/x"});
+    apply_stored(
+        &mut world,
+        json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+            "metadata": {"name": "r", "namespace": "default"},
+            "spec": {"hosts": ["reviews"], "http": [{"headers": {"request": {"set": set, "remove": ["Host"]}},
+                "route": [{"destination": {"host": "reviews"}}]}]}}),
+    );
+    let snapshot = snapshot(&world, &sidecar());
+    let route = &host(&snapshot, "9080", "reviews.default.svc.cluster.local:9080").routes[0];
+    let edits = &route.headers.as_ref().unwrap().request;
+    let names: Vec<&str> = edits.put.iter().map(|put| put.name.as_str()).collect();
+    assert_eq!((names, edits.remove.len()), (vec!["x-good"], 0));
+    let expected = ["x-bad", "x-half"];
+    let expected =
+        expected.map(|name| format!("SLU0102 VirtualService default/r spec.http[0].headers.request.set[{name}]"));
+    assert_eq!(findings(&world), expected);
+}
+
+#[test]
+fn vs43_a_status_that_is_none_costs_its_rule() {
+    let mut world = world(&reviews());
+    apply_stored(
+        &mut world,
+        json!({"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+            "metadata": {"name": "r", "namespace": "default"},
+            "spec": {"hosts": ["reviews"], "http": [{"match": [{"uri": {"prefix": "/a"}}], "directResponse": {"status": 199}},
+                {"route": [{"destination": {"host": "reviews", "subset": "v1"}}]}]}}),
+    );
+    let snapshot = snapshot(&world, &sidecar());
+    assert_eq!(short(&host(&snapshot, "9080", "reviews.default.svc.cluster.local:9080").routes), ["v1"]);
+    assert_eq!(findings(&world), ["SLU0101 VirtualService default/r spec.http[0].directResponse.status"]);
+}
+
+#[test]
 fn a_sidecar_says_what_it_does_not_obey() {
     let yaml = object(
         "Sidecar",

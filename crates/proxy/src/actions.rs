@@ -189,14 +189,15 @@ pub fn answer(
     record: Box<Record>,
 ) -> Response<ReplyBody> {
     let mut headers = HeaderMap::new();
-    if !body.is_empty() {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    }
     if let Some(value) = location.and_then(|location| HeaderValue::from_str(&location).ok()) {
         headers.insert(LOCATION, value);
     }
     if let Some(back) = back {
         back.change(&mut headers, status, &record, None);
+    }
+    // As Envoy: said last, and only where the rule says nothing.
+    if !body.is_empty() && !headers.contains_key(CONTENT_TYPE) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     }
     let mut response = reply(status, body, record);
     *response.headers_mut() = headers;
