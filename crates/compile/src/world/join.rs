@@ -100,7 +100,8 @@ impl World {
         let slices = self.slices.of_namespace(ns).filter(|(_, slice)| holds(slice));
         let keys = slices.map(|(key, slice)| (key.0.clone(), slice.service.clone())).collect();
         let services = self.join_services(keys);
-        both(services, self.join_entries(ns))
+        // Also a pod of no service: where its proxy is may be looked at (DR71).
+        both(both(services, self.join_entries(ns)), elsewhere())
     }
 
     pub(super) fn node_changed(&mut self, changed: bool) -> Dirty {
@@ -108,7 +109,7 @@ impl World {
             return Dirty::None;
         }
         let keys = self.services.keys().cloned().collect();
-        let services = self.join_services(keys);
+        let services = both(self.join_services(keys), elsewhere());
         let namespaces: BTreeSet<Arc<str>> = self.entries.keys().map(|(ns, _)| ns.clone()).collect();
         namespaces.iter().fold(services, |dirty, ns| both(dirty, self.join_entries(ns)))
     }
@@ -310,6 +311,11 @@ fn order(endpoint: &JoinedEndpoint) -> (&Locality, config::EndpointAddress, &BTr
         Health::Draining => 2,
     };
     (&endpoint.locality, endpoint.address.at(0), &endpoint.ports, health)
+}
+
+/// A change that no service's endpoints show, but perhaps a client's place.
+fn elsewhere() -> Dirty {
+    Dirty::Endpoints { hosts: BTreeSet::new() }
 }
 
 fn both(a: Dirty, b: Dirty) -> Dirty {
