@@ -68,6 +68,7 @@ pub async fn set(case: &Case, block: u8, folder: &Path) -> Result<Stage> {
     if case.mesh.locality_lb == Some(false) {
         source.extend(["--locality-lb", "false"]);
     }
+    source.extend(case.mesh.arguments.iter().map(String::as_str));
     let plane = ControlPlane::start(&source).await?;
     let (who, target) = caller(case, &world)?;
     Ok(Stage {
@@ -175,8 +176,10 @@ pub async fn call_all(
             found.extend(read_admin(call, stage, admin).await);
             continue;
         }
+        let before = counts(stage);
         let outcomes = settled(call, &expect, stage, log).await.with_context(|| call.request.clone())?;
         found.extend(said(call, differences(&expect, &outcomes)));
+        found.extend(said(call, copies(&expect, call.times, stage, &before).await));
         found.extend(read_admin(call, stage, admin).await);
     }
     for (call, expect, background) in begun {
@@ -315,13 +318,17 @@ async fn call_many(call: &Call, stage: &Stage, log: &dyn Fn() -> Vec<String>) ->
         }
         let id = (is_logged && HAS_LOG.get()).then(next_id);
         call.headers.extend(id.clone().map(|id| ("x-request-id".to_owned(), id)));
-        let before: u32 = stage.servers.backends.iter().map(|backend| backend.count()).sum();
+        let asked = || {
+            let all = stage.servers.backends.iter();
+            all.filter(|one| !call.expect.mirrored.contains_key(&one.name)).map(|one| one.count()).sum::<u32>()
+        };
+        let (before, started) = (asked(), std::time::Instant::now());
         let answer = testkit::call::send(stage.way(&call)?, &call).await?;
-        let after: u32 = stage.servers.backends.iter().map(|backend| backend.count()).sum();
         keep(&stage.jar, &answer.headers);
         stage.held.borrow_mut().extend(answer.connection.held.clone());
         let mut outcome = Outcome::of(answer);
-        outcome.attempts = Some(after - before);
+        outcome.elapsed = started.elapsed();
+        outcome.attempts = Some(asked() - before);
         // A connection has no id; its client's address is in the log.
         let id = match outcome.connection.from {
             Some(from) => id.map(|_| format!(" {from} ")),
@@ -333,6 +340,28 @@ async fn call_many(call: &Call, stage: &Stage, log: &dyn Fn() -> Vec<String>) ->
         outcomes.push(outcome);
     }
     Ok(outcomes)
+}
+
+fn counts(stage: &Stage) -> Vec<u32> {
+    stage.servers.backends.iter().map(|backend| backend.count()).collect()
+}
+
+// Copies come when they come: what is wrong with them is said only when it stays wrong.
+async fn copies(expect: &Expect, calls: u32, stage: &Stage, before: &[u32]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (pod, expect) in &expect.mirrored {
+        let Some(place) = stage.servers.backends.iter().position(|backend| backend.name == *pod) else {
+            found.push(format!("there is no pod {pod}"));
+            continue;
+        };
+        let backend = &stage.servers.backends[place];
+        let compared = wait::until("copies of the requests", EVENTUALLY, || async {
+            let count = backend.count() - before[place];
+            testkit::expect::compare_mirrored(pod, expect, calls, count, backend.last().as_ref())
+        });
+        found.extend(compared.await.err().map(|error| error.to_string()));
+    }
+    found
 }
 
 // An id that no other call of this process has, to find its line in the access log.

@@ -149,10 +149,16 @@ impl Balancer {
 
     /// Counts a request at a host until the guard is dropped, wherever the host is by then.
     pub fn begin(&self, id: HostId) -> Active {
-        let counters = self.counters(id).clone();
+        // A request that follows the dialled address has no host here; it is counted nowhere.
+        let counters = self.counters.get(id.0 as usize).cloned().unwrap_or_default();
         counters.active.set(counters.active.get() + 1);
         counters.total.set(counters.total.get() + 1);
         Active(counters)
+    }
+
+    /// True when a pick would find a host.
+    pub fn has_host(&self) -> bool {
+        !self.set.view().levels().is_empty()
     }
 
     /// A host for a request; `None` when none may be used (503, flag UH). `draw` gives uniform numbers.

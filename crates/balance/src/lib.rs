@@ -6,6 +6,8 @@
 mod algorithm;
 pub mod backoff;
 mod balancer;
+mod budget;
+mod elsewhere;
 mod hosts;
 pub mod limits;
 mod locality;

@@ -296,3 +296,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn vs84_another_priority_is_the_first_that_was_not_tried() {
+    let hosts = [
+        (1, 1, Health::Healthy, 0),
+        (2, 1, Health::Unhealthy, 1),
+        (3, 1, Health::Healthy, 2),
+        (4, 3, Health::Healthy, 2),
+    ];
+    let balancer = of(Lb::Random, set(&hosts), 1);
+    assert_eq!(balancer.elsewhere(&[address(1)], || 0), Some(HostId(2)));
+    assert_eq!(balancer.elsewhere(&[address(1)], || u32::MAX), Some(HostId(3)));
+    assert_eq!(balancer.elsewhere(&[address(3)], || 0), Some(HostId(0)));
+    assert_eq!(balancer.elsewhere(&[address(1), address(4)], || 0), None);
+}

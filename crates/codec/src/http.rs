@@ -133,10 +133,11 @@ fn encode_routes(routes: &RouteSource) -> hcm::RouteSpecifier {
     }
 }
 
-// Always sent: without it older Envoys take every private address for internal.
+// Left out when empty: an empty message makes Envoy take every private address for internal, none makes it take no
+// address for that (measured with Envoy 1.40).
 fn encode_internal(addresses: &[Cidr]) -> Option<hcm::InternalAddressConfig> {
-    let cidr_ranges = addresses.iter().map(cidr).collect();
-    Some(hcm::InternalAddressConfig { unix_sockets: false, cidr_ranges })
+    let cidr_ranges = || addresses.iter().map(cidr).collect();
+    (!addresses.is_empty()).then(|| hcm::InternalAddressConfig { unix_sockets: false, cidr_ranges: cidr_ranges() })
 }
 
 fn encode_codec(codec: HttpCodec) -> hcm::CodecType {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use balance::Balancer;
-use config::EndpointAddress;
+use config::{Discovery, EndpointAddress};
 use rustc_hash::FxHashMap;
 use transport::io::ConnectOptions;
 use transport::pool::Pool;
@@ -43,6 +43,18 @@ pub struct Counts {
     pub retries: Cell<u64>,
     /// `upstream_rq_retry_success`.
     pub retry_successes: Cell<u64>,
+    /// `upstream_rq_retry_limit_exceeded`.
+    pub retries_exhausted: Cell<u64>,
+    /// `upstream_rq_retry_overflow`.
+    pub retry_overflows: Cell<u64>,
+    /// `upstream_rq_per_try_timeout`.
+    pub try_timeouts: Cell<u64>,
+    /// Copies of requests that were sent here; ours.
+    pub mirrored: Cell<u64>,
+    /// Copies that got no answer.
+    pub mirrors_failed: Cell<u64>,
+    /// Copies that were not made because too many were under way.
+    pub mirrors_dropped: Cell<u64>,
     /// `upstream_rq_timeout`.
     pub timeouts: Cell<u64>,
     /// `upstream_rq_pending_overflow`.
@@ -55,6 +67,12 @@ pub struct Counts {
     pub connect_failures: Cell<u64>,
     /// `upstream_rq_none_healthy` (`lb_…` in older names).
     pub none_healthy: Cell<u64>,
+}
+
+/// The time since this process first asked.
+pub fn uptime() -> Duration {
+    static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+    START.elapsed()
 }
 
 /// Adds one.
@@ -80,6 +98,12 @@ impl ClusterState {
         // Keys name hosts by number, and labels name the service: both may have changed.
         self.series.borrow_mut().clear();
         *self.plan.borrow_mut() = plan;
+    }
+
+    /// True when a request can be sent somewhere.
+    pub fn has_host(&self) -> bool {
+        let follows = matches!(self.plan.borrow().config.discovery, Discovery::OriginalDst | Discovery::Dynamic(_));
+        follows || self.balancer.borrow().has_host()
     }
 
     /// How long an unused connection is kept.

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Response flags (Envoy `%RESPONSE_FLAGS%`), as a set, printed in Envoy's order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Flags(u16);
+pub struct Flags(u32);
 
 macro_rules! flags {
     ($($bit:literal $name:ident $text:literal $doc:literal;)*) => {
@@ -20,6 +20,8 @@ flags! {
     1 UPSTREAM_CONNECT "UF" "No connection could be made.";
     2 UPSTREAM_OVERFLOW "UO" "A circuit-breaker bound was reached.";
     3 NO_ROUTE "NR" "No route.";
+    14 DELAY_INJECTED "DI" "A fault delayed the request.";
+    13 FAULT_INJECTED "FI" "A fault answered the request.";
     4 UPSTREAM_TIMEOUT "UT" "The upstream did not answer in time.";
     5 UPSTREAM_CONNECTION_ENDED "UC" "The upstream hung up.";
     6 UPSTREAM_RESET "UR" "The upstream reset the stream.";
@@ -44,7 +46,7 @@ impl Flags {
     }
 
     /// The bits, as a small key.
-    pub fn bits(self) -> u16 {
+    pub fn bits(self) -> u32 {
         self.0
     }
 }
@@ -80,6 +82,13 @@ pub enum Failure {
     ConnectTimeout,
     /// The upstream hung up before it answered.
     Ended,
+    /// The upstream hung up before anything of the request was written.
+    Unsent,
+    /// Nothing moved for too long.
+    Idle {
+        /// The whole request was there: it was the upstream's turn.
+        arrived: bool,
+    },
     /// The stream was refused; the application has not seen it.
     Refused,
     /// The upstream reset the stream.
@@ -133,7 +142,7 @@ impl Failure {
                 let details = "upstream_reset_before_response_started{connection_timeout}";
                 told(503, Flags::UPSTREAM_CONNECT, details, reset("connection timeout"))
             }
-            Failure::Ended => {
+            Failure::Ended | Failure::Unsent => {
                 let details = "upstream_reset_before_response_started{connection_termination}";
                 told(503, Flags::UPSTREAM_CONNECTION_ENDED, details, reset("connection termination"))
             }
@@ -147,6 +156,10 @@ impl Failure {
             Failure::Timeout => {
                 told(504, Flags::UPSTREAM_TIMEOUT, "response_timeout", "upstream request timeout".into())
             }
+            Failure::Idle { arrived } => {
+                let status = if *arrived { 504 } else { 408 };
+                told(status, Flags::STREAM_IDLE, "stream_idle_timeout", "stream timeout".into())
+            }
             Failure::ClientBody => told(400, Flags::DOWNSTREAM_ENDED, "downstream_remote_disconnect", String::new()),
         }
     }
@@ -158,8 +171,11 @@ impl Failure {
             Failure::Connect(_) | Failure::ConnectTimeout => Outcome::ConnectFailure,
             Failure::Refused => Outcome::RefusedStream,
             Failure::Ended | Failure::Reset | Failure::TryTimeout => Outcome::Reset { before_request: false },
+            Failure::Unsent => Outcome::Reset { before_request: true },
             Failure::Overflow => Outcome::Overflow,
-            Failure::NoHost | Failure::NoCluster | Failure::Timeout | Failure::ClientBody => return None,
+            Failure::NoHost | Failure::NoCluster | Failure::Timeout | Failure::Idle { .. } | Failure::ClientBody => {
+                return None;
+            }
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Sending a request to its cluster: pick, connect, send, and try again where the policy asks for it.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -9,22 +10,25 @@ use config::{Discovery, EndpointAddress, Forward, RetryPolicy, UpstreamProtocol}
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderValue, Request, Response, Version};
 use http_body::Body;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use routing::Target;
 use transport::body::{Replayable, RequestBody};
 use transport::io::Io;
+use transport::source::{Arrival, Source};
 use transport::upstream::{Http1, Http2, ResponseBody};
 
 use crate::actions::WayBack;
-use crate::cluster::{ClusterState, bump, socket};
+use crate::cluster::{ClusterState, bump, socket, uptime};
 use crate::connection::Client;
 use crate::failure::{Failure, Flags};
 use crate::hash::{self, Hashed};
-use crate::local_reply::{Guards, Home, ReplyBody};
+use crate::local_reply::{Guards, Home, ReplyBody, Watched};
 use crate::plan::ClusterPlan;
 use crate::record::Record;
+use crate::timeout::{Bounds, Watch};
 use crate::worker::Worker;
-use crate::{actions, headers, headers_grpc_status};
+use crate::{actions, headers, headers_grpc_status, mirror, retry};
 
 /// Bytes of a request's body that are kept so that it can be sent again.
 pub const REPLAY_BYTES_MAX: usize = 64 << 10;
@@ -34,11 +38,13 @@ pub struct Mission<'a> {
     /// The worker.
     pub worker: &'a Rc<Worker>,
     /// The client's connection.
-    pub client: &'a Client,
+    pub client: &'a Rc<Client>,
     /// The route's action.
     pub forward: &'a Forward,
     /// The cluster drawn.
     pub cluster: Target<'a>,
+    /// The clusters that get copies, by number, in the order of the action's mirrors.
+    pub mirrors: &'a [u32],
     /// The authority.
     pub authority: &'a str,
     /// Tell the upstream which try it is.
@@ -74,27 +80,76 @@ pub async fn send(mission: Mission<'_>, request: Request<Incoming>, mut record: 
     let Some(cluster) = mission.worker.cluster(mission.cluster.slot) else {
         return failed(&Failure::NoCluster, false, mission.back, record);
     };
-    let is_http2_client = request.version() == Version::HTTP_2;
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     record.received = body.size_hint().exact().unwrap_or(0);
+    let mut body = (!body.is_end_stream()).then(|| Source::new(body));
+    let manager = &record.plan.manager;
+    let may_ask = !manager.internal_addresses.is_empty();
+    let bounds = Bounds::of(mission.forward, &mut parts.headers, record.is_grpc, may_ask);
+    let policy = retry::policy(mission.forward.retry.as_ref(), &mut parts.headers, may_ask);
+    let mut watched = watch(&bounds, manager.stream_idle_timeout, body.as_mut());
+    if !mission.mirrors.is_empty() && cluster.has_host() {
+        mirror::send(&mission, &record.plan, &parts, &mut body, &bounds);
+    }
     let hashed = mission.hashed(&cluster, &parts, &record);
-    let tries = Tries { mission: &mission, cluster: &cluster, parts, is_http2_client, hash: hashed.key };
-    let timeout = mission.forward.timeout;
-    let outcome = match timeout {
+    let started = record.started;
+    let tries = Tries { mission: &mission, cluster: &cluster, parts, bounds, policy, started, hash: hashed.key };
+    let outcome = match &mut watched {
         None => tries.run(body, &mut record).await,
-        Some(limit) => match tokio::time::timeout(limit, tries.run(body, &mut record)).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                bump(&cluster.counts.timeouts);
-                Err((Failure::Timeout, false))
-            }
+        Some(watched) => tokio::select! {
+            biased;
+            outcome = tries.run(body, &mut record) => outcome,
+            cut = &mut watched.watch => Err((cut.into(), false)),
         },
     };
     match outcome {
-        Err((failure, retried)) => failed(&failure, retried, mission.back, record),
+        Err((failure, retried)) => {
+            if failure == Failure::Timeout {
+                bump(&cluster.counts.timeouts);
+            }
+            failed(&failure, retried, mission.back, record)
+        }
         Ok((mut answered, guards)) => {
             hashed.tell(answered.response.headers_mut());
-            answer(answered, guards, &cluster, mission.back, record)
+            answer(answered, guards, &cluster, mission.back, record).map(|body| body.watched(watched))
+        }
+    }
+}
+
+// `None` when nothing bounds the request in time.
+fn watch(bounds: &Bounds, idle: Option<Duration>, body: Option<&mut Source>) -> Option<Box<Watched>> {
+    if bounds.whole.is_none() && idle.is_none() {
+        return None;
+    }
+    let arrival = body.map_or_else(|| Arrival::new(true), Source::watch);
+    let watch = Watch::new(bounds.whole, idle, arrival.clone());
+    Some(Box::new(Watched { watch, arrival }))
+}
+
+/// Sends a copy of a request once, and reads its answer to the end. True when there was one.
+pub async fn send_copy(
+    mission: &Mission<'_>,
+    cluster: &Rc<ClusterState>,
+    mut record: Box<Record>,
+    parts: http::request::Parts,
+    body: RequestBody,
+) -> bool {
+    let hash = mission.hashed(cluster, &parts, &record).key;
+    let tries = Tries::unbounded(mission, cluster, parts, None, hash);
+    let Ok((answered, guards)) = tries.once(&mut Supply::Once(Some(body)), &[], 1, &mut record).await else {
+        return false;
+    };
+    if let Some(class) = cluster.counts.classes.get(usize::from(answered.response.status().as_u16() / 100)) {
+        bump(class);
+    }
+    let Answered { response, connection, local: _ } = answered;
+    let home = home(cluster, &record, connection.is_some());
+    let mut body = ReplyBody::unwanted(ResponseBody::new(response.into_body(), connection), home, guards);
+    loop {
+        match body.frame().await {
+            None => return true,
+            Some(Ok(_)) => {}
+            Some(Err(_)) => return false,
         }
     }
 }
@@ -146,46 +201,52 @@ fn answer(
     }
     // The version is that of each side's own connection.
     parts.version = Version::HTTP_11;
-    let home = record.host.filter(|_| connection.is_some()).map(|(_, host)| Home {
-        cluster: cluster.clone(),
-        host,
-        requests_max: cluster.plan.borrow().config.max_requests_per_connection,
-    });
+    let home = home(cluster, &record, connection.is_some());
     let body = ReplyBody::upstream(ResponseBody::new(incoming, connection), record, home, guards);
     Response::from_parts(parts, body)
 }
 
-struct Tries<'a> {
+// Where a connection of its own goes back to.
+fn home(cluster: &Rc<ClusterState>, record: &Record, has_connection: bool) -> Option<Home> {
+    record.host.filter(|_| has_connection).map(|(_, host)| Home {
+        cluster: cluster.clone(),
+        host,
+        requests_max: cluster.plan.borrow().config.max_requests_per_connection,
+    })
+}
+
+/// The tries of one request.
+pub(crate) struct Tries<'a> {
     mission: &'a Mission<'a>,
     cluster: &'a Rc<ClusterState>,
-    parts: http::request::Parts,
-    is_http2_client: bool,
+    pub(crate) parts: http::request::Parts,
+    bounds: Bounds,
+    policy: Option<Cow<'a, RetryPolicy>>,
+    started: Instant,
     hash: Option<u64>,
 }
 
 /// The body for one try, and whether there may be another.
 enum Supply {
     None,
-    Once(Option<Incoming>),
+    Once(Option<RequestBody>),
     Again(Replayable),
 }
 
 impl Supply {
-    fn new(body: Incoming, policy: Option<&RetryPolicy>) -> Self {
-        if body.is_end_stream() {
-            return Self::None;
-        }
+    fn new(body: Option<Source>, policy: Option<&RetryPolicy>) -> Self {
+        let Some(body) = body else { return Self::None };
         let too_large = body.size_hint().exact().is_some_and(|bytes| bytes > REPLAY_BYTES_MAX as u64);
         match policy {
             Some(_) if !too_large => Self::Again(Replayable::new(body, REPLAY_BYTES_MAX)),
-            _ => Self::Once(Some(body)),
+            _ => Self::Once(Some(RequestBody::Stream(body))),
         }
     }
 
     fn take(&mut self) -> Option<RequestBody> {
         match self {
             Self::None => Some(RequestBody::Empty),
-            Self::Once(body) => body.take().map(RequestBody::Stream),
+            Self::Once(body) => body.take(),
             Self::Again(body) => body.read(),
         }
     }
@@ -200,9 +261,21 @@ impl Supply {
     }
 }
 
-impl Tries<'_> {
-    async fn run(&self, body: Incoming, record: &mut Record) -> Result<(Answered, Guards), (Failure, bool)> {
-        let policy = self.mission.forward.retry.as_ref();
+impl<'a> Tries<'a> {
+    /// Tries without bounds in time; those of an upgrade.
+    pub(crate) fn unbounded(
+        mission: &'a Mission<'a>,
+        cluster: &'a Rc<ClusterState>,
+        parts: http::request::Parts,
+        policy: Option<&'a RetryPolicy>,
+        hash: Option<u64>,
+    ) -> Self {
+        let policy = policy.map(Cow::Borrowed);
+        Self { mission, cluster, parts, bounds: Bounds::default(), policy, started: Instant::now(), hash }
+    }
+
+    async fn run(&self, body: Option<Source>, record: &mut Record) -> Result<(Answered, Guards), (Failure, bool)> {
+        let policy = self.policy.as_deref();
         let mut supply = Supply::new(body, policy);
         let mut tried: Vec<EndpointAddress> = Vec::new();
         let mut tries = 0;
@@ -223,19 +296,22 @@ impl Tries<'_> {
                 return outcome.map_err(|failure| (failure, tries > 1));
             }
             if tries > policy.num_retries {
+                bump(&self.cluster.counts.retries_exhausted);
                 record.flags = record.flags.with(Flags::RETRIES_EXHAUSTED);
                 return outcome.map_err(|failure| (failure, tries > 1));
             }
             if retry_permit.is_none() {
-                retry_permit = self.cluster.plan.borrow().limits.retries.take();
+                retry_permit = self.cluster.plan.borrow().limits.retry(uptime);
                 if retry_permit.is_none() {
+                    bump(&self.cluster.counts.retry_overflows);
                     record.flags = record.flags.with(Flags::UPSTREAM_OVERFLOW);
                     return outcome.map_err(|failure| (failure, tries > 1));
                 }
             }
             drop(outcome);
             bump(&self.cluster.counts.retries);
-            if let (true, Some((_, address))) = (policy.avoid_previous_hosts, record.host) {
+            let remembers = policy.avoid_previous_hosts || policy.previous_priorities.is_some();
+            if let (true, Some((_, address))) = (remembers, record.host) {
                 tried.push(EndpointAddress::Socket(address));
             }
             tokio::time::sleep(balance::backoff::wait(policy.backoff_base, tries, self.mission.worker.draw())).await;
@@ -258,15 +334,16 @@ impl Tries<'_> {
             bump(&cluster.counts.overflows);
             Failure::Overflow
         })?;
+        plan.limits.begin(uptime);
         bump(&cluster.counts.requests);
         bump(&cluster.counts.active);
         let active = cluster.balancer.borrow().begin(id);
         let guards = Guards { active, request: request_permit, cluster: cluster.clone() };
         let answered = self.exchange(supply, &plan, address, number);
-        let limit = self.mission.forward.retry.as_ref().and_then(|policy| policy.per_try_timeout);
-        let outcome = match limit {
+        let outcome = match self.bounds.per_try {
             None => answered.await,
             Some(limit) => tokio::time::timeout(limit, answered).await.unwrap_or_else(|_| {
+                bump(&cluster.counts.try_timeouts);
                 bump(&cluster.counts.timeouts);
                 Err(Failure::TryTimeout)
             }),
@@ -279,14 +356,20 @@ impl Tries<'_> {
         outcome.map(|answered| (answered, guards))
     }
 
-    fn pick(&self, plan: &ClusterPlan, tried: &[EndpointAddress]) -> Result<(HostId, SocketAddr), Failure> {
+    pub(crate) fn pick(&self, plan: &ClusterPlan, tried: &[EndpointAddress]) -> Result<(HostId, SocketAddr), Failure> {
         if matches!(plan.config.discovery, Discovery::OriginalDst) {
             // Without capture there is nothing that was dialled.
             let dialled = self.mission.client.dialled.or_else(|| self.authority_address());
             return dialled.map(|address| (HostId::OUTSIDE, address)).ok_or(Failure::NoHost);
         }
-        let attempts = self.mission.forward.retry.as_ref().map_or(0, |policy| policy.host_selection_attempts);
+        let attempts = self.policy.as_ref().map_or(0, |policy| policy.host_selection_attempts);
         let mut balancer = self.cluster.balancer.borrow_mut();
+        if let Some(id) = self.elsewhere(&balancer, tried) {
+            let address = socket(&balancer.host(id).address).ok_or(Failure::NoHost)?;
+            return Ok((id, address));
+        }
+        let avoids = self.policy.as_ref().is_some_and(|policy| policy.avoid_previous_hosts);
+        let tried = if avoids { tried } else { &[] };
         let ask = Ask { tried, attempts, hash: self.hash, now: self.mission.worker.millis_for(plan) };
         let id = balancer.pick(&ask, || self.mission.worker.draw()).ok_or_else(|| {
             bump(&self.cluster.counts.none_healthy);
@@ -294,6 +377,13 @@ impl Tries<'_> {
         })?;
         let address = socket(&balancer.host(id).address).ok_or(Failure::NoHost)?;
         Ok((id, address))
+    }
+
+    // After every so many tries, the priorities of all of them are left aside (VS84).
+    fn elsewhere(&self, balancer: &balance::Balancer, tried: &[EndpointAddress]) -> Option<HostId> {
+        let frequency = self.policy.as_ref()?.previous_priorities? as usize;
+        let counted = tried.len() - tried.len().checked_rem(frequency)?;
+        (counted > 0).then(|| balancer.elsewhere(&tried[..counted], || self.mission.worker.draw()))?
     }
 
     fn authority_address(&self) -> Option<SocketAddr> {
@@ -311,7 +401,7 @@ impl Tries<'_> {
         let is_http2 = match plan.config.protocol {
             UpstreamProtocol::Http1 => false,
             UpstreamProtocol::Http2 => true,
-            UpstreamProtocol::SameAsDownstream => self.is_http2_client,
+            UpstreamProtocol::SameAsDownstream => self.parts.version == Version::HTTP_2,
         };
         if is_http2 {
             let mut connection = self.http2(plan, host).await?;
@@ -361,6 +451,8 @@ impl Tries<'_> {
         if self.mission.counts_attempts {
             request.headers_mut().insert(headers::ATTEMPT_COUNT, headers::number(number.into()));
         }
+        let elapsed = if number > 1 { self.started.elapsed() } else { Duration::ZERO };
+        self.bounds.announce(request.headers_mut(), elapsed);
         address(&mut request, self.mission.authority, is_http2)?;
         Some(request)
     }
@@ -418,6 +510,7 @@ fn failure_of(error: &hyper::Error) -> Failure {
     match h2_reason {
         Some(h2::Reason::REFUSED_STREAM) => Failure::Refused,
         Some(_) => Failure::Reset,
+        None if error.is_canceled() => Failure::Unsent,
         None if error.is_user() || error.is_body_write_aborted() => Failure::ClientBody,
         None => Failure::Ended,
     }
@@ -426,6 +519,9 @@ fn failure_of(error: &hyper::Error) -> Failure {
 fn wants_another(policy: &RetryPolicy, outcome: &Result<(Answered, Guards), Failure>) -> bool {
     let asked = match outcome {
         Err(failure) => failure.outcome(),
+        Ok((answered, _)) if answered.response.headers().contains_key(headers::RATE_LIMITED) => {
+            Some(balance::retry::Outcome::RateLimited)
+        }
         Ok((answered, _)) => Some(balance::retry::Outcome::Status {
             code: answered.response.status().as_u16(),
             grpc_status: headers_grpc_status(answered.response.headers()),

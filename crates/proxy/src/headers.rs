@@ -17,6 +17,8 @@ pub const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-c
 pub const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 /// `x-envoy-overloaded`.
 pub const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+/// `x-envoy-ratelimited`.
+pub const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 

@@ -13,25 +13,31 @@ pub mod cluster;
 pub mod connection;
 pub mod dns;
 pub mod failure;
+pub mod fault;
 pub mod follow;
 pub mod forward;
+pub mod grpc;
 pub mod hash;
 pub mod headers;
 pub mod identity;
+pub mod internal;
 pub mod local_reply;
 pub mod metrics;
+pub mod mirror;
 pub mod normalize;
 pub mod pipeline;
 pub mod plan;
 pub mod rate_limit;
 pub mod record;
+pub mod retry;
 pub mod run;
 pub mod stats;
 pub mod tcp;
+pub mod timeout;
 pub mod upgrade;
 pub mod worker;
 
 /// `grpc-status` of headers or trailers.
 pub(crate) fn headers_grpc_status(headers: &http::HeaderMap) -> Option<u16> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+    headers.get(grpc::STATUS)?.to_str().ok()?.parse().ok()
 }

@@ -1,5 +1,6 @@
 //! The body type of everything that we answer, and answers of our own.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -8,11 +9,14 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use transport::source::Arrival;
 use transport::upstream::ResponseBody;
 
 use crate::cluster::ClusterState;
 use crate::failure::Flags;
 use crate::record::Record;
+use crate::timeout::{Cut, Watch};
+use crate::{grpc, headers};
 
 /// The body of an answer. Whatever becomes of it, the request's record is finished when it is dropped.
 pub struct ReplyBody {
@@ -21,8 +25,38 @@ pub struct ReplyBody {
     /// Where the connection goes back to when the answer has been read.
     home: Option<Home>,
     guards: Option<Guards>,
+    // Cuts the answer off when it takes too long.
+    watch: Option<Box<Watched>>,
     whole: bool,
 }
+
+/// What cuts an answer off, and what tells it that something moved.
+pub struct Watched {
+    /// Cuts it off.
+    pub watch: Watch,
+    /// Is told of every frame.
+    pub arrival: Rc<Arrival>,
+}
+
+/// Why an answer broke off after its head.
+#[derive(Debug)]
+pub enum ReplyError {
+    /// The upstream broke off.
+    Upstream(hyper::Error),
+    /// We did, because it took too long.
+    Cut,
+}
+
+impl std::fmt::Display for ReplyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ReplyError::Upstream(error) => error.fmt(f),
+            ReplyError::Cut => f.write_str("the answer took too long"),
+        }
+    }
+}
+
+impl std::error::Error for ReplyError {}
 
 enum Inner {
     Ours(Option<Bytes>),
@@ -59,12 +93,31 @@ impl Drop for Guards {
 impl ReplyBody {
     /// An upstream's body.
     pub fn upstream(body: ResponseBody, record: Box<Record>, home: Option<Home>, guards: Guards) -> Self {
-        Self { inner: Inner::Upstream(body), record: Some(record), home, guards: Some(guards), whole: false }
+        Self {
+            inner: Inner::Upstream(body),
+            record: Some(record),
+            home,
+            guards: Some(guards),
+            watch: None,
+            whole: false,
+        }
+    }
+
+    /// The body of an answer that nobody wants: it is read, and its connection used again.
+    pub fn unwanted(body: ResponseBody, home: Option<Home>, guards: Guards) -> Self {
+        let inner = Inner::Upstream(body);
+        Self { inner, record: None, home, guards: Some(guards), watch: None, whole: false }
+    }
+
+    /// The same answer, cut off when it takes too long.
+    pub fn watched(mut self, watch: Option<Box<Watched>>) -> Self {
+        self.watch = watch;
+        self
     }
 
     /// No body, and nothing to finish: the bytes after an upgrade are not a body.
     pub fn empty() -> Self {
-        Self { inner: Inner::Ours(None), record: None, home: None, guards: None, whole: true }
+        Self { inner: Inner::Ours(None), record: None, home: None, guards: None, watch: None, whole: true }
     }
 
     fn on_end(&mut self) {
@@ -81,6 +134,28 @@ impl ReplyBody {
         self.finish();
     }
 
+    // Nobody gets the rest: the upstream's connection goes with it.
+    fn on_break(&mut self, flags: Flags, details: &'static str) {
+        if let Some(record) = &mut self.record {
+            record.flags = record.flags.with(flags);
+            record.details = details;
+        }
+        self.whole = true;
+        self.guards = None;
+        self.finish();
+    }
+
+    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
+        let Some(watched) = &mut self.watch else { return Poll::Pending };
+        let cut = std::task::ready!(Pin::new(&mut watched.watch).poll(cx));
+        self.watch = None;
+        match cut {
+            Cut::Timeout => self.on_break(Flags::UPSTREAM_TIMEOUT, "response_timeout"),
+            Cut::Idle { .. } => self.on_break(Flags::STREAM_IDLE, "stream_idle_timeout"),
+        }
+        Poll::Ready(Some(Err(ReplyError::Cut)))
+    }
+
     fn finish(&mut self) {
         if let Some(mut record) = self.record.take() {
             record.finish(Instant::now());
@@ -88,10 +163,12 @@ impl ReplyBody {
     }
 }
 
-/// An answer of our own.
-pub fn reply(status: u16, body: impl Into<Bytes>, record: Box<Record>) -> Response<ReplyBody> {
+/// An answer of our own. A gRPC client gets it in gRPC's form.
+pub fn reply(status: u16, body: impl Into<Bytes>, mut record: Box<Record>) -> Response<ReplyBody> {
     let body: Bytes = body.into();
-    let mut record = record;
+    if record.is_grpc {
+        return reply_grpc(grpc::code_of(status), &String::from_utf8_lossy(&body), record);
+    }
     record.status = status;
     record.sent = body.len() as u64;
     let has_body = !body.is_empty();
@@ -100,6 +177,7 @@ pub fn reply(status: u16, body: impl Into<Bytes>, record: Box<Record>) -> Respon
         record: Some(record),
         home: None,
         guards: None,
+        watch: None,
         whole: !has_body,
     });
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -109,46 +187,68 @@ pub fn reply(status: u16, body: impl Into<Bytes>, record: Box<Record>) -> Respon
     response
 }
 
+/// A gRPC answer of our own: 200, and the code where trailers would have it.
+pub fn reply_grpc(code: u16, message: &str, mut record: Box<Record>) -> Response<ReplyBody> {
+    record.status = 200;
+    record.grpc_status = Some(code);
+    let mut response = Response::new(ReplyBody {
+        inner: Inner::Ours(None),
+        record: Some(record),
+        home: None,
+        guards: None,
+        watch: None,
+        whole: true,
+    });
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(grpc::MEDIA_TYPE));
+    headers.insert(grpc::STATUS, headers::number(code.into()));
+    if let Some(message) = grpc::message(message).filter(|message| !message.is_empty()) {
+        headers.insert(grpc::MESSAGE, message);
+    }
+    response
+}
+
 impl Body for ReplyBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = ReplyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
         let this = self.get_mut();
         let polled = match &mut this.inner {
             Inner::Ours(bytes) => {
                 this.whole = true;
                 return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))));
             }
-            Inner::Upstream(body) => std::task::ready!(Pin::new(body).poll_frame(cx)),
+            Inner::Upstream(body) => Pin::new(body).poll_frame(cx),
         };
+        let Poll::Ready(polled) = polled else { return this.poll_watch(cx) };
         match &polled {
             None => this.on_end(),
             Some(Ok(frame)) => {
-                let Some(record) = &mut this.record else { return Poll::Ready(polled) };
-                if let Some(data) = frame.data_ref() {
-                    record.sent += data.len() as u64;
-                } else if let Some(trailers) = frame.trailers_ref() {
-                    record.grpc_status = crate::headers_grpc_status(trailers).or(record.grpc_status);
+                if let Some(watched) = &this.watch {
+                    watched.arrival.touch();
+                }
+                if let Some(record) = &mut this.record {
+                    if let Some(data) = frame.data_ref() {
+                        record.sent += data.len() as u64;
+                    } else if let Some(trailers) = frame.trailers_ref() {
+                        record.grpc_status = crate::headers_grpc_status(trailers).or(record.grpc_status);
+                    }
                 }
                 // A body of known length ends with its last byte: hyper does not ask again.
-                if let Inner::Upstream(body) = &this.inner
+                if !this.whole
+                    && let Inner::Upstream(body) = &this.inner
                     && body.is_end_stream()
                 {
                     this.on_end();
                 }
             }
-            Some(Err(_)) => {
-                if let Some(record) = &mut this.record {
-                    record.flags = record.flags.with(Flags::UPSTREAM_CONNECTION_ENDED);
-                    record.details = "upstream_reset_after_response_started{connection_termination}";
-                }
-                this.whole = true;
-                this.guards = None;
-                this.finish();
-            }
+            Some(Err(_)) => this.on_break(
+                Flags::UPSTREAM_CONNECTION_ENDED,
+                "upstream_reset_after_response_started{connection_termination}",
+            ),
         }
-        Poll::Ready(polled)
+        Poll::Ready(polled.map(|frame| frame.map_err(ReplyError::Upstream)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -29,7 +29,7 @@ pub const BUCKETS: [f64; 19] = [
 pub struct SeriesKey {
     host: u32,
     status: u16,
-    flags: u16,
+    flags: u32,
     grpc_status: u16,
     is_inbound: bool,
     is_grpc: bool,
@@ -83,6 +83,10 @@ pub struct Metrics {
     pub log_dropped: Cell<u64>,
     /// Requests that made us panic.
     pub panics: Cell<u64>,
+    /// Requests that a fault delayed.
+    pub delays_injected: Cell<u64>,
+    /// Requests that a fault answered.
+    pub aborts_injected: Cell<u64>,
     /// Connections from clients, ever.
     pub downstream_connections: Cell<u64>,
     /// Connections from clients, now.
@@ -156,6 +160,8 @@ impl Metrics {
             ("sluice_metrics_overflow", self.overflow.get()),
             ("sluice_access_log_dropped", self.log_dropped.get()),
             ("sluice_panics", self.panics.get()),
+            ("envoy_http_fault_delays_injected", self.delays_injected.get()),
+            ("envoy_http_fault_aborts_injected", self.aborts_injected.get()),
             ("envoy_http_downstream_cx_total", self.downstream_connections.get()),
             ("envoy_http_downstream_cx_active", self.downstream_active.get()),
         ];

@@ -25,7 +25,7 @@ use crate::local_reply::{ReplyBody, reply};
 use crate::plan::{ChainPlan, HttpPlan};
 use crate::record::{Head, Record};
 use crate::worker::Worker;
-use crate::{forward, headers, normalize, rate_limit, upgrade};
+use crate::{fault, forward, grpc, headers, internal, normalize, rate_limit, upgrade};
 
 /// The chain of a connection, and the plan that it was chosen by.
 pub type Chain = Rc<RefCell<(u64, Arc<HttpPlan>)>>;
@@ -66,7 +66,7 @@ fn current(worker: &Worker, client: &Client, chain: &Chain) -> Arc<HttpPlan> {
     known.1.clone()
 }
 
-fn new_record(worker: &Rc<Worker>, plan: &Arc<HttpPlan>, now: Instant) -> Record {
+pub(crate) fn new_record(worker: &Rc<Worker>, plan: &Arc<HttpPlan>, now: Instant) -> Record {
     Record {
         worker: worker.clone(),
         plan: plan.clone(),
@@ -99,7 +99,7 @@ async fn serve(
             return finish(&plan, reply(status, "", record));
         }
     };
-    record.is_grpc = is_grpc(&request);
+    record.is_grpc = grpc::is_grpc(request.headers());
     if !plan.logs.is_empty() {
         record.head = Some(Box::new(head_of(&request, &authority, &client)));
     }
@@ -108,6 +108,7 @@ async fn serve(
     let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     headers::strip_hop_by_hop(request.headers_mut());
     headers::forwarded(request.headers_mut(), manager.use_remote_address, client.peer.map(|peer| peer.ip()));
+    internal::screen(request.headers_mut(), manager, client.peer.map(|peer| peer.ip()));
     if manager.generate_request_id {
         headers::request_id(request.headers_mut(), || (worker.draw64(), worker.draw64()));
     }
@@ -121,7 +122,7 @@ async fn serve(
 /// A request that passed the checks comes with this.
 struct Arrived<'a> {
     worker: &'a Rc<Worker>,
-    client: &'a Client,
+    client: &'a Rc<Client>,
     plan: &'a Arc<HttpPlan>,
     /// The client's connection, where it asks for another protocol.
     upgrade: Option<OnUpgrade>,
@@ -157,6 +158,12 @@ async fn act(
         verdict.mark(response.headers_mut());
         return response;
     }
+    if let Decision::Forward { forward: config::Forward { fault: Some(fault), .. }, cluster, .. } = &decision {
+        record.cluster = Some(cluster.slot);
+        if let Some(status) = fault::inject(fault, worker, &mut record).await {
+            return fault::answer(status, record);
+        }
+    }
     let actions = decision.actions();
     let allowed = match actions::cross_origin(actions, &request) {
         CrossOrigin::Silent => None,
@@ -190,8 +197,8 @@ async fn act(
             let back = chosen.back(&request, &authority);
             actions::answer(respond.status, respond.body.clone(), None, back.as_ref(), record)
         }
-        Decision::Forward { host, forward, cluster, .. } => {
-            let to = To { forward, cluster, counts_attempts: host.include_attempt_count };
+        Decision::Forward { host, forward, cluster, mirrors, .. } => {
+            let to = To { forward, cluster, mirrors, counts_attempts: host.include_attempt_count };
             send(arrived, chosen, to, request, authority, record).await
         }
     };
@@ -208,6 +215,7 @@ async fn act(
 struct To<'a> {
     forward: &'a config::Forward,
     cluster: routing::Target<'a>,
+    mirrors: &'a [u32],
     counts_attempts: bool,
 }
 
@@ -220,7 +228,7 @@ async fn send(
     mut record: Box<Record>,
 ) -> Response<ReplyBody> {
     let Arrived { worker, client, plan, upgrade } = arrived;
-    let To { forward, cluster, counts_attempts } = to;
+    let To { forward, cluster, mirrors, counts_attempts } = to;
     let chosen = Chosen { cluster: Some(cluster.name), of_cluster: cluster.actions, ..chosen };
     let Ok(back) = chosen.up(&mut request, &mut authority, &mut record) else {
         record.details = "path_rewrite_failed";
@@ -231,6 +239,7 @@ async fn send(
         client,
         forward,
         cluster,
+        mirrors,
         authority: &authority,
         counts_attempts,
         back: back.as_ref(),
@@ -282,11 +291,6 @@ fn admit(request: &mut Request<Incoming>) -> Result<String, (u16, &'static str)>
         *request.uri_mut() = http::Uri::from(target);
     }
     Ok(authority)
-}
-
-fn is_grpc(request: &Request<Incoming>) -> bool {
-    let content = request.headers().get(http::header::CONTENT_TYPE);
-    content.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 fn head_of(request: &Request<Incoming>, authority: &str, client: &Client) -> Head {

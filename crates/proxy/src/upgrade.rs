@@ -1,6 +1,9 @@
 //! WebSocket: the handshake is forwarded on a connection of its own; after 101 the bytes go both ways.
 
-use balance::Ask;
+use std::rc::Rc;
+
+use balance::retry::wants_retry;
+use config::EndpointAddress;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -8,17 +11,20 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
 use transport::body::RequestBody;
+use transport::io::Io;
 use transport::relay::{Bounds, Ended, relay};
+use transport::source::Source;
 use transport::upstream::{ResponseBody, send_upgrade};
 
-use crate::cluster::{bump, socket};
+use crate::cluster::{ClusterState, bump};
 use crate::failure::{Failure, Flags};
-use crate::forward::{self, Mission};
+use crate::forward::{self, Mission, Tries};
 use crate::headers;
 use crate::local_reply::{Guards, ReplyBody, reply};
 use crate::record::Record;
 
-/// Serves an upgrade request. It is never sent twice: the application may have acted on it.
+/// Serves an upgrade request. It is never sent twice: the application may have acted on it. No bound in time counts, as
+/// the request never ends.
 pub async fn serve(
     mission: Mission<'_>,
     request: Request<Incoming>,
@@ -60,29 +66,56 @@ async fn exchange(
     record: &mut Record,
 ) -> Result<(Response<Incoming>, Guards), Failure> {
     let cluster = mission.worker.cluster(mission.cluster.slot).ok_or(Failure::NoCluster)?;
-    let plan = cluster.plan.borrow().clone();
     let (parts, body) = request.into_parts();
     let hashed = mission.hashed(&cluster, &parts, record);
-    let ask = Ask { hash: hashed.key, now: mission.worker.millis_for(&plan), ..Ask::default() };
-    let picked = cluster.balancer.borrow_mut().pick(&ask, || mission.worker.draw());
-    let (host, id) = match picked {
-        Some(id) => (socket(&cluster.balancer.borrow().host(id).address).ok_or(Failure::NoHost)?, id),
-        None => return Err(Failure::NoHost),
-    };
-    record.host = Some((id, host));
-    let request_permit = plan.limits.requests.take().ok_or(Failure::Overflow)?;
-    bump(&cluster.counts.requests);
-    bump(&cluster.counts.active);
-    let guards =
-        Guards { active: cluster.balancer.borrow().begin(id), request: request_permit, cluster: cluster.clone() };
-    let io = forward::connect(&cluster, &plan, host).await?;
-    let mut upward = Request::from_parts(parts, RequestBody::Stream(body));
+    let tries = Tries::unbounded(mission, &cluster, parts, mission.forward.retry.as_ref(), hashed.key);
+    let (io, guards, number) = open(mission, &cluster, &tries, record).await?;
+    let mut upward = Request::from_parts(tries.parts, RequestBody::Stream(Source::new(body)));
     upward.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
     upward.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    if mission.counts_attempts {
+        upward.headers_mut().insert(headers::ATTEMPT_COUNT, headers::number(number.into()));
+    }
     forward::address(&mut upward, mission.authority, false).ok_or(Failure::ClientBody)?;
     let mut response = send_upgrade(io, upward).await.map_err(|_| Failure::Ended)?;
     hashed.tell(response.headers_mut());
     Ok((response, guards))
+}
+
+// A connection, and which try it is. Where nobody listens nothing was sent, so it is tried elsewhere as the policy says.
+async fn open(
+    mission: &Mission<'_>,
+    cluster: &Rc<ClusterState>,
+    tries: &Tries<'_>,
+    record: &mut Record,
+) -> Result<(Io, Guards, u32), Failure> {
+    let policy = mission.forward.retry.as_ref();
+    let mut tried: Vec<EndpointAddress> = Vec::new();
+    let mut number = 1;
+    loop {
+        let plan = cluster.plan.borrow().clone();
+        let (id, host) = tries.pick(&plan, &tried)?;
+        record.host = Some((id, host));
+        let request = plan.limits.requests.take().ok_or(Failure::Overflow)?;
+        bump(&cluster.counts.requests);
+        bump(&cluster.counts.active);
+        let guards = Guards { active: cluster.balancer.borrow().begin(id), request, cluster: cluster.clone() };
+        let failure = match forward::connect(cluster, &plan, host).await {
+            Ok(io) => return Ok((io, guards, number)),
+            Err(failure) => failure,
+        };
+        let again = policy.zip(failure.outcome()).filter(|(policy, outcome)| wants_retry(policy, *outcome));
+        let Some((policy, _)) = again else { return Err(failure) };
+        if number > policy.num_retries {
+            record.flags = record.flags.with(Flags::RETRIES_EXHAUSTED);
+            return Err(failure);
+        }
+        bump(&cluster.counts.retries);
+        tried.push(EndpointAddress::Socket(host));
+        drop(guards);
+        tokio::time::sleep(balance::backoff::wait(policy.backoff_base, number, mission.worker.draw())).await;
+        number += 1;
+    }
 }
 
 fn switch(

@@ -54,6 +54,8 @@ pub struct Worker {
     logs: RefCell<HashMap<String, LogFile>>,
     log_flush_due: Cell<bool>,
     draining: watch::Sender<bool>,
+    /// Copies of requests.
+    pub mirrors: crate::mirror::UnderWay,
     /// Connections and requests that are not over.
     pub busy: Cell<usize>,
 }
@@ -76,6 +78,7 @@ impl Worker {
             logs: RefCell::default(),
             log_flush_due: Cell::new(false),
             draining: watch::Sender::new(false),
+            mirrors: crate::mirror::UnderWay::default(),
             busy: Cell::new(0),
         })
     }

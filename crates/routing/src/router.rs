@@ -43,6 +43,8 @@ struct Host {
     paths: Paths,
     splits: Vec<Split>,
     actions: Vec<Option<Box<Actions>>>,
+    // The clusters of each rule's mirrors, by number.
+    mirrors: Vec<Box<[u32]>>,
 }
 
 /// Where a rule's requests go, by the proxy's cluster numbers; weights summed up for a binary search.
@@ -80,6 +82,8 @@ pub enum Decision<'a> {
         cluster: Target<'a>,
         /// What else is done; `None` for nothing.
         actions: Option<&'a Actions>,
+        /// The numbers of the clusters that get copies, in the order of the rule's mirrors.
+        mirrors: &'a [u32],
     },
     /// Answer it here.
     Respond {
@@ -179,7 +183,10 @@ impl Router {
             Action::Respond(respond) => Decision::Respond { host, route, respond, actions },
             Action::Redirect(redirect) => Decision::Redirect { host, route, redirect, actions },
             Action::Forward(forward) => match index.splits[rule as usize].draw(&forward.cluster, draw) {
-                Some(cluster) => Decision::Forward { host, route, forward, cluster, actions },
+                Some(cluster) => {
+                    let mirrors = &index.mirrors[rule as usize];
+                    Decision::Forward { host, route, forward, cluster, actions, mirrors }
+                }
                 None => Decision::NoRoute { host },
             },
         }
@@ -199,13 +206,18 @@ impl Host {
         let mut matchers = Vec::with_capacity(host.routes.len());
         let mut splits = Vec::with_capacity(host.routes.len());
         let mut actions = Vec::with_capacity(host.routes.len());
+        let mut mirrors = Vec::with_capacity(host.routes.len());
         for (rule, route) in host.routes.iter().enumerate() {
             let failed = |reason| BuildError { host: host.name.clone(), rule, reason };
             matchers.push(Matcher::new(&route.matches).map_err(failed)?);
             splits.push(Split::new(&route.action, slot).map_err(failed)?);
             actions.push(Actions::new(route).map_err(failed)?);
+            mirrors.push(match &route.action {
+                Action::Forward(forward) => forward.mirrors.iter().map(|mirror| slot(&mirror.cluster)).collect(),
+                Action::Respond(_) | Action::Redirect(_) => Box::default(),
+            });
         }
-        Ok(Self { paths: Paths::new(&matchers), matchers, splits, actions })
+        Ok(Self { paths: Paths::new(&matchers), matchers, splits, actions, mirrors })
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::request::Parts;
@@ -40,7 +41,13 @@ pub enum Answer {
         delay: Duration,
         /// The JSON of [`Seen`].
         body: String,
+        /// Trailers.
+        trailers: BTreeMap<String, String>,
+        /// How long the second half of the body comes after the first.
+        stall: Duration,
     },
+    /// Refuse the stream.
+    Refuse,
     /// Close the connection.
     Reset,
 }
@@ -53,17 +60,23 @@ pub struct Backend {
     /// How it answers.
     pub behaviour: Behaviour,
     count: AtomicU32,
+    last: Mutex<Option<Seen>>,
 }
 
 impl Backend {
     /// A pod that has seen nothing yet.
     pub fn new(name: &str, behaviour: Behaviour) -> Self {
-        Self { name: name.into(), behaviour, count: AtomicU32::new(0) }
+        Self { name: name.into(), behaviour, count: AtomicU32::new(0), last: Mutex::default() }
     }
 
     /// How many requests it has seen.
     pub fn count(&self) -> u32 {
         self.count.load(Ordering::SeqCst)
+    }
+
+    /// What it saw of the last request.
+    pub fn last(&self) -> Option<Seen> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Answers one request.
@@ -83,6 +96,9 @@ impl Backend {
         if self.behaviour.resets && misbehaves {
             return Answer::Reset;
         }
+        if self.behaviour.refuses_streams && misbehaves {
+            return Answer::Refuse;
+        }
         let seen = Seen {
             pod: self.name.clone(),
             method: method.to_owned(),
@@ -91,11 +107,17 @@ impl Backend {
             body: String::from_utf8_lossy(body).into_owned(),
             count,
         };
+        let body = serde_json::to_string(&seen).unwrap_or_default();
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+        let Behaviour { status, delay_ms, stall_ms, headers, trailers, .. } = &self.behaviour;
+        let ms = |ms: u64| Duration::from_millis(if misbehaves { ms } else { 0 });
         Answer::Respond {
-            status: if misbehaves { self.behaviour.status.unwrap_or(200) } else { 200 },
-            headers: self.behaviour.headers.clone(),
-            delay: Duration::from_millis(if misbehaves { self.behaviour.delay_ms } else { 0 }),
-            body: serde_json::to_string(&seen).unwrap_or_default(),
+            status: status.filter(|_| misbehaves).unwrap_or(200),
+            headers: if misbehaves { headers.clone() } else { BTreeMap::new() },
+            delay: ms(*delay_ms),
+            body,
+            trailers: trailers.clone(),
+            stall: ms(*stall_ms),
         }
     }
 }

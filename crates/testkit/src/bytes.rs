@@ -79,7 +79,7 @@ pub async fn send(way: Way, call: &Call) -> Result<Answered> {
     if call.holds {
         connection.held = Some(Arc::new(stream.into_inner()));
     }
-    Ok(Answered { status: 200, headers: http::HeaderMap::new(), body: Bytes::from(body), connection })
+    Ok(Answered { status: 200, body: Bytes::from(body), connection, ..Answered::default() })
 }
 
 fn message(call: &Call) -> Result<Vec<u8>> {

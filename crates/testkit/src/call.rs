@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::Request;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
@@ -14,12 +14,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::case::Call;
+use crate::wire;
 
 /// Longest that one answer may take; a case that hangs is a failed case.
 pub const ANSWER_SECONDS_MAX: u64 = 30;
 
 /// An answer, read whole.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Answered {
     /// Status code.
     pub status: u16,
@@ -27,6 +28,10 @@ pub struct Answered {
     pub headers: http::HeaderMap,
     /// Response body.
     pub body: Bytes,
+    /// Response trailers.
+    pub trailers: http::HeaderMap,
+    /// It broke off after its head.
+    pub broken: bool,
     /// What is known of a connection that carried bytes.
     pub connection: Connection,
 }
@@ -104,7 +109,11 @@ pub async fn send(way: impl Into<Way>, call: &Call) -> Result<Answered> {
     let answered = async {
         match call.request.split(' ').next() {
             Some("TCP" | "TLS") => crate::bytes::send(way, call).await,
-            _ => exchange(way, call).await,
+            _ => match &call.websocket {
+                Some(text) => wire::websocket(way, call, text).await,
+                None if call.http2 || !call.stream.is_empty() => wire::http2(way, call).await,
+                None => exchange(way, call).await,
+            },
         }
     };
     match tokio::time::timeout(limit, answered).await.context("no answer in time")? {
@@ -118,7 +127,7 @@ impl Answered {
     /// No answer.
     pub fn closed() -> Self {
         let connection = Connection { closed: true, ..Connection::default() };
-        Self { status: 0, headers: http::HeaderMap::new(), body: Bytes::new(), connection }
+        Self { connection, ..Self::default() }
     }
 }
 
@@ -162,9 +171,7 @@ async fn connect(way: Way, call: &Call) -> Result<Sender> {
 }
 
 async fn answer(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<Answered> {
-    let (head, body) = sender.send_request(request).await?.into_parts();
-    let body = body.collect().await?.to_bytes();
-    Ok(Answered { status: head.status.as_u16(), headers: head.headers, body, connection: Connection::default() })
+    wire::whole(sender.send_request(request).await?).await
 }
 
 async fn exchange(way: Way, call: &Call) -> Result<Answered> {

@@ -59,6 +59,9 @@ pub struct Mesh {
     /// `localityLbSetting.enabled`; true when absent.
     #[serde(default)]
     pub locality_lb: Option<bool>,
+    /// More arguments of `sluiced`.
+    #[serde(default)]
+    pub arguments: Vec<String>,
 }
 
 /// A Kubernetes Service and the pods behind it, in short.
@@ -160,12 +163,24 @@ pub struct Behaviour {
     /// The pod is not ready (EndpointSlice condition).
     #[serde(default)]
     pub not_ready: bool,
-    /// Extra response headers.
+    /// It sends the head and half of the answer, and the rest this long after, in milliseconds.
+    #[serde(default)]
+    pub stall_ms: u64,
+    /// It speaks HTTP/2 and refuses streams (REFUSED_STREAM), `times` of them.
+    #[serde(default)]
+    pub refuses_streams: bool,
+    /// It sends the request's body back as it comes, instead of saying what it saw.
+    #[serde(default)]
+    pub echoes: bool,
+    /// Extra response headers; with `times`, only so often.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// It speaks first: this line, as soon as it is connected to.
     #[serde(default)]
     pub greets: Option<String>,
+    /// Response trailers (HTTP/2).
+    #[serde(default)]
+    pub trailers: BTreeMap<String, String>,
 }
 
 /// Who calls: a pod's sidecar, or a gateway.
@@ -241,6 +256,19 @@ pub struct Call {
     /// Request body.
     #[serde(default)]
     pub body: Option<String>,
+    /// Over HTTP/2 with prior knowledge.
+    #[serde(default)]
+    pub http2: bool,
+    /// Messages over HTTP/2, each sent when the echo of the one before has come; needs a pod that echoes.
+    #[serde(default)]
+    pub stream: Vec<String>,
+    /// Open a WebSocket, say this and hear it back.
+    #[serde(default)]
+    pub websocket: Option<String>,
+    /// How long the client waits before each message but the first of a stream, or before it speaks over a WebSocket, in
+    /// milliseconds.
+    #[serde(default)]
+    pub pause_ms: u64,
     /// How often; every answer must be as expected.
     #[serde(default = "one")]
     pub times: u32,
@@ -338,7 +366,7 @@ pub struct Expect {
     /// Path and query as the pod saw them.
     #[serde(default)]
     pub seen_path: Option<String>,
-    /// How many times pods were asked for one answer.
+    /// How many times pods were asked for one answer, those of `mirrored` not counted.
     #[serde(default)]
     pub attempts: Option<u32>,
     /// The connection was refused, or closed before an answer.
@@ -350,6 +378,55 @@ pub struct Expect {
     /// The line with which a server spoke first.
     #[serde(default)]
     pub greeting: Option<String>,
+    /// Response trailers; a value of `null` means absent.
+    #[serde(default)]
+    pub trailers: BTreeMap<String, Option<String>>,
+    /// The answer broke off after its head.
+    #[serde(default)]
+    pub broken: bool,
+    /// The answer took at least this long, in milliseconds.
+    #[serde(default)]
+    pub at_least_ms: Option<u64>,
+    /// It took at most this long.
+    #[serde(default)]
+    pub at_most_ms: Option<u64>,
+    /// Pods that got copies of the requests, sooner or later.
+    #[serde(default)]
+    pub mirrored: BTreeMap<String, Mirrored>,
+}
+
+/// The copies that a pod got over all `times` of a call.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Mirrored {
+    /// How many, `1` or `0..3`; the call's `times` when neither this nor `share` is given.
+    #[serde(default)]
+    pub times: Option<Times>,
+    /// Of how many percent of the requests; the tolerance is five standard deviations.
+    #[serde(default)]
+    pub share: Option<f64>,
+    /// Headers of the last copy as the pod saw them; a value of `null` means absent.
+    #[serde(default)]
+    pub seen: BTreeMap<String, Option<String>>,
+    /// The body of the last copy.
+    #[serde(default)]
+    pub body: Option<String>,
+}
+
+impl Mirrored {
+    /// The bounds on the number of copies of `calls` requests.
+    pub fn bounds(&self, calls: u32) -> Times {
+        match (self.times, self.share) {
+            (Some(times), _) => times,
+            (None, None) => Times { least: calls, most: calls },
+            (None, Some(percent)) => {
+                let (total, share) = (f64::from(calls), percent / 100.0);
+                let tolerance = 5.0 * (total * share * (1.0 - share)).sqrt();
+                let end = |end: f64| end.clamp(0.0, total) as u32;
+                Times { least: end((total * share - tolerance).ceil()), most: end(total * share + tolerance) }
+            }
+        }
+    }
 }
 
 /// How often: a number, or a range with both ends.

@@ -3,12 +3,13 @@
 //! In: the outcomes of one call, all `times` of them. Out: the differences in words; none means it holds.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use http::HeaderMap;
 
 use crate::backend::Seen;
 use crate::call::{Answered, Connection};
-use crate::case::{Expect, Times};
+use crate::case::{Expect, Mirrored, Times};
 
 /// One answer and what the access log and the pods say of it.
 #[derive(Clone, Debug)]
@@ -31,6 +32,12 @@ pub struct Outcome {
     pub attempts: Option<u32>,
     /// What is known of the connection.
     pub connection: Connection,
+    /// Response trailers.
+    pub trailers: HeaderMap,
+    /// The answer broke off.
+    pub broken: bool,
+    /// From the call to the end of the answer; zero where nobody looked at a clock.
+    pub elapsed: Duration,
 }
 
 impl Outcome {
@@ -47,11 +54,15 @@ impl Outcome {
             origin: None,
             attempts: None,
             connection: answer.connection,
+            trailers: answer.trailers,
+            broken: answer.broken,
+            elapsed: Duration::ZERO,
         }
     }
 
     fn pod(&self) -> &str {
-        self.seen.as_ref().map_or("(none)", |seen| seen.pod.as_str())
+        let named = || self.headers.get(crate::serve::POD).and_then(|name| name.to_str().ok());
+        self.seen.as_ref().map(|seen| seen.pod.as_str()).or_else(named).unwrap_or("(none)")
     }
 }
 
@@ -103,6 +114,11 @@ fn compare_one(expect: &Expect, got: &Outcome, found: &mut Vec<String>) {
         closed,
         ends_within_ms,
         greeting,
+        trailers,
+        broken,
+        at_least_ms,
+        at_most_ms,
+        mirrored: _,
     } = expect;
     differ("status", status.as_ref(), Some(&got.status), found);
     differ("to", to.as_deref(), Some(got.pod()), found);
@@ -120,14 +136,14 @@ fn compare_one(expect: &Expect, got: &Outcome, found: &mut Vec<String>) {
     differ_if_known("route", route.as_ref(), got.route.as_ref(), found);
     differ_if_known("origin", origin.as_ref(), got.origin.as_ref(), found);
     differ_if_known("attempts", attempts.as_ref(), got.attempts.as_ref(), found);
-    for (name, wanted) in headers {
-        // Several values as one list, as for requests.
-        let values: Vec<_> =
-            got.headers.get_all(name).iter().map(|one| String::from_utf8_lossy(one.as_bytes())).collect();
-        let value = (!values.is_empty()).then(|| values.join(","));
-        if value != *wanted {
-            found.push(format!("response header {name}: expected {wanted:?}, got {value:?}"));
-        }
+    compare_headers("response header", headers, &got.headers, found);
+    compare_headers("response trailer", trailers, &got.trailers, found);
+    if *broken != got.broken {
+        found.push(if got.broken { "the answer broke off" } else { "the answer did not break off" }.to_owned());
+    }
+    let took = got.elapsed.as_millis() as u64;
+    if at_least_ms.is_some_and(|least| took < least) || at_most_ms.is_some_and(|most| took > most) {
+        found.push(format!("took {took} ms, not {} to {}", at_least_ms.unwrap_or(0), at_most_ms.unwrap_or(u64::MAX)));
     }
     for (name, form) in header_forms {
         let value = got.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
@@ -149,6 +165,42 @@ fn compare_one(expect: &Expect, got: &Outcome, found: &mut Vec<String>) {
         if value != *wanted {
             found.push(format!("request header {name} seen: expected {wanted:?}, got {value:?}"));
         }
+    }
+}
+
+fn compare_headers(what: &str, wanted: &BTreeMap<String, Option<String>>, got: &HeaderMap, found: &mut Vec<String>) {
+    for (name, wanted) in wanted {
+        // Several values as one list, as for requests.
+        let values: Vec<_> = got.get_all(name).iter().map(|one| String::from_utf8_lossy(one.as_bytes())).collect();
+        let value = (!values.is_empty()).then(|| values.join(","));
+        if value != *wanted {
+            found.push(format!("{what} {name}: expected {wanted:?}, got {value:?}"));
+        }
+    }
+}
+
+/// What is wrong with the copies that a pod got; `count` of them, the last one as `saw`.
+pub fn compare_mirrored(
+    pod: &str,
+    expect: &Mirrored,
+    calls: u32,
+    count: u32,
+    saw: Option<&Seen>,
+) -> Result<(), String> {
+    let Times { least, most } = expect.bounds(calls);
+    if !(least..=most).contains(&count) {
+        return Err(format!("{pod} got {count} copies, not {least} to {most}"));
+    }
+    for (name, wanted) in &expect.seen {
+        let value = saw.and_then(|saw| saw.headers.get(name));
+        if value != wanted.as_ref() {
+            return Err(format!("header {name} of the copy for {pod}: expected {wanted:?}, got {value:?}"));
+        }
+    }
+    let body = saw.map(|saw| saw.body.as_str());
+    match &expect.body {
+        Some(wanted) if body != Some(wanted) => Err(format!("body of the copy for {pod}: {body:?}, not {wanted:?}")),
+        _ => Ok(()),
     }
 }
 
@@ -253,6 +305,9 @@ mod tests {
             origin: None,
             attempts: None,
             connection: Connection::default(),
+            trailers: HeaderMap::new(),
+            broken: false,
+            elapsed: Duration::ZERO,
         }
     }
 

@@ -14,6 +14,7 @@ pub mod placement;
 pub mod process;
 pub mod serve;
 pub mod wait;
+pub mod wire;
 pub mod world;
 
 pub use case::{Call, Case, Client, Expect};

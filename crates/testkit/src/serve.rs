@@ -1,15 +1,22 @@
 //! Pods of a case as real servers on loopback addresses: HTTP/1.1 and HTTP/2 with prior knowledge.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use futures::StreamExt;
+use http::HeaderMap;
+use http::header::UPGRADE;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -65,23 +72,49 @@ async fn accept(listener: TcpListener, backend: Arc<Backend>) {
     }
 }
 
-#[derive(Debug)]
-struct Reset;
+/// Names the pod where the answer's body does not.
+pub const POD: &str = "x-pod";
 
-impl std::fmt::Display for Reset {
+/// How a pod breaks off.
+#[derive(Debug)]
+enum Broken {
+    Reset,
+    // hyper tells the client the reason.
+    Refused(h2::Error),
+}
+
+impl std::fmt::Display for Broken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("reset, as the case asks")
+        f.write_str("broken off, as the case asks")
     }
 }
 
-impl std::error::Error for Reset {}
+impl std::error::Error for Broken {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Broken::Reset => None,
+            Broken::Refused(error) => Some(error),
+        }
+    }
+}
 
-async fn respond(backend: Arc<Backend>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Reset> {
+type Reply = BoxBody<Bytes, Broken>;
+
+async fn respond(backend: Arc<Backend>, mut request: Request<Incoming>) -> Result<Response<Reply>, Broken> {
+    if request.headers().contains_key(UPGRADE) && backend.behaviour.status.is_none() {
+        return switch(&backend, &mut request);
+    }
     let (head, body) = request.into_parts();
+    if backend.behaviour.echoes {
+        backend.answer(&head, &[]);
+        let response = Response::builder().header(POD, &backend.name);
+        return response.body(body.map_err(|_| Broken::Reset).boxed()).map_err(|_| Broken::Reset);
+    }
     let body = body.collect().await.map(|all| all.to_bytes()).unwrap_or_default();
     match backend.answer(&head, &body) {
-        Answer::Reset => Err(Reset),
-        Answer::Respond { status, headers, delay, body } => {
+        Answer::Reset => Err(Broken::Reset),
+        Answer::Refuse => Err(Broken::Refused(h2::Error::from(h2::Reason::REFUSED_STREAM))),
+        Answer::Respond { status, headers, delay, body, trailers, stall } => {
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
             }
@@ -89,9 +122,47 @@ async fn respond(backend: Arc<Backend>, request: Request<Incoming>) -> Result<Re
             for (name, value) in &headers {
                 response = response.header(name, value);
             }
-            response.body(Full::new(Bytes::from(body))).map_err(|_| Reset)
+            response.body(paced(body.into(), stall, &trailers)).map_err(|_| Broken::Reset)
         }
     }
+}
+
+// The body in two halves with a pause between them, and what comes after it.
+fn paced(body: Bytes, stall: Duration, trailers: &BTreeMap<String, String>) -> Reply {
+    if stall.is_zero() && trailers.is_empty() {
+        return Full::new(body).map_err(|never| match never {}).boxed();
+    }
+    let rest = body.slice(body.len() / 2..);
+    let first = body.slice(..body.len() / 2);
+    let read = |(name, value): (&String, &String)| Some((name.parse().ok()?, value.parse().ok()?));
+    let trailers: HeaderMap = trailers.iter().filter_map(read).collect();
+    let frames =
+        futures::stream::once(async move { Ok(Frame::data(first)) }).chain(futures::stream::once(async move {
+            tokio::time::sleep(stall).await;
+            Ok(Frame::data(rest))
+        }));
+    let end = futures::stream::iter((!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers))));
+    BodyExt::boxed(StreamBody::new(frames.chain(end)))
+}
+
+// A WebSocket: says what it saw of the handshake, then repeats whatever it hears.
+fn switch(backend: &Arc<Backend>, request: &mut Request<Incoming>) -> Result<Response<Reply>, Broken> {
+    let upgrade = hyper::upgrade::on(&mut *request);
+    let mut head = Request::new(());
+    head.headers_mut().clone_from(request.headers());
+    head.uri_mut().clone_from(request.uri());
+    backend.answer(&head.into_parts().0, &[]);
+    tokio::spawn(async move {
+        // A client that goes away ends it.
+        if let Ok(upgraded) = upgrade.await {
+            let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded));
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+            let _ = write.shutdown().await;
+        }
+    });
+    let response = Response::builder().status(101).header("connection", "upgrade").header(UPGRADE, "websocket");
+    let empty = Full::new(Bytes::new()).map_err(|never| match never {}).boxed();
+    response.header(POD, &backend.name).body(empty).map_err(|_| Broken::Reset)
 }
 
 /// A server that answers every connection with what `respond` gives; for suites that need no pods.

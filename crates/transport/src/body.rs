@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+
+use crate::source::{Copied, Source};
 
 /// The body of a request to an upstream.
 #[derive(Debug, Default)]
@@ -16,9 +17,22 @@ pub enum RequestBody {
     #[default]
     Empty,
     /// As it comes from the client.
-    Stream(Incoming),
+    Stream(Source),
+    /// What another request's body gives away as it passes.
+    Copy(Copied),
     /// As it comes from the client, and again from the beginning.
     Replay(Replay),
+}
+
+/// Why a request's body did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The client broke off.
+    #[error("the client's body broke off: {0}")]
+    Client(hyper::Error),
+    /// A copy lost its original, or fell too far behind it.
+    #[error("the original of this copy is gone")]
+    Lost,
 }
 
 /// One reading of a body that is kept while it passes.
@@ -30,7 +44,7 @@ pub struct Replay {
 
 #[derive(Debug)]
 struct Kept {
-    source: Option<Incoming>,
+    source: Option<Source>,
     frames: Vec<Frozen>,
     bytes: usize,
     limit: usize,
@@ -51,7 +65,7 @@ pub struct Replayable(Rc<RefCell<Kept>>);
 
 impl Replayable {
     /// Keeps up to `limit` bytes of `source` while they pass.
-    pub fn new(source: Incoming, limit: usize) -> Self {
+    pub fn new(source: Source, limit: usize) -> Self {
         let hint = source.size_hint();
         let kept = Kept { source: Some(source), frames: Vec::new(), bytes: 0, limit, overflown: false, hint };
         Self(Rc::new(RefCell::new(kept)))
@@ -76,12 +90,13 @@ impl Replayable {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             RequestBody::Empty => Poll::Ready(None),
-            RequestBody::Stream(incoming) => Pin::new(incoming).poll_frame(cx),
+            RequestBody::Stream(source) => Pin::new(source).poll_frame(cx),
+            RequestBody::Copy(copied) => Pin::new(copied).poll_frame(cx),
             RequestBody::Replay(replay) => replay.poll(cx),
         }
     }
@@ -89,7 +104,8 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             RequestBody::Empty => true,
-            RequestBody::Stream(incoming) => incoming.is_end_stream(),
+            RequestBody::Stream(source) => source.is_end_stream(),
+            RequestBody::Copy(copied) => copied.is_end_stream(),
             RequestBody::Replay(replay) => {
                 let kept = replay.kept.borrow();
                 replay.next >= kept.frames.len() && kept.source.as_ref().is_none_or(Body::is_end_stream)
@@ -100,14 +116,15 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             RequestBody::Empty => SizeHint::with_exact(0),
-            RequestBody::Stream(incoming) => incoming.size_hint(),
+            RequestBody::Stream(source) => source.size_hint(),
+            RequestBody::Copy(copied) => copied.size_hint(),
             RequestBody::Replay(replay) => replay.kept.borrow().hint,
         }
     }
 }
 
 impl Replay {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut kept = self.kept.borrow_mut();
         if let Some(frame) = kept.frames.get(self.next) {
             self.next += 1;

@@ -10,4 +10,5 @@ pub mod pool;
 pub mod proxy_protocol;
 pub mod relay;
 pub mod sniff;
+pub mod source;
 pub mod upstream;
