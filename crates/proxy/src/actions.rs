@@ -14,7 +14,8 @@ use routing::{Actions, ClusterActions};
 
 use crate::access_log;
 use crate::connection::Client;
-use crate::local_reply::{ReplyBody, reply};
+use crate::grpc;
+use crate::local_reply::{ReplyBody, grpc_headers, reply};
 use crate::record::Record;
 
 /// `x-envoy-original-path`: the path before it was rewritten.
@@ -189,6 +190,9 @@ pub fn answer(
     record: Box<Record>,
 ) -> Response<ReplyBody> {
     let mut headers = HeaderMap::new();
+    if record.is_grpc {
+        headers = grpc_headers(grpc::code_of(status), &String::from_utf8_lossy(&body));
+    }
     if let Some(value) = location.and_then(|location| HeaderValue::from_str(&location).ok()) {
         headers.insert(LOCATION, value);
     }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use transport::source::Arrival;
 use transport::upstream::ResponseBody;
@@ -199,13 +199,19 @@ pub fn reply_grpc(code: u16, message: &str, mut record: Box<Record>) -> Response
         watch: None,
         whole: true,
     });
-    let headers = response.headers_mut();
+    *response.headers_mut() = grpc_headers(code, message);
+    response
+}
+
+/// The headers of a gRPC answer of our own.
+pub fn grpc_headers(code: u16, message: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(grpc::MEDIA_TYPE));
     headers.insert(grpc::STATUS, headers::number(code.into()));
     if let Some(message) = grpc::message(message).filter(|message| !message.is_empty()) {
         headers.insert(grpc::MESSAGE, message);
     }
-    response
+    headers
 }
 
 impl Body for ReplyBody {
