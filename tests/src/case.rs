@@ -221,10 +221,13 @@ async fn read_admin(call: &Call, stage: &Stage, admin: SocketAddr) -> Vec<String
             let page = get(admin, &one.path).await?;
             let page = String::from_utf8_lossy(&page);
             if let Some(line) = line.as_ref().filter(|line| !page.lines().any(|have| have.trim() == line.as_str())) {
-                bail!("no line {line:?} in {}:\n{page}", one.path);
+                // What the line is about, and what is said of it instead.
+                let subject = line.rsplit_once(':').map_or(line.as_str(), |(subject, _)| subject);
+                let instead: Vec<&str> = page.lines().filter(|have| have.contains(subject)).take(5).collect();
+                bail!("no line {line:?} in {}; instead {instead:?}", one.path);
             }
             if let Some(text) = one.without.as_ref().filter(|text| page.contains(text.as_str())) {
-                bail!("{text:?} is in {}:\n{page}", one.path);
+                bail!("{text:?} is in {}", one.path);
             }
             Ok(())
         })

@@ -201,7 +201,7 @@ impl Balancer {
 
 impl Active {
     /// The counters of the request's host.
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &Rc<Counters> {
         &self.0
     }
 }

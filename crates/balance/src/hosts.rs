@@ -107,6 +107,14 @@ impl HostSet {
         self.shape
     }
 
+    /// The same hosts, in the same places; those that `is_out` says, by place, are not usable.
+    pub fn without(&self, is_out: impl Fn(u32) -> bool) -> Self {
+        let out: FxHashSet<&EndpointAddress> =
+            (0..).zip(&self.hosts).filter(|(place, _)| is_out(*place)).map(|(_, host)| &host.address).collect();
+        let is_usable = |host: &Host| host.health == Health::Healthy && !out.contains(&host.address);
+        Self { hosts: self.hosts.clone(), shape: self.shape, view: View::new(&self.hosts, self.shape, is_usable) }
+    }
+
     /// Every host, usable or not.
     pub fn hosts(&self) -> &[Arc<Host>] {
         &self.hosts

@@ -185,3 +185,110 @@ fn what_is_not_obeyed_yet_is_said() {
     ];
     assert_eq!(findings(&world(&(bare() + &yaml))), expected);
 }
+
+fn with(traffic_policy: &str) -> Snapshot {
+    seen_from("default", &rule("default", "r", &format!("{{host: reviews, trafficPolicy: {traffic_policy}}}")))
+}
+
+fn outlier(block: &str) -> config::Outlier {
+    cluster(&with(&format!("{{outlierDetection: {block}}}")), "").outlier.clone().unwrap()
+}
+
+#[test]
+fn dr53_an_empty_block_has_istios_defaults_and_no_block_is_none() {
+    assert_eq!(outlier("{}"), config::Outlier::default());
+    assert_eq!(outlier("{maxEjectionPercent: 0}").max_ejection_percent, 10);
+    assert_eq!((cluster(&bare_snapshot(), "").outlier.clone(), cluster(&bare_snapshot(), "").panic_percent), (None, 0));
+    let said = outlier("{interval: 1s, baseEjectionTime: 3m, maxEjectionPercent: 50, consecutiveGatewayErrors: 7}");
+    let times = (said.interval, said.base_ejection_time);
+    assert_eq!(times, (Duration::from_secs(1), Duration::from_secs(180)));
+    assert_eq!((said.max_ejection_percent, said.consecutive_gateway, said.consecutive_5xx), (50, 7, 5));
+}
+
+fn bare_snapshot() -> Snapshot {
+    seen_from("default", "")
+}
+
+#[test]
+fn dr52_spellings_of_consecutive_errors() {
+    assert_eq!(outlier("{consecutive5xxErrors: 0}").consecutive_5xx, 0);
+    assert_eq!(outlier("{consecutiveErrors: 1}").consecutive_5xx, 1);
+    assert_eq!(outlier("{consecutiveErrors: 1, consecutive5xxErrors: 7}").consecutive_5xx, 7);
+    let alias = with("{circuitBreaker: {consecutiveErrors: 3, interval: 30s}}");
+    assert_eq!(cluster(&alias, "").outlier.as_ref().map(|outlier| outlier.consecutive_5xx), Some(3));
+}
+
+#[test]
+fn dr54_local_failures_are_split_only_when_asked_for() {
+    assert_eq!(outlier("{}").consecutive_local, None);
+    assert_eq!(outlier("{splitExternalLocalOriginErrors: true}").consecutive_local, Some(5));
+    let said = "{splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 2}";
+    assert_eq!(outlier(said).consecutive_local, Some(2));
+}
+
+#[test]
+fn dr56_status_codes_are_kept_in_order() {
+    assert_eq!(outlier("{outlierDetectionHttpErrorCodes: [503, 429, 503]}").error_codes, [429, 503]);
+}
+
+#[test]
+fn dr57_min_health_percent_is_the_panic_threshold() {
+    let snapshot = with("{outlierDetection: {minHealthPercent: 30}}");
+    assert_eq!(cluster(&snapshot, "").panic_percent, 30);
+}
+
+#[test]
+fn dr34_idle_timeouts_http_before_tcp_and_zero_is_never() {
+    let idle = |pool: &str| cluster(&with(&format!("{{connectionPool: {pool}}}")), "").idle_timeout;
+    assert_eq!(idle("{tcp: {idleTimeout: 5s}}"), Some(Duration::from_secs(5)));
+    assert_eq!(idle("{tcp: {idleTimeout: 5s}, http: {idleTimeout: 7s}}"), Some(Duration::from_secs(7)));
+    assert_eq!(idle("{tcp: {idleTimeout: 0s}}"), Some(Duration::ZERO));
+    assert_eq!(idle("{tcp: {maxConnections: 1}}"), None);
+}
+
+#[test]
+fn dr42_streams_and_pings_only_where_http2_is_certain() {
+    let of = |http: &str| cluster(&with(&format!("{{connectionPool: {{http: {http}}}}}")), "").http2;
+    let said = "maxConcurrentStreams: 9, http2KeepAlive: {interval: 5s, timeout: 1s}";
+    let http2 = of(&format!("{{h2UpgradePolicy: UPGRADE, {said}}}"));
+    let keepalive = config::Http2Keepalive { interval: Duration::from_secs(5), timeout: Duration::from_secs(1) };
+    assert_eq!((http2.max_concurrent_streams, http2.keepalive), (Some(9), Some(keepalive)));
+    assert_eq!(of(&format!("{{{said}}}")), config::Http2Bounds::default());
+    assert_eq!(of(&format!("{{useClientProtocol: true, {said}}}")), config::Http2Bounds::default());
+}
+
+#[test]
+fn dr33_the_age_of_connections_is_bounded() {
+    let snapshot = with("{connectionPool: {tcp: {maxConnectionDuration: 90s}}}");
+    assert_eq!(cluster(&snapshot, "").max_connection_duration, Some(Duration::from_secs(90)));
+}
+
+#[test]
+fn dr07_to_dr09_outlier_detection_is_inherited_like_other_blocks() {
+    let spec = "{host: reviews, trafficPolicy: {outlierDetection: {consecutive5xxErrors: 1}, portLevelSettings: [{port: {number: 81}, loadBalancer: {simple: RANDOM}}]}, subsets: [{name: v1, trafficPolicy: {loadBalancer: {simple: RANDOM}}}, {name: v2, trafficPolicy: {outlierDetection: {consecutive5xxErrors: 2}}}]}";
+    let world =
+        world(&(service("reviews", 1, &[("http", 9080), ("http-b", 81)], &["v1"]) + &rule("default", "r", spec)));
+    let snapshot = snapshot(&world, &sidecar_in("default", json!({"LABELS": {"app": "client"}})));
+    let errors = |port: u16, subset: &str| {
+        let name = format!("outbound|{port}|{subset}|reviews.default.svc.cluster.local");
+        snapshot.clusters[&*name].outlier.as_ref().map(|outlier| outlier.consecutive_5xx)
+    };
+    assert_eq!([errors(9080, ""), errors(9080, "v1"), errors(9080, "v2")], [Some(1), Some(1), Some(2)]);
+    assert_eq!([errors(81, ""), errors(81, "v1"), errors(81, "v2")], [None, None, Some(2)]);
+}
+
+#[test]
+fn dr13_dr58_the_inbound_side_obeys_the_pool_of_its_own_rule_and_no_outlier_detection() {
+    let spec = "{host: reviews, trafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}, outlierDetection: {consecutive5xxErrors: 1}}}";
+    let of = |spec: &str| {
+        let world = world(&(bare() + &rule("default", "r", spec)));
+        let pod = sidecar_of("reviews-v1", "10.0.1.1", json!({"LABELS": {"app": "reviews", "version": "v1"}}));
+        let snapshot = snapshot(&world, &pod);
+        let inbound = snapshot.clusters["inbound|9080||"].clone();
+        (inbound.thresholds.max_connections, inbound.outlier.clone())
+    };
+    assert_eq!(of(spec), (7, None));
+    // Rules with a selector are about clients (DR06).
+    let selecting = spec.replace("{host: reviews,", "{host: reviews, workloadSelector: {matchLabels: {app: reviews}},");
+    assert_eq!(of(&selecting), (u32::MAX, None));
+}

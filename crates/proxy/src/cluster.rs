@@ -4,19 +4,25 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Context;
+use std::time::{Duration, Instant};
 
 use balance::Balancer;
 use config::{Discovery, EndpointAddress};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use transport::io::ConnectOptions;
-use transport::pool::Pool;
+use transport::pool::{Bounds, Pool};
+use transport::upstream::Http1;
 
 use crate::metrics::{Series, SeriesKey};
 use crate::plan::ClusterPlan;
+use crate::upstream::Waiting;
 
 /// How long an unused connection is kept when the cluster says nothing (DR39).
 const IDLE_DEFAULT: Duration = Duration::from_secs(3600);
+
+/// Connections that may end sooner than this are swept more often.
+const IMPATIENT: Duration = Duration::from_secs(60);
 
 /// A cluster on one worker.
 pub struct ClusterState {
@@ -26,6 +32,12 @@ pub struct ClusterState {
     pub balancer: RefCell<Balancer>,
     /// Idle connections.
     pub pool: RefCell<Pool>,
+    /// How long connections are kept, of the plan.
+    pub bounds: Cell<Bounds>,
+    /// Who waits for one.
+    pub waiting: Waiting,
+    /// The ejections that the balancer has seen.
+    pub ejections: Cell<u64>,
     /// Counts under Envoy's names.
     pub counts: Counts,
     /// Series of Istio's metrics, by small keys.
@@ -63,6 +75,18 @@ pub struct Counts {
     pub classes: [Cell<u64>; 6],
     /// `upstream_cx_total`.
     pub connections: Cell<u64>,
+    /// `upstream_cx_http1_total`.
+    pub http1_connections: Cell<u64>,
+    /// `upstream_cx_http2_total`.
+    pub http2_connections: Cell<u64>,
+    /// `upstream_cx_active`.
+    pub connections_active: Cell<u64>,
+    /// `upstream_cx_overflow`.
+    pub connection_overflows: Cell<u64>,
+    /// `upstream_rq_pending_total`.
+    pub pending: Cell<u64>,
+    /// `upstream_rq_pending_active`.
+    pub pending_active: Cell<u64>,
     /// `upstream_cx_connect_fail`.
     pub connect_failures: Cell<u64>,
     /// `upstream_rq_none_healthy` (`lb_…` in older names).
@@ -85,8 +109,11 @@ impl ClusterState {
     pub fn new(plan: Arc<ClusterPlan>, seed: u32, now: u64) -> Self {
         Self {
             balancer: RefCell::new(Balancer::new(plan.hosts.clone(), seed, now)),
+            bounds: Cell::new(bounds(&plan.config)),
             plan: RefCell::new(plan),
             pool: RefCell::default(),
+            waiting: Waiting::default(),
+            ejections: Cell::new(u64::MAX),
             counts: Counts::default(),
             series: RefCell::default(),
         }
@@ -97,6 +124,8 @@ impl ClusterState {
         self.balancer.borrow_mut().update(plan.hosts.clone(), now);
         // Keys name hosts by number, and labels name the service: both may have changed.
         self.series.borrow_mut().clear();
+        self.bounds.set(bounds(&plan.config));
+        self.ejections.set(u64::MAX);
         *self.plan.borrow_mut() = plan;
     }
 
@@ -106,13 +135,35 @@ impl ClusterState {
         follows || self.balancer.borrow().has_host()
     }
 
-    /// How long an unused connection is kept.
-    pub fn idle_max(&self) -> Duration {
-        match self.plan.borrow().config.idle_timeout {
-            None => IDLE_DEFAULT,
-            Some(Duration::ZERO) => Duration::MAX,
-            Some(idle) => idle,
+    /// Takes back a connection whose answer was read: for who waits, or for later.
+    pub fn give(&self, host: SocketAddr, mut connection: Http1, now: Instant) {
+        connection.idle_since = now;
+        if !self.bounds.get().allow(&connection, now) || !connection.is_reusable() {
+            return;
         }
+        if let Some(connection) = self.waiting.offer(host, connection) {
+            self.pool.borrow_mut().give(host, connection, now);
+        }
+    }
+
+    /// Lets go of connections that have been idle too long, are too old, were closed by their upstream, or go to hosts
+    /// that are gone.
+    pub fn sweep(&self, now: Instant) {
+        if self.pool.borrow().is_empty() {
+            return;
+        }
+        let there: FxHashSet<SocketAddr> =
+            self.balancer.borrow().hosts().iter().filter_map(|host| socket(&host.address)).collect();
+        let is_dialled = matches!(self.plan.borrow().config.discovery, Discovery::OriginalDst);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let is_there = |host: &SocketAddr| is_dialled || there.contains(host);
+        self.pool.borrow_mut().sweep(&self.bounds.get(), now, &mut cx, is_there);
+    }
+
+    /// True when its connections have to be looked at every second.
+    pub fn is_impatient(&self) -> bool {
+        let Bounds { idle_max, age_max, .. } = self.bounds.get();
+        idle_max.min(age_max) < IMPATIENT
     }
 
     /// How its connections are made.
@@ -124,6 +175,20 @@ impl ClusterState {
                 .tcp_keepalive
                 .map(|keepalive| (keepalive.probes, keepalive.time_seconds, keepalive.interval_seconds)),
         }
+    }
+}
+
+/// How long a cluster's connections are kept.
+fn bounds(config: &config::Cluster) -> Bounds {
+    Bounds {
+        idle_max: match config.idle_timeout {
+            None => IDLE_DEFAULT,
+            Some(Duration::ZERO) => Duration::MAX,
+            Some(idle) => idle,
+        },
+        age_max: config.max_connection_duration.unwrap_or(Duration::MAX),
+        requests_max: config.max_requests_per_connection.unwrap_or(u32::MAX),
+        streams_max: config.http2.max_concurrent_streams.unwrap_or(u32::MAX),
     }
 }
 

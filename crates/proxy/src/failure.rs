@@ -164,6 +164,21 @@ impl Failure {
         }
     }
 
+    /// What it says of the host, for outlier detection; what one of our own bounds refused, or the client broke off,
+    /// says nothing (DR43).
+    pub fn report(&self) -> Option<balance::Report> {
+        use balance::Report;
+        match self {
+            Failure::Connect(_) | Failure::Ended | Failure::Unsent | Failure::Refused | Failure::Reset => {
+                Some(Report::Broken)
+            }
+            Failure::ConnectTimeout | Failure::TryTimeout | Failure::Timeout => Some(Report::Timeout),
+            Failure::NoHost | Failure::NoCluster | Failure::Overflow | Failure::Idle { .. } | Failure::ClientBody => {
+                None
+            }
+        }
+    }
+
     /// What the retry policy is asked about.
     pub fn outcome(&self) -> Option<balance::retry::Outcome> {
         use balance::retry::Outcome;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use balance::{Ask, HostId};
+use balance::{Active, Ask, HostId, Report};
 use config::{Discovery, EndpointAddress, Forward, RetryPolicy, UpstreamProtocol};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderValue, Request, Response, Version};
@@ -16,7 +16,7 @@ use routing::Target;
 use transport::body::{Replayable, RequestBody};
 use transport::io::Io;
 use transport::source::{Arrival, Source};
-use transport::upstream::{Http1, Http2, ResponseBody};
+use transport::upstream::{Http1, ResponseBody, Stream};
 
 use crate::actions::WayBack;
 use crate::cluster::{ClusterState, bump, socket, uptime};
@@ -27,8 +27,9 @@ use crate::local_reply::{Guards, Home, ReplyBody, Watched};
 use crate::plan::ClusterPlan;
 use crate::record::Record;
 use crate::timeout::{Bounds, Watch};
+use crate::upstream::{self, Aim};
 use crate::worker::Worker;
-use crate::{actions, headers, headers_grpc_status, mirror, retry};
+use crate::{actions, headers, headers_grpc_status, mirror, outlier, retry};
 
 /// Bytes of a request's body that are kept so that it can be sent again.
 pub const REPLAY_BYTES_MAX: usize = 64 << 10;
@@ -106,6 +107,7 @@ pub async fn send(mission: Mission<'_>, request: Request<Incoming>, mut record: 
         Err((failure, retried)) => {
             if failure == Failure::Timeout {
                 bump(&cluster.counts.timeouts);
+                note_timeout(&cluster, &record);
             }
             failed(&failure, retried, mission.back, record)
         }
@@ -154,8 +156,20 @@ pub async fn send_copy(
     }
 }
 
-// Measured with Envoy 1.40: what a rule does to answers it does to these too.
-fn failed(
+// The try that was under way has taken too long, whatever its host was about to answer.
+fn note_timeout(cluster: &Rc<ClusterState>, record: &Record) {
+    let plan = cluster.plan.borrow().clone();
+    if let (Some(detector), Some((id, address))) = (&plan.outlier, record.host)
+        && detector.is_at(id.0, &EndpointAddress::Socket(address))
+    {
+        outlier::note(cluster, detector, id, Failure::Timeout.report());
+    }
+}
+
+/// The answer to a request that failed.
+///
+/// Measured with Envoy 1.40: what a rule does to answers it does to these too.
+pub fn failed(
     failure: &Failure,
     retried: bool,
     back: Option<&WayBack<'_>>,
@@ -208,11 +222,7 @@ fn answer(
 
 // Where a connection of its own goes back to.
 fn home(cluster: &Rc<ClusterState>, record: &Record, has_connection: bool) -> Option<Home> {
-    record.host.filter(|_| has_connection).map(|(_, host)| Home {
-        cluster: cluster.clone(),
-        host,
-        requests_max: cluster.plan.borrow().config.max_requests_per_connection,
-    })
+    record.host.filter(|_| has_connection).map(|(_, host)| Home { cluster: cluster.clone(), host })
 }
 
 /// The tries of one request.
@@ -330,16 +340,10 @@ impl<'a> Tries<'a> {
         let plan = cluster.plan.borrow().clone();
         let (id, address) = self.pick(&plan, tried)?;
         record.host = Some((id, address));
-        let request_permit = plan.limits.requests.take().ok_or_else(|| {
-            bump(&cluster.counts.overflows);
-            Failure::Overflow
-        })?;
-        plan.limits.begin(uptime);
-        bump(&cluster.counts.requests);
-        bump(&cluster.counts.active);
         let active = cluster.balancer.borrow().begin(id);
-        let guards = Guards { active, request: request_permit, cluster: cluster.clone() };
-        let answered = self.exchange(supply, &plan, address, number);
+        let counters = active.counters().clone();
+        let aim = Aim { cluster, plan: &plan, host: address, counters: &counters };
+        let answered = self.exchange(supply, aim, active, number);
         let outcome = match self.bounds.per_try {
             None => answered.await,
             Some(limit) => tokio::time::timeout(limit, answered).await.unwrap_or_else(|_| {
@@ -348,12 +352,22 @@ impl<'a> Tries<'a> {
                 Err(Failure::TryTimeout)
             }),
         };
-        let counters = guards.active.counters();
-        let is_error = outcome.as_ref().map_or(true, |answered| answered.response.status().is_server_error());
+        let is_error = outcome.as_ref().map_or(true, |(answered, _)| answered.response.status().is_server_error());
         if is_error {
             bump(&counters.errors);
         }
-        outcome.map(|answered| (answered, guards))
+        if let Some(detector) = &plan.outlier {
+            outlier::note(cluster, detector, id, self.report(&outcome));
+        }
+        outcome
+    }
+
+    // What a try says of its host; nothing when it never got that far.
+    fn report(&self, outcome: &Result<(Answered, Guards), Failure>) -> Option<Report> {
+        match outcome {
+            Ok((answered, _)) => Some(outlier::of_answer(&answered.response)),
+            Err(failure) => failure.report(),
+        }
     }
 
     pub(crate) fn pick(&self, plan: &ClusterPlan, tried: &[EndpointAddress]) -> Result<(HostId, SocketAddr), Failure> {
@@ -363,6 +377,9 @@ impl<'a> Tries<'a> {
             return dialled.map(|address| (HostId::OUTSIDE, address)).ok_or(Failure::NoHost);
         }
         let attempts = self.policy.as_ref().map_or(0, |policy| policy.host_selection_attempts);
+        if let Some(detector) = &plan.outlier {
+            outlier::follow(self.mission.worker, self.cluster, detector);
+        }
         let mut balancer = self.cluster.balancer.borrow_mut();
         if let Some(id) = self.elsewhere(&balancer, tried) {
             let address = socket(&balancer.host(id).address).ok_or(Failure::NoHost)?;
@@ -394,52 +411,35 @@ impl<'a> Tries<'a> {
     async fn exchange(
         &self,
         supply: &mut Supply,
-        plan: &ClusterPlan,
-        host: SocketAddr,
+        aim: Aim<'_>,
+        active: Active,
         number: u32,
-    ) -> Result<Answered, Failure> {
-        let is_http2 = match plan.config.protocol {
+    ) -> Result<(Answered, Guards), Failure> {
+        let is_http2 = match aim.plan.config.protocol {
             UpstreamProtocol::Http1 => false,
             UpstreamProtocol::Http2 => true,
             UpstreamProtocol::SameAsDownstream => self.parts.version == Version::HTTP_2,
         };
         if is_http2 {
-            let mut connection = self.http2(plan, host).await?;
+            let (mut connection, stream) = upstream::http2(aim).await?;
+            let guards = attach(aim, active, Some((aim.host, stream)))?;
             let request = self.request(supply, number, true).ok_or(Failure::ClientBody)?;
             let local = connection.local;
             let response = connection.send(request).await.map_err(|error| failure_of(&error))?;
-            return Ok(Answered { response, connection: None, local });
+            return Ok((Answered { response, connection: None, local }, guards));
         }
-        let idle = self.idle(host).await;
-        let connection = match idle {
-            Some(connection) => connection,
-            None => Http1::new(self.connect(plan, host).await?, Instant::now()).await.map_err(|_| Failure::Ended)?,
+        let connection = upstream::http1(aim).await?;
+        let guards = match attach(aim, active, None) {
+            Ok(guards) => guards,
+            Err(failure) => {
+                aim.cluster.give(aim.host, connection, Instant::now());
+                return Err(failure);
+            }
         };
         let request = self.request(supply, number, false).ok_or(Failure::ClientBody)?;
         let local = connection.local;
         let (response, connection) = connection.send(request).await.map_err(|error| failure_of(&error))?;
-        Ok(Answered { response, connection: Some(connection), local })
-    }
-
-    async fn idle(&self, host: SocketAddr) -> Option<Http1> {
-        let idle_max = self.cluster.idle_max();
-        std::future::poll_fn(|cx| {
-            std::task::Poll::Ready(self.cluster.pool.borrow_mut().take(host, idle_max, Instant::now(), cx))
-        })
-        .await
-    }
-
-    async fn http2(&self, plan: &ClusterPlan, host: SocketAddr) -> Result<Http2, Failure> {
-        if let Some(connection) = self.cluster.pool.borrow_mut().shared(host) {
-            return Ok(connection);
-        }
-        let connection = Http2::new(self.connect(plan, host).await?).await.map_err(|_| Failure::Ended)?;
-        self.cluster.pool.borrow_mut().share(host, connection.clone());
-        Ok(connection)
-    }
-
-    pub(crate) async fn connect(&self, plan: &ClusterPlan, host: SocketAddr) -> Result<Io, Failure> {
-        connect(self.cluster, plan, host).await
+        Ok((Answered { response, connection: Some(connection), local }, guards))
     }
 
     fn request(&self, supply: &mut Supply, number: u32, is_http2: bool) -> Option<Request<RequestBody>> {
@@ -477,12 +477,21 @@ pub fn address(request: &mut Request<RequestBody>, authority: &str, is_http2: bo
     Some(())
 }
 
-/// A new connection to a host, within the cluster's bounds and timeout.
-pub async fn connect(cluster: &ClusterState, plan: &ClusterPlan, host: SocketAddr) -> Result<Io, Failure> {
-    let _pending = plan.limits.pending.take().ok_or_else(|| {
-        bump(&cluster.counts.overflows);
+/// A request that has a connection: now it counts, and needs a place below the bound on requests (DR36).
+pub fn attach(aim: Aim<'_>, active: Active, stream: Option<(SocketAddr, Stream)>) -> Result<Guards, Failure> {
+    let counts = &aim.cluster.counts;
+    let request = aim.plan.limits.requests.take().ok_or_else(|| {
+        bump(&counts.overflows);
         Failure::Overflow
     })?;
+    aim.plan.limits.begin(uptime);
+    bump(&counts.requests);
+    bump(&counts.active);
+    Ok(Guards { active, request, cluster: aim.cluster.clone(), stream })
+}
+
+/// A new connection to a host, within the cluster's timeout.
+pub async fn connect(cluster: &ClusterState, plan: &ClusterPlan, host: SocketAddr) -> Result<Io, Failure> {
     bump(&cluster.counts.connections);
     let options = ClusterState::connect_options(plan);
     let limit: Duration = plan.config.connect_timeout;

@@ -25,6 +25,7 @@ pub mod local_reply;
 pub mod metrics;
 pub mod mirror;
 pub mod normalize;
+pub mod outlier;
 pub mod pipeline;
 pub mod plan;
 pub mod rate_limit;
@@ -35,6 +36,7 @@ pub mod stats;
 pub mod tcp;
 pub mod timeout;
 pub mod upgrade;
+pub mod upstream;
 pub mod worker;
 
 /// `grpc-status` of headers or trailers.

@@ -69,8 +69,6 @@ pub struct Home {
     pub cluster: Rc<ClusterState>,
     /// Its host.
     pub host: std::net::SocketAddr,
-    /// Requests it may carry.
-    pub requests_max: Option<u32>,
 }
 
 /// Held while a request is under way at an upstream: the host's count, and places below bounds.
@@ -81,10 +79,16 @@ pub struct Guards {
     pub request: balance::limits::Permit,
     /// The cluster's active count goes down with this.
     pub cluster: Rc<ClusterState>,
+    /// The stream of a shared connection, and its host.
+    pub stream: Option<(std::net::SocketAddr, transport::upstream::Stream)>,
 }
 
 impl Drop for Guards {
     fn drop(&mut self) {
+        if let Some((host, stream)) = self.stream.take() {
+            drop(stream);
+            self.cluster.waiting.offer_streams(host, 1);
+        }
         let active = &self.cluster.counts.active;
         active.set(active.get().saturating_sub(1));
     }
@@ -123,12 +127,11 @@ impl ReplyBody {
     fn on_end(&mut self) {
         self.whole = true;
         if let (Some(home), Inner::Upstream(body)) = (self.home.take(), &mut self.inner)
-            && let Some(mut connection) = body.take_connection()
+            && let Some(connection) = body.take_connection()
         {
-            let may_carry_more = home.requests_max.is_none_or(|most| connection.carried < most);
-            if may_carry_more && connection.is_reusable() {
-                home.cluster.pool.borrow_mut().give(home.host, connection, Instant::now());
-            }
+            // Before who waits gets the connection, there must be room for another request.
+            self.guards = None;
+            home.cluster.give(home.host, connection, Instant::now());
         }
         self.guards = None;
         self.finish();

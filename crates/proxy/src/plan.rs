@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use balance::{HostSet, Limits, Shape};
+use balance::{Detector, HostSet, Limits, Shape};
 use config::{
     Cluster, Direction, Discovery, Endpoints, Filter, FilterChain, HttpManager, Listener, Name, RouteSource, Snapshot,
 };
@@ -90,6 +90,8 @@ pub struct ClusterPlan {
     pub hosts: Arc<HostSet>,
     /// Its bounds, shared by the workers and kept over updates.
     pub limits: Arc<Limits>,
+    /// Which hosts are left alone for now; shared and kept likewise.
+    pub outlier: Option<Arc<Detector>>,
 }
 
 /// Makes plans, and remembers the last one.
@@ -301,6 +303,10 @@ impl Planner {
             Some(last) => Arc::new(last.limits.with(&cluster.thresholds)),
             None => Arc::new(Limits::new(&cluster.thresholds)),
         };
-        Arc::new(ClusterPlan { config: cluster.clone(), hosts, limits })
+        let outlier = cluster.outlier.as_ref().map(|outlier| {
+            let before = last.and_then(|last| last.outlier.as_deref());
+            Arc::new(Detector::new(outlier.clone(), hosts.clone(), before))
+        });
+        Arc::new(ClusterPlan { config: cluster.clone(), hosts, limits, outlier })
     }
 }

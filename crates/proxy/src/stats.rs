@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use balance::outlier::Events;
+
 use crate::cluster::ClusterState;
 
 /// The counters of one cluster.
@@ -16,6 +18,8 @@ pub struct ClusterStats {
     pub about: BTreeMap<String, [String; 6]>,
     /// Bounds: name and value.
     pub limits: BTreeMap<&'static str, u64>,
+    /// `outlier_detection.*`: name and value.
+    pub outlier: BTreeMap<&'static str, u64>,
 }
 
 impl ClusterStats {
@@ -37,6 +41,12 @@ impl ClusterStats {
             ("sluice_rq_mirror_failed", counts.mirrors_failed.get()),
             ("sluice_rq_mirror_dropped", counts.mirrors_dropped.get()),
             ("upstream_rq_pending_overflow", counts.overflows.get()),
+            ("upstream_rq_pending_total", counts.pending.get()),
+            ("upstream_rq_pending_active", counts.pending_active.get()),
+            ("upstream_cx_http1_total", counts.http1_connections.get()),
+            ("upstream_cx_http2_total", counts.http2_connections.get()),
+            ("upstream_cx_active", counts.connections_active.get()),
+            ("upstream_cx_overflow", counts.connection_overflows.get()),
             ("upstream_cx_total", counts.connections.get()),
             ("upstream_cx_connect_fail", counts.connect_failures.get()),
             ("upstream_cx_none_healthy", counts.none_healthy.get()),
@@ -59,10 +69,14 @@ impl ClusterStats {
                 ("cx_total", counters.connections_total.get()),
                 ("cx_connect_fail", counters.connect_failures.get()),
             ]);
-            let health = match host.health {
-                config::Health::Healthy => "healthy",
-                config::Health::Unhealthy => "/failed_eds_health",
-                config::Health::Draining => "/eds_status_draining",
+            let is_out = cluster.plan.borrow().outlier.as_ref().is_some_and(|detector| detector.is_out(index));
+            let health = match (is_out, host.health) {
+                (false, config::Health::Healthy) => "healthy",
+                (false, config::Health::Unhealthy) => "/failed_eds_health",
+                (false, config::Health::Draining) => "/eds_status_draining",
+                (true, config::Health::Healthy) => "/failed_outlier_check",
+                (true, config::Health::Unhealthy) => "/failed_outlier_check/failed_eds_health",
+                (true, config::Health::Draining) => "/failed_outlier_check/eds_status_draining",
             };
             let config::Locality { region, zone, subzone } = host.locality.clone();
             let about = [health.into(), host.weight.to_string(), region, zone, subzone, host.priority.to_string()];
@@ -76,6 +90,17 @@ impl ClusterStats {
             ("max_requests", thresholds.max_requests.into()),
             ("max_retries", thresholds.max_retries.into()),
         ]);
+        if let Some(detector) = &cluster.plan.borrow().outlier {
+            let Events { active, ejected, overflow, errors, gateway, local } = detector.events();
+            stats.outlier = BTreeMap::from([
+                ("ejections_active", active),
+                ("ejections_enforced_total", ejected),
+                ("ejections_overflow", overflow),
+                ("ejections_detected_consecutive_5xx", errors),
+                ("ejections_detected_consecutive_gateway_failure", gateway),
+                ("ejections_detected_consecutive_local_origin_failure", local),
+            ]);
+        }
         stats
     }
 
@@ -91,7 +116,9 @@ impl ClusterStats {
             }
         }
         self.about.extend(other.about);
+        // These are the same on every worker.
         self.limits.extend(other.limits);
+        self.outlier.extend(other.outlier);
     }
 }
 
@@ -152,6 +179,9 @@ pub fn plain(all: &BTreeMap<String, ClusterStats>) -> String {
         for (counter, value) in &stats.counters {
             let _ = writeln!(out, "cluster.{name}.{counter}: {value}");
         }
+        for (counter, value) in &stats.outlier {
+            let _ = writeln!(out, "cluster.{name}.outlier_detection.{counter}: {value}");
+        }
         let _ = writeln!(out, "cluster.{name}.membership_total: {}", stats.hosts.len());
         let healthy = stats.about.values().filter(|about| about[0] == "healthy").count();
         let _ = writeln!(out, "cluster.{name}.membership_healthy: {healthy}");
@@ -169,6 +199,17 @@ pub fn prometheus(all: &BTreeMap<String, ClusterStats>, out: &mut String) {
         for (name, stats) in all {
             if let Some(value) = stats.counters.get(counter) {
                 let _ = writeln!(out, "envoy_cluster_{counter}{{cluster_name=\"{name}\"}} {value}");
+            }
+        }
+    }
+    let names: std::collections::BTreeSet<&str> =
+        all.values().flat_map(|stats| stats.outlier.keys().copied()).collect();
+    for counter in names {
+        let kind = if counter == "ejections_active" { "gauge" } else { "counter" };
+        let _ = writeln!(out, "# TYPE envoy_cluster_outlier_detection_{counter} {kind}");
+        for (name, stats) in all {
+            if let Some(value) = stats.outlier.get(counter) {
+                let _ = writeln!(out, "envoy_cluster_outlier_detection_{counter}{{cluster_name=\"{name}\"}} {value}");
             }
         }
     }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use balance::{Ask, HostId};
+use balance::{Ask, HostId, Report};
 use config::{Direction, Discovery, TcpProxy};
 use tokio::net::TcpStream;
 use transport::relay::{Bounds, Carried, Ended, relay};
@@ -17,8 +17,9 @@ use crate::failure::{Failure, Flags};
 use crate::metrics::{Ends, end_labels};
 use crate::plan::TcpPlan;
 use crate::record::Head;
+use crate::upstream::{self, Aim, Pending};
 use crate::worker::Worker;
-use crate::{forward, hash};
+use crate::{hash, outlier};
 
 /// Istio's default: a connection on which nothing moved for an hour is closed (DR34).
 const IDLE_DEFAULT: Duration = Duration::from_secs(3600);
@@ -64,13 +65,23 @@ async fn carry(worker: &Rc<Worker>, plan: &TcpPlan, stream: TcpStream, client: &
         told.flags = Flags::NO_HEALTHY_UPSTREAM;
         return;
     };
-    let Some(_place) = ready.limits.connections.take() else {
-        bump(&cluster.counts.overflows);
+    let active = cluster.balancer.borrow().begin(id);
+    let counters = active.counters().clone();
+    let aim = Aim { cluster: &cluster, plan: &ready, host: address, counters: &counters };
+    let Ok(_place) = upstream::own_place(aim) else {
         told.flags = Flags::UPSTREAM_OVERFLOW;
         return;
     };
     told.head.upstream = Some(address);
-    let upstream = match forward::connect(&cluster, &ready, address).await {
+    let made = match Pending::take(&cluster, &ready) {
+        Ok(_pending) => upstream::dial(aim).await,
+        Err(failure) => Err(failure),
+    };
+    if let Some(detector) = &ready.outlier {
+        let report = made.as_ref().map_or_else(Failure::report, |_| Some(Report::Connected));
+        outlier::note(&cluster, detector, id, report);
+    }
+    let upstream = match made {
         Ok(upstream) => upstream,
         Err(failure) => {
             // There is one try, so a connection that fails has none left.
@@ -91,7 +102,6 @@ async fn carry(worker: &Rc<Worker>, plan: &TcpPlan, stream: TcpStream, client: &
         worker.metrics.tcp(format!("{},request_protocol=\"tcp\",response_flags=\"-\"", end_labels(&ends)))
     };
     bump(&series.opened);
-    let _active = (id != HostId::OUTSIDE).then(|| cluster.balancer.borrow().begin(id));
     let TcpProxy { idle_timeout, max_connection_duration, .. } = &plan.config;
     let bounds = Bounds { idle: Some(idle_timeout.unwrap_or(IDLE_DEFAULT)), age: *max_connection_duration };
     // Bytes cannot be asked to finish; when the worker drains, the bound of the drain ends them.
@@ -118,6 +128,9 @@ fn pick(
 ) -> Option<(HostId, std::net::SocketAddr)> {
     if matches!(cluster.plan.borrow().config.discovery, Discovery::OriginalDst) {
         return Some((HostId::OUTSIDE, client.dialled?));
+    }
+    if let Some(detector) = &cluster.plan.borrow().outlier {
+        outlier::follow(worker, cluster, detector);
     }
     let peer = client.peer.filter(|_| plan.config.hash_source_ip);
     let hash = peer.map(|peer| hash::of_ip(peer.ip()));

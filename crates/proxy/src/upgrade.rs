@@ -19,9 +19,10 @@ use transport::upstream::{ResponseBody, send_upgrade};
 use crate::cluster::{ClusterState, bump};
 use crate::failure::{Failure, Flags};
 use crate::forward::{self, Mission, Tries};
-use crate::headers;
-use crate::local_reply::{Guards, ReplyBody, reply};
+use crate::local_reply::{Guards, ReplyBody};
 use crate::record::Record;
+use crate::upstream::{self, Aim, Pending, Place};
+use crate::{headers, outlier};
 
 /// Serves an upgrade request. It is never sent twice: the application may have acted on it. No bound in time counts, as
 /// the request never ends.
@@ -33,12 +34,7 @@ pub async fn serve(
 ) -> Response<ReplyBody> {
     record.cluster = Some(mission.cluster.slot);
     match exchange(&mission, request, &mut record).await {
-        Err(failure) => {
-            let told = failure.tell(false);
-            record.flags = record.flags.with(told.flags);
-            record.details = told.details;
-            reply(told.status, told.body, record)
-        }
+        Err(failure) => forward::failed(&failure, false, mission.back, record),
         Ok((mut response, guards)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             change(&mission, response.headers_mut(), 101, &record);
             switch(response, guards, client, record)
@@ -69,7 +65,7 @@ async fn exchange(
     let (parts, body) = request.into_parts();
     let hashed = mission.hashed(&cluster, &parts, record);
     let tries = Tries::unbounded(mission, &cluster, parts, mission.forward.retry.as_ref(), hashed.key);
-    let (io, guards, number) = open(mission, &cluster, &tries, record).await?;
+    let Opened { io, place, guards, number } = open(mission, &cluster, &tries, record).await?;
     let mut upward = Request::from_parts(tries.parts, RequestBody::Stream(Source::new(body)));
     upward.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
     upward.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -77,18 +73,27 @@ async fn exchange(
         upward.headers_mut().insert(headers::ATTEMPT_COUNT, headers::number(number.into()));
     }
     forward::address(&mut upward, mission.authority, false).ok_or(Failure::ClientBody)?;
-    let mut response = send_upgrade(io, upward).await.map_err(|_| Failure::Ended)?;
+    let mut response = send_upgrade(io, upward, Box::new(place)).await.map_err(|_| Failure::Ended)?;
     hashed.tell(response.headers_mut());
     Ok((response, guards))
 }
 
-// A connection, and which try it is. Where nobody listens nothing was sent, so it is tried elsewhere as the policy says.
+/// A connection of the request's own.
+struct Opened {
+    io: Io,
+    place: Place,
+    guards: Guards,
+    /// Which try it is.
+    number: u32,
+}
+
+// Where nobody listens nothing was sent, so it is tried elsewhere as the policy says.
 async fn open(
     mission: &Mission<'_>,
     cluster: &Rc<ClusterState>,
     tries: &Tries<'_>,
     record: &mut Record,
-) -> Result<(Io, Guards, u32), Failure> {
+) -> Result<Opened, Failure> {
     let policy = mission.forward.retry.as_ref();
     let mut tried: Vec<EndpointAddress> = Vec::new();
     let mut number = 1;
@@ -96,14 +101,23 @@ async fn open(
         let plan = cluster.plan.borrow().clone();
         let (id, host) = tries.pick(&plan, &tried)?;
         record.host = Some((id, host));
-        let request = plan.limits.requests.take().ok_or(Failure::Overflow)?;
-        bump(&cluster.counts.requests);
-        bump(&cluster.counts.active);
-        let guards = Guards { active: cluster.balancer.borrow().begin(id), request, cluster: cluster.clone() };
-        let failure = match forward::connect(cluster, &plan, host).await {
-            Ok(io) => return Ok((io, guards, number)),
+        let active = cluster.balancer.borrow().begin(id);
+        let counters = active.counters().clone();
+        let aim = Aim { cluster, plan: &plan, host, counters: &counters };
+        // Not one of the pool's connections: it is of no use to others afterwards.
+        let place = upstream::own_place(aim)?;
+        let guards = forward::attach(aim, active, None)?;
+        let dialled = {
+            let _pending = Pending::take(cluster, &plan)?;
+            upstream::dial(aim).await
+        };
+        let failure = match dialled {
+            Ok(io) => return Ok(Opened { io, place, guards, number }),
             Err(failure) => failure,
         };
+        if let Some(detector) = &plan.outlier {
+            outlier::note(cluster, detector, id, failure.report());
+        }
         let again = policy.zip(failure.outcome()).filter(|(policy, outcome)| wants_retry(policy, *outcome));
         let Some((policy, _)) = again else { return Err(failure) };
         if number > policy.num_retries {

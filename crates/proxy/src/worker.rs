@@ -25,8 +25,10 @@ const LOG_BYTES_MAX: usize = 1 << 20;
 const LOG_BYTES_FLUSH: usize = 64 << 10;
 /// A smaller one, after this long.
 const LOG_FLUSH_AFTER: Duration = Duration::from_millis(50);
-/// How often idle connections are looked through.
-const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How often the idle connections of clusters that keep them shortly are looked through.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// The others have their turn in each of so many of these.
+const SWEEPS_OF_ALL: u32 = 30;
 /// Commands that wait for a worker.
 pub const COMMANDS_MAX: usize = 64;
 
@@ -185,13 +187,9 @@ impl Worker {
         scrape
     }
 
-    fn sweep(&self, now: Instant) {
-        for state in self.clusters.borrow().iter().flatten() {
-            let balancer = state.balancer.borrow();
-            let there: std::collections::HashSet<_> =
-                balancer.hosts().iter().filter_map(|host| crate::cluster::socket(&host.address)).collect();
-            let is_original = matches!(state.plan.borrow().config.discovery, config::Discovery::OriginalDst);
-            state.pool.borrow_mut().sweep(state.idle_max(), now, |host| is_original || there.contains(host));
+    fn sweep(&self, all: bool, now: Instant) {
+        for state in self.clusters.borrow().iter().flatten().filter(|state| all || state.is_impatient()) {
+            state.sweep(now);
         }
     }
 }
@@ -221,6 +219,7 @@ impl LogFile {
 pub async fn run(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
     let mut listening: HashMap<usize, JoinHandle<()>> = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    let mut sweeps = 0_u32;
     loop {
         tokio::select! {
             command = commands.recv() => match command {
@@ -250,7 +249,10 @@ pub async fn run(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
                     worker.draining.send_replace(true);
                 }
             },
-            _ = sweep.tick() => worker.sweep(Instant::now()),
+            _ = sweep.tick() => {
+                sweeps = sweeps.wrapping_add(1);
+                worker.sweep(sweeps.is_multiple_of(SWEEPS_OF_ALL), Instant::now());
+            }
         }
     }
     worker.flush_logs();

@@ -157,6 +157,9 @@ pub struct Behaviour {
     /// Nothing listens there.
     #[serde(default)]
     pub refuses: bool,
+    /// Attempts to connect are never answered.
+    #[serde(default)]
+    pub unreachable: bool,
     /// It takes the request and closes the connection without an answer.
     #[serde(default)]
     pub resets: bool,

@@ -43,6 +43,10 @@ pub async fn start(world: &World) -> Result<Servers> {
         }
         for (port, _) in &pod.ports {
             let address = SocketAddr::new(pod.ip, *port);
+            if pod.behaviour.unreachable {
+                tasks.spawn(leave_unanswered(full(address)?));
+                continue;
+            }
             let listener =
                 TcpListener::bind(address).await.with_context(|| format!("pod {} at {address}", pod.name))?;
             tasks.spawn(accept(listener, backend.clone()));
@@ -55,6 +59,23 @@ pub async fn start(world: &World) -> Result<Servers> {
         tasks.spawn(accept(listener, backend));
     }
     Ok(Servers { backends, _tasks: tasks })
+}
+
+/// A listener that accepts nobody, with as many connections as it has room for: further ones are not answered.
+fn full(address: SocketAddr) -> Result<(TcpListener, Vec<std::net::TcpStream>)> {
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    socket.bind(address).with_context(|| format!("bind {address}"))?;
+    let listener = socket.listen(1)?;
+    let wait = std::time::Duration::from_millis(50);
+    let mut waiting = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, wait) {
+        waiting.push(stream);
+    }
+    Ok((listener, waiting))
+}
+
+async fn leave_unanswered(_full: (TcpListener, Vec<std::net::TcpStream>)) {
+    std::future::pending().await
 }
 
 async fn accept(listener: TcpListener, backend: Arc<Backend>) {

@@ -1,4 +1,5 @@
-//! Idle connections of one worker to the hosts of one cluster. Last in, first out: the warmest connection is used again.
+//! Connections of one worker to the hosts of one cluster that can take a request. Last in, first out: the warmest
+//! connection is used again.
 
 use std::net::SocketAddr;
 use std::task::Context;
@@ -6,24 +7,61 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use crate::upstream::{Http1, Http2};
+use crate::upstream::{Http1, Http2, Stream};
 
 /// Idle connections kept per host.
 pub const IDLE_PER_HOST_MAX: usize = 1024;
+
+/// How long a connection is kept, and for how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Unused, it is kept this long.
+    pub idle_max: Duration,
+    /// When it is as old as this, it takes no further request.
+    pub age_max: Duration,
+    /// Requests that it carries.
+    pub requests_max: u32,
+    /// Streams at a time, with HTTP/2.
+    pub streams_max: u32,
+}
+
+impl Bounds {
+    /// True when a connection, idle, may take one more request.
+    pub fn allow(&self, connection: &Http1, now: Instant) -> bool {
+        connection.carried < self.requests_max
+            && now.saturating_duration_since(connection.idle_since) < self.idle_max
+            && self.is_young(connection.born, now)
+    }
+
+    fn is_young(&self, born: Instant, now: Instant) -> bool {
+        // Most clusters do not bound the age, and need not look at the clock for it.
+        self.age_max == Duration::MAX || now.saturating_duration_since(born) < self.age_max
+    }
+
+    // A shared connection that may take a further stream, now or when another one ends.
+    fn allow_streams(&self, connection: &Http2, now: Instant) -> bool {
+        let life = &connection.life;
+        let idle = || now.saturating_duration_since(life.idle_since.get());
+        connection.is_usable()
+            && life.carried.get() < self.requests_max
+            && (life.active.get() > 0 || idle() < self.idle_max)
+            && self.is_young(life.born, now)
+    }
+}
 
 /// The idle HTTP/1.1 connections and the shared HTTP/2 connections of one cluster.
 #[derive(Default)]
 pub struct Pool {
     http1: FxHashMap<SocketAddr, Vec<Http1>>,
-    http2: FxHashMap<SocketAddr, Http2>,
+    http2: FxHashMap<SocketAddr, Vec<Http2>>,
 }
 
 impl Pool {
     /// An idle connection that still works; those that do not are dropped on the way.
-    pub fn take(&mut self, host: SocketAddr, idle_max: Duration, now: Instant, cx: &mut Context<'_>) -> Option<Http1> {
+    pub fn take(&mut self, host: SocketAddr, bounds: &Bounds, now: Instant, cx: &mut Context<'_>) -> Option<Http1> {
         let idle = self.http1.get_mut(&host)?;
         while let Some(mut connection) = idle.pop() {
-            if now.saturating_duration_since(connection.idle_since) < idle_max && connection.is_usable(cx) {
+            if bounds.allow(&connection, now) && connection.is_usable(cx) {
                 return Some(connection);
             }
         }
@@ -39,29 +77,40 @@ impl Pool {
         }
     }
 
-    /// The shared connection to a host, while it takes requests.
-    pub fn shared(&mut self, host: SocketAddr) -> Option<Http2> {
-        let connection = self.http2.get(&host)?;
-        if connection.is_usable() {
-            return Some(connection.clone());
-        }
-        self.http2.remove(&host);
-        None
+    /// A stream of a shared connection to a host. Connections that take no more are left to those that use them.
+    pub fn shared(&mut self, host: SocketAddr, bounds: &Bounds, now: Instant) -> Option<(Http2, Stream)> {
+        let all = self.http2.get_mut(&host)?;
+        all.retain(|connection| bounds.allow_streams(connection, now));
+        let free = all.iter().find(|connection| connection.life.active.get() < bounds.streams_max)?;
+        Some((free.clone(), free.begin()))
     }
 
     /// Shares a connection.
     pub fn share(&mut self, host: SocketAddr, connection: Http2) {
-        self.http2.insert(host, connection);
+        self.http2.entry(host).or_default().push(connection);
     }
 
-    /// Drops what has been idle too long, or goes to hosts that are no longer there.
-    pub fn sweep(&mut self, idle_max: Duration, now: Instant, is_there: impl Fn(&SocketAddr) -> bool) {
+    /// Drops what may carry no more, was closed by the other side, or goes to hosts that are no longer there.
+    pub fn sweep(
+        &mut self,
+        bounds: &Bounds,
+        now: Instant,
+        cx: &mut Context<'_>,
+        is_there: impl Fn(&SocketAddr) -> bool,
+    ) {
         self.http1.retain(|host, idle| {
-            let fresh = |connection: &Http1| now.saturating_duration_since(connection.idle_since) < idle_max;
-            idle.retain(fresh);
+            idle.retain_mut(|connection| bounds.allow(connection, now) && connection.is_usable(cx));
             is_there(host) && !idle.is_empty()
         });
-        self.http2.retain(|host, connection| is_there(host) && connection.is_usable());
+        self.http2.retain(|host, all| {
+            all.retain(|connection| bounds.allow_streams(connection, now));
+            is_there(host) && !all.is_empty()
+        });
+    }
+
+    /// True when there is nothing to sweep.
+    pub fn is_empty(&self) -> bool {
+        self.http1.is_empty() && self.http2.is_empty()
     }
 
     /// Idle HTTP/1.1 connections.

@@ -4,18 +4,20 @@
 //! nobody polls it while it is idle. So a request never wakes a second task. HTTP/2 connections are shared, and have a
 //! task of their own.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::body::RequestBody;
 use crate::exec::LocalExec;
@@ -35,20 +37,27 @@ pub struct Http1 {
     driver: Pin<Box<http1::Connection<TokioIo<Io>, RequestBody>>>,
     /// Requests it has carried.
     pub carried: u32,
+    /// When it was made.
+    pub born: Instant,
     /// When it was last given back.
     pub idle_since: Instant,
     /// Our end.
     pub local: Option<std::net::SocketAddr>,
+    // Last: it is let go when the connection has been closed.
+    _held: Held,
 }
 
+/// What is held for as long as a connection is open.
+pub type Held = Box<dyn std::any::Any>;
+
 impl Http1 {
-    /// Speaks HTTP/1.1 on a connection.
-    pub async fn new(io: Io, now: Instant) -> io::Result<Self> {
+    /// Speaks HTTP/1.1 on a connection. `held` is dropped when it has ended.
+    pub async fn new(io: Io, now: Instant, held: Held) -> io::Result<Self> {
         let local = io.local_address();
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD_BYTES_MAX.max(64 << 10));
         let (sender, driver) = builder.handshake(TokioIo::new(io)).await.map_err(io::Error::other)?;
-        Ok(Self { sender, driver: Box::pin(driver), carried: 0, idle_since: now, local })
+        Ok(Self { sender, driver: Box::pin(driver), carried: 0, born: now, idle_since: now, local, _held: held })
     }
 
     /// True when an idle connection can take a request. Looks at the socket: a peer that has closed is noticed here.
@@ -86,25 +95,65 @@ impl Http1 {
 #[derive(Clone)]
 pub struct Http2 {
     sender: http2::SendRequest<RequestBody>,
+    pub(crate) life: Rc<Life>,
     /// Our end.
     pub local: Option<std::net::SocketAddr>,
 }
 
+/// What decides how long an HTTP/2 connection is used.
+pub(crate) struct Life {
+    pub(crate) born: Instant,
+    pub(crate) idle_since: Cell<Instant>,
+    pub(crate) carried: Cell<u32>,
+    pub(crate) active: Cell<u32>,
+}
+
+/// A stream of an HTTP/2 connection; it counts until it is dropped.
+pub struct Stream(Rc<Life>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let Self(life) = self;
+        life.active.set(life.active.get().saturating_sub(1));
+        if life.active.get() == 0 {
+            life.idle_since.set(Instant::now());
+        }
+    }
+}
+
 impl Http2 {
-    /// Speaks HTTP/2 with prior knowledge on a connection.
-    pub async fn new(io: Io) -> io::Result<Self> {
+    /// Speaks HTTP/2 with prior knowledge on a connection. `keepalive` is the time between pings and the time that an
+    /// answer may take. `held` is dropped when the connection has ended.
+    pub async fn new(io: Io, now: Instant, keepalive: Option<(Duration, Duration)>, held: Held) -> io::Result<Self> {
         let local = io.local_address();
         let mut builder = http2::Builder::new(LocalExec);
         builder
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEADER_LIST_BYTES_MAX);
+        if let Some((interval, timeout)) = keepalive {
+            builder
+                .timer(TokioTimer::new())
+                .keep_alive_interval(interval)
+                .keep_alive_timeout(timeout)
+                .keep_alive_while_idle(true);
+        }
         let (sender, driver) = builder.handshake(TokioIo::new(io)).await.map_err(io::Error::other)?;
         tokio::task::spawn_local(async move {
             // Its end shows in every request on it.
             let _ = driver.await;
+            drop(held);
         });
-        Ok(Self { sender, local })
+        let life = Life { born: now, idle_since: Cell::new(now), carried: Cell::default(), active: Cell::default() };
+        Ok(Self { sender, life: Rc::new(life), local })
+    }
+
+    /// Counts one more stream.
+    pub(crate) fn begin(&self) -> Stream {
+        let life = &self.life;
+        life.carried.set(life.carried.get().saturating_add(1));
+        life.active.set(life.active.get() + 1);
+        Stream(life.clone())
     }
 
     /// True while it takes requests.
@@ -163,14 +212,20 @@ impl Body for ResponseBody {
 }
 
 /// One request on a connection of its own that may be taken over (WebSocket): the answer, and a task that drives.
+/// `held` is dropped when nobody drives any more.
 ///
 /// # Errors
 /// hyper's.
-pub async fn send_upgrade(io: Io, request: Request<RequestBody>) -> Result<Response<Incoming>, hyper::Error> {
+pub async fn send_upgrade(
+    io: Io,
+    request: Request<RequestBody>,
+    held: Held,
+) -> Result<Response<Incoming>, hyper::Error> {
     let (mut sender, driver) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
     // RequestBody holds what only this thread may touch, so the connection stays here.
     tokio::task::spawn_local(async move {
         let _ = driver.with_upgrades().await;
+        drop(held);
     });
     sender.send_request(request).await
 }
