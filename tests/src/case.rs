@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use testkit::call::Way;
-use testkit::case::{Call, Case, Client, Expect};
+use testkit::case::{Call, Case, Client, Expect, Lookup};
+use testkit::dns::{NameServer, Names};
 use testkit::expect::{Outcome, differences};
 use testkit::process::free_address;
 use testkit::serve::Servers;
 use testkit::wait;
 use testkit::world::{World, lay_out, to_yaml};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixListener};
+use tokio::task::JoinSet;
 
 use crate::mesh::{ControlPlane, Proxied, get, write};
 
@@ -35,11 +37,17 @@ pub struct Stage {
     client: Client,
     /// Connections that calls hold until the case is over.
     held: RefCell<Vec<Arc<TcpStream>>>,
+    _names: Option<NameServer>,
+    _sockets: JoinSet<()>,
 }
 
 impl Stage {
     /// Where a call goes: to what a captured client dials, to the port of a gateway for bytes, else to the proxy.
     pub fn way(&self, call: &Call) -> Result<Way> {
+        // A port of the proxy's own.
+        if let Some(port) = call.port {
+            return Ok(Way { target: SocketAddr::new(self.world.client_ip, port), captured: false });
+        }
         let authority = testkit::call::authority(call)?;
         let is_http = !["TCP ", "TLS "].iter().any(|kind| call.request.starts_with(kind));
         let port = authority.port_u16().unwrap_or(80);
@@ -51,6 +59,14 @@ impl Stage {
         let target = if is_http { self.target } else { SocketAddr::new(self.target.ip(), port) };
         Ok(Way { target, captured: false })
     }
+}
+
+fn names(case: &Case, world: &World) -> Result<Names> {
+    let read = |(name, list): (&String, &Vec<String>)| {
+        let addresses: Result<Vec<IpAddr>, _> = list.iter().map(|text| fill_in(text, world).parse()).collect();
+        Ok((name.clone(), addresses.with_context(|| format!("addresses of {name}"))?))
+    };
+    case.names.iter().map(read).collect()
 }
 
 /// Writes a case's world, starts its pods and a control plane. `block` keeps addresses of cases that run at the same
@@ -69,8 +85,17 @@ pub async fn set(case: &Case, block: u8, folder: &Path) -> Result<Stage> {
         source.extend(["--locality-lb", "false"]);
     }
     source.extend(case.mesh.arguments.iter().map(String::as_str));
+    let sockets = sockets(case, &world)?;
     let plane = ControlPlane::start(&source).await?;
-    let (who, target) = caller(case, &world)?;
+    let (mut who, target) = caller(case, &world)?;
+    let names = match case.names.is_empty() && case.lookups.is_empty() {
+        true => None,
+        false => {
+            let address = free_address(&world.client_ip.to_string())?;
+            who.resolver = Some(address);
+            Some(testkit::dns::serve(address, names(case, &world)?).await?)
+        }
+    };
     Ok(Stage {
         world,
         servers,
@@ -80,16 +105,50 @@ pub async fn set(case: &Case, block: u8, folder: &Path) -> Result<Stage> {
         client: case.client.clone(),
         held: RefCell::default(),
         jar: Jar::default(),
+        _names: names,
+        _sockets: sockets,
     })
 }
 
-/// Manifests with the addresses of this run: `POD_IP_<n>` is the first pod of the n-th service.
+/// Manifests with the addresses of this run: `POD_IP_<n>` is the first pod of the n-th service, `POD_IP_<n>_<m>` its m-th;
+/// `POD_SOCKET_<n>` a Unix socket that leads to the first one; `PROXY_IP` is the calling proxy's own address.
 pub fn fill_in(manifests: &str, world: &World) -> String {
     let IpAddr::V4(base) = world.client_ip else { return manifests.to_owned() };
     let block = base.octets()[1];
-    let filled = (1..=9)
-        .fold(manifests.to_owned(), |text, n| text.replace(&format!("POD_IP_{n}"), &format!("127.{block}.{n}.1")));
-    filled.replace("CLIENT_IP", "127.0.0.1")
+    let each = (1..=9).flat_map(|n| (1..=9).map(move |m| (n, m)));
+    let filled = each.fold(manifests.to_owned(), |text, (n, m)| {
+        text.replace(&format!("POD_IP_{n}_{m}"), &format!("127.{block}.{n}.{m}"))
+    });
+    let filled = (1..=9).fold(filled, |text, n| text.replace(&format!("POD_IP_{n}"), &format!("127.{block}.{n}.1")));
+    let filled = (1..=9).fold(filled, |text, n| text.replace(&format!("POD_SOCKET_{n}"), &socket_path(world, n)));
+    filled.replace("CLIENT_IP", "127.0.0.1").replace("PROXY_IP", &world.client_ip.to_string())
+}
+
+fn socket_path(world: &World, n: usize) -> String {
+    let name = format!("sluice-{}-{}-{n}.sock", std::process::id(), world.client_ip);
+    std::env::temp_dir().join(name).to_string_lossy().into_owned()
+}
+
+// The Unix sockets that a case's manifests name, each leading to the first pod of its service.
+fn sockets(case: &Case, world: &World) -> Result<JoinSet<()>> {
+    let mut tasks = JoinSet::new();
+    for (index, service) in case.services.iter().enumerate() {
+        let n = index + 1;
+        let pod = world.pods.iter().find(|pod| pod.name.starts_with(&format!("{}-", service.name)));
+        let Some(pod) = pod.filter(|_| case.manifests.contains(&format!("POD_SOCKET_{n}"))) else { continue };
+        let port = pod.ports.first().map_or(0, |(port, _)| *port);
+        let (path, address) = (socket_path(world, n), SocketAddr::new(pod.ip, port));
+        // Of an earlier case at the same place.
+        drop(std::fs::remove_file(&path));
+        let listener = UnixListener::bind(&path).with_context(|| format!("pod {} at {path}", pod.name))?;
+        tasks.spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let Ok(mut pod) = TcpStream::connect(address).await else { continue };
+                tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut pod).await });
+            }
+        });
+    }
+    Ok(tasks)
 }
 
 /// Why a case with a captured client is skipped.
@@ -113,6 +172,8 @@ fn caller(case: &Case, world: &World) -> Result<(Proxied, SocketAddr)> {
             bind_ip: Some(ip),
             app_ip: None,
             captured: false,
+            resolver: None,
+            dns: None,
         };
         return Ok((who, SocketAddr::new(ip, GATEWAY_PORT)));
     }
@@ -127,11 +188,18 @@ fn caller(case: &Case, world: &World) -> Result<(Proxied, SocketAddr)> {
             outbound: None,
             bind_ip: None,
             app_ip: None,
+            resolver: None,
+            dns: None,
             captured: true,
         };
         return Ok((who, SocketAddr::new(ip, 0)));
     }
     let outbound = free_address(&ip.to_string())?;
+    let named = |name: &String| {
+        let pod = world.pods.iter().find(|pod| pod.name == *name);
+        pod.with_context(|| format!("the client's application {name} is no pod"))
+    };
+    let app = case.client.app.as_ref().map(named).transpose()?;
     let who = Proxied {
         role: "sidecar",
         pod: "client".into(),
@@ -140,7 +208,9 @@ fn caller(case: &Case, world: &World) -> Result<(Proxied, SocketAddr)> {
         labels,
         outbound: Some(outbound),
         bind_ip: None,
-        app_ip: None,
+        app_ip: app.map(|pod| pod.ip),
+        resolver: None,
+        dns: (!case.lookups.is_empty()).then(|| free_address(&ip.to_string())).transpose()?,
         captured: false,
     };
     Ok((who, outbound))
@@ -165,6 +235,11 @@ pub async fn call_all(
 ) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let mut begun = Vec::new();
+    if let (By::Sluice, Some(server)) = (by, stage.who.dns) {
+        for lookup in &case.lookups {
+            found.extend(ask(lookup, server, &stage.world).await.with_context(|| lookup.name.clone())?);
+        }
+    }
     for call in &case.calls {
         let expect = match (&call.envoy, by) {
             (Some(expect), By::Envoy) => expect,
@@ -274,6 +349,39 @@ impl Background {
 /// How long what must come sooner or later may take.
 const EVENTUALLY: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// What a configuration holds against a case, in words.
+pub fn holds(case: &Case, dump: &str) -> Vec<String> {
+    let missing = case.config.has.iter().filter(|text| !dump.contains(text.as_str()));
+    let missing = missing.map(|text| format!("config_dump has no {text:?}"));
+    let hidden = case.config.lacks.iter().filter(|text| dump.contains(text.as_str()));
+    missing.chain(hidden.map(|text| format!("config_dump has {text:?}, which must not be there"))).collect()
+}
+
+async fn ask(lookup: &Lookup, server: SocketAddr, world: &World) -> Result<Vec<String>> {
+    let Lookup { name, record, tcp, code, addresses, alias_of, ttl } = lookup;
+    let got = testkit::dns::ask(server, name, record, *tcp).await?;
+    let mut found = Vec::new();
+    if got.code != *code {
+        found.push(format!("lookup {name} {record}: expected {code}, got {got:?}"));
+    }
+    let begins = |want: &str, got: &str| want == got || (want.ends_with(['.', ':']) && got.starts_with(want));
+    let wanted: Vec<String> = addresses.iter().map(|text| fill_in(text, world)).collect();
+    let given: Vec<String> = got.addresses.iter().map(ToString::to_string).collect();
+    let fits = wanted.len() == given.len()
+        && wanted.iter().all(|want| given.iter().any(|got| begins(want, got)))
+        && given.iter().all(|got| wanted.iter().any(|want| begins(want, got)));
+    if !fits {
+        found.push(format!("lookup {name} {record}: expected {wanted:?}, got {given:?}"));
+    }
+    if alias_of.is_some() && got.alias_of != *alias_of {
+        found.push(format!("lookup {name} {record}: expected another name of {alias_of:?}, got {:?}", got.alias_of));
+    }
+    if ttl.is_some() && got.ttl != *ttl {
+        found.push(format!("lookup {name} {record}: expected a TTL of {ttl:?}, got {:?}", got.ttl));
+    }
+    Ok(found)
+}
+
 // Addresses in expectations, as in manifests.
 fn settle(call: &Call, expect: &Expect, stage: &Stage) -> Result<Expect> {
     let mut expect = expect.clone();
@@ -315,6 +423,7 @@ async fn call_many(call: &Call, stage: &Stage, log: &dyn Fn() -> Vec<String>) ->
     let is_logged = call.expect.flags.is_some() || call.expect.route.is_some() || call.expect.origin.is_some();
     for number in 1..=call.times {
         let mut call = numbered(call, number);
+        call.request = fill_in(&call.request, &stage.world);
         if call.cookies {
             let pairs: Vec<String> = stage.jar.borrow().iter().map(|(name, value)| format!("{name}={value}")).collect();
             call.headers.extend((!pairs.is_empty()).then(|| ("cookie".to_owned(), pairs.join("; "))));

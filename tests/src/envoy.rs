@@ -63,7 +63,13 @@ fn bootstrap(who: &Proxied, control: SocketAddr, admin: SocketAddr, delta: bool)
     let socket = |address: SocketAddr| json!({"socket_address": {"address": address.ip().to_string(), "port_value": address.port()}});
     let ads = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
     let endpoint = json!({"endpoint": {"address": socket(control)}});
-    json!({
+    let resolver = who.resolver.map(|address| {
+        json!({"name": "envoy.network.dns_resolver.cares", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+            "resolvers": [socket(address)], "dns_resolver_options": {"no_default_search_domain": true}
+        }})
+    });
+    let mut made = json!({
         "node": {"id": who.node(), "cluster": who.pod, "metadata": who.metadata()},
         "admin": {"address": socket(admin)},
         "dynamic_resources": {
@@ -81,5 +87,9 @@ fn bootstrap(who: &Proxied, control: SocketAddr, admin: SocketAddr, delta: bool)
             }},
             "load_assignment": {"cluster_name": "xds", "endpoints": [{"lb_endpoints": [endpoint]}]}
         }]}
-    })
+    });
+    if let Some(resolver) = resolver {
+        made["typed_dns_resolver_config"] = resolver;
+    }
+    made
 }

@@ -107,6 +107,10 @@ pub struct Proxied {
     pub app_ip: Option<IpAddr>,
     /// Traffic reaches it by iptables.
     pub captured: bool,
+    /// Who is asked for names; the system's when absent.
+    pub resolver: Option<SocketAddr>,
+    /// Where the application's DNS questions are answered.
+    pub dns: Option<SocketAddr>,
 }
 
 impl Proxied {
@@ -132,6 +136,9 @@ impl Proxied {
         });
         if let Some(outbound) = self.outbound {
             metadata["SLUICE_OUTBOUND_ADDRESS"] = Value::String(outbound.to_string());
+        }
+        if self.dns.is_some() {
+            metadata["DNS_CAPTURE"] = Value::String("true".into());
         }
         if let Some(ip) = self.bind_ip {
             metadata["SLUICE_BIND_IP"] = Value::String(ip.to_string());
@@ -167,6 +174,8 @@ impl Proxy {
             ("--outbound-address", who.outbound.map(|address| address.to_string())),
             ("--bind-ip", who.bind_ip.map(|ip| ip.to_string())),
             ("--app-ip", who.app_ip.map(|ip| ip.to_string())),
+            ("--resolver", who.resolver.map(|address| address.to_string())),
+            ("--dns-address", who.dns.map(|address| address.to_string())),
         ];
         for (flag, value) in flags {
             args.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));

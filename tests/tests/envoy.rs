@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use anyhow::{Context, Result, bail};
-use suite::case::{By, NO_NETWORK, call_all, in_its_network, set};
+use suite::case::{By, NO_NETWORK, call_all, holds, in_its_network, set};
 use suite::envoy::{Envoy, binary};
+use suite::mesh::get;
 use suite::skip::skip;
 use testkit::case;
 
@@ -19,6 +20,9 @@ async fn run(one: &case::Case, block: u8, delta: bool, envoy: &std::path::Path) 
     let proxy = Envoy::start(envoy, folder.path(), &stage.who, stage.plane.xds, delta).await?;
     stage.plane.synced(1).await.with_context(|| stage.plane.process.tail())?;
     let mut found = call_all(one, &stage, By::Envoy, proxy.admin, &Vec::new).await?;
+    if one.config.says_something() {
+        found.extend(holds(one, &String::from_utf8_lossy(&get(proxy.admin, "/config_dump?include_eds").await?)));
+    }
     let rejected = proxy.rejected().await?;
     if rejected > 0 {
         found.push(format!(

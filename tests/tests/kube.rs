@@ -149,6 +149,8 @@ async fn scenario() -> Result<()> {
         bind_ip: None,
         app_ip: None,
         captured: false,
+        resolver: None,
+        dns: None,
     };
     let proxy = Proxy::start(&who, plane.xds).await.with_context(|| plane.process.tail())?;
 

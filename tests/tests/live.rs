@@ -41,6 +41,8 @@ fn sidecar(world: &World) -> Result<Proxied> {
         bind_ip: None,
         app_ip: None,
         captured: false,
+        resolver: None,
+        dns: None,
     })
 }
 

@@ -1,8 +1,8 @@
 //! Altitude c: every case through real processes of ours, sluiced and sluice-proxy.
 
 use anyhow::{Context, Result, bail};
-use suite::case::{By, HAS_LOG, NO_NETWORK, call_all, in_its_network, set};
-use suite::mesh::Proxy;
+use suite::case::{By, HAS_LOG, NO_NETWORK, call_all, holds, in_its_network, set};
+use suite::mesh::{Proxy, get};
 use suite::skip::skip;
 use testkit::case;
 
@@ -16,6 +16,9 @@ async fn run(one: &case::Case, block: u8) -> Result<()> {
     // The access log goes to standard output; our own log lines begin otherwise.
     let log = || proxy.process.lines().into_iter().filter(|line| line.starts_with('[')).collect::<Vec<_>>();
     let mut found = call_all(one, &stage, By::Sluice, proxy.admin, &log).await.with_context(|| proxy.process.tail())?;
+    if one.config.says_something() {
+        found.extend(holds(one, &String::from_utf8_lossy(&get(proxy.admin, "/config_dump").await?)));
+    }
     if !one.diagnostics.is_empty() {
         let said = stage.plane.findings().await?;
         let missing = one.diagnostics.iter().filter(|wanted| !said.contains(wanted));

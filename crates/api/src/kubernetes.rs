@@ -100,6 +100,8 @@ pub struct SliceEndpoint {
     pub node_name: Option<String>,
     /// Its zone.
     pub zone: Option<String>,
+    /// The pod's own host name, of StatefulSets.
+    pub hostname: Option<String>,
     /// The pod.
     pub target_ref: Option<TargetRef>,
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use words::{Fingerprint, Labels};
 
 use crate::locality::{Needs, Place, Settings};
-use crate::mesh::OutboundTrafficPolicy;
+use crate::passthrough::Unknown;
 use crate::policy::{Blocks, Policy};
 use crate::scope::{Interception, Role, Scope};
 use crate::sidecar::Sidecar;
@@ -31,6 +31,10 @@ pub(crate) struct Class {
     pub(crate) captured: bool,
     /// They offer an explicit proxy.
     pub(crate) explicit: bool,
+    /// Nothing is captured and nothing else is arranged: outbound listeners have sockets on the loopback address (SC18).
+    pub(crate) binds: bool,
+    /// They answer their applications' DNS questions (SE33).
+    pub(crate) dns: bool,
     /// They have IPv6 addresses only.
     pub(crate) v6: bool,
     /// Their node, when some service is local to nodes.
@@ -56,14 +60,18 @@ impl Class {
         let gateway = scope.role == Role::Gateway;
         let counted = labels.iter().filter(|(key, _)| gateway || looked_at.contains(*key));
         let explicit = !gateway && scope.outbound_address.is_some();
+        let captured = !gateway && scope.interception != Interception::None;
+        let arranged = explicit || scope.app_ip.is_some() || scope.bind_ip.is_some();
         Self {
             role: scope.role,
             namespace: scope.namespace.as_str().into(),
             labels: counted.map(|(key, value)| (key.clone(), value.clone())).collect(),
             // Gateways ignore Sidecars (SC17).
             sidecar: (!gateway).then(|| sidecar_of(world, &scope.namespace, labels)).flatten(),
-            captured: !gateway && scope.interception != Interception::None,
+            captured,
             explicit,
+            binds: !gateway && !captured && !arranged,
+            dns: !gateway && scope.dns,
             v6: scope.ips.iter().all(IpAddr::is_ipv6),
             node: any_local.then(|| world.node_of(scope).to_owned()),
             place: needs.any.then(|| world.place_of(scope, labels, needs)),
@@ -74,27 +82,17 @@ impl Class {
 
     /// The key.
     pub(crate) fn print(&self) -> Fingerprint {
-        let Self { role, namespace, labels, sidecar, captured, explicit, v6, node, place, bind_ip, proxy_protocol } =
-            self;
+        let Self { role, namespace, labels, sidecar, captured, explicit, binds, dns, v6, node, place, .. } = self;
+        let Self { bind_ip, proxy_protocol, .. } = self;
         let sidecar = sidecar.as_ref().map(|sidecar| &sidecar.origin);
-        Fingerprint::of(&(
-            role,
-            namespace,
-            labels,
-            sidecar,
-            captured,
-            explicit,
-            v6,
-            node,
-            place,
-            (bind_ip, proxy_protocol),
-        ))
+        let reached = (captured, explicit, binds, dns);
+        Fingerprint::of(&(role, namespace, labels, sidecar, reached, v6, node, place, (bind_ip, proxy_protocol)))
     }
 
     /// What becomes of unknown destinations.
-    pub(crate) fn policy(&self, world: &World) -> OutboundTrafficPolicy {
-        let own = self.sidecar.as_ref().and_then(|sidecar| sidecar.outbound_traffic_policy);
-        own.unwrap_or(world.mesh().outbound_traffic_policy)
+    pub(crate) fn unknown(&self, world: &World) -> Unknown {
+        let own = self.sidecar.as_ref().and_then(|sidecar| sidecar.unknown.clone());
+        own.unwrap_or_else(|| Unknown::of(world.mesh().outbound_traffic_policy))
     }
 
     /// The proxy sees the addresses that clients dial and nothing reaches it otherwise, so it may follow them (SE31).
@@ -109,7 +107,7 @@ fn annotated(scope: &Scope, world: &World) -> bool {
 }
 
 /// One with a selector beats one without, each the oldest; then the root namespace's default (X35, SC01).
-fn sidecar_of(world: &World, namespace: &str, labels: &Labels) -> Option<Arc<Sidecar>> {
+pub(crate) fn sidecar_of(world: &World, namespace: &str, labels: &Labels) -> Option<Arc<Sidecar>> {
     let mut best: Option<&Arc<Sidecar>> = None;
     let root = world.mesh().root_namespace.as_str();
     for sidecar in world.sidecars() {

@@ -3,12 +3,13 @@
 //! In: a service, the DestinationRule that a client obeys for it, the mesh's settings. Out: clusters, and which
 //! endpoints each wants by EDS. Knows no routes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::{
-    BLACKHOLE_CLUSTER, Balancing, Cluster, Discovery, Endpoints, Http2Bounds, INBOUND_PASSTHROUGH_CLUSTER, Lb,
-    LocalityMode, Name, PASSTHROUGH_CLUSTER, ServiceMeta, Thresholds, UpstreamProtocol,
+    BLACKHOLE_CLUSTER, Balancing, Cluster, Discovery, DnsCache, Endpoints, Http2Bounds, INBOUND_PASSTHROUGH_CLUSTER,
+    Lb, LocalityMode, Name, PASSTHROUGH_CLUSTER, ServiceMeta, Thresholds, UpstreamProtocol,
 };
 use words::{Fingerprint, Labels, Protocol};
 
@@ -20,6 +21,7 @@ use crate::mesh::MeshConfig;
 use crate::policy::{Blocks, Pool, effective};
 use crate::server_name;
 use crate::service::{Port, Resolution, Service};
+use crate::world::Joined;
 
 /// Unused upstream connections of pass-through clusters are closed after this (DP08).
 const PASSTHROUGH_IDLE: Duration = Duration::from_secs(300);
@@ -48,6 +50,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) place: Option<&'a Place>,
     /// Also by the server names of services, for gateways that pass TLS through by them (GW17).
     pub(crate) by_server_name: bool,
+    /// Workloads whose names are resolved (SE11), with their content.
+    pub(crate) selected: Option<(&'a Arc<Joined>, Fingerprint)>,
 }
 
 /// A cluster's wish for endpoints.
@@ -70,16 +74,20 @@ pub(crate) struct Wish {
 impl Inputs<'_> {
     /// The memo key.
     pub(crate) fn print(&self) -> Fingerprint {
-        let Self { service, service_print, rule, mesh: _, mesh_print, dialled, place, by_server_name } = self;
+        let Self { service, service_print, rule, mesh: _, mesh_print, dialled, place, by_server_name, selected } = self;
         let place = place.filter(|_| service.resolution == Resolution::Dns);
-        Fingerprint::of(&(service_print, rule.map(|rule| rule.print), mesh_print, dialled, place, by_server_name))
+        let selected = selected.map(|(_, print)| print);
+        let rule = rule.map(|rule| rule.print);
+        Fingerprint::of(&(service_print, rule, mesh_print, dialled, place, by_server_name, selected))
     }
 
     /// The clusters of every port and subset, and their wishes.
     pub(crate) fn compute(&self) -> (Vec<Cluster>, Vec<Wish>) {
         let mut clusters = Vec::new();
         let mut wishes = Vec::new();
-        let subsets = self.rule.map(|rule| rule.subsets.as_slice()).unwrap_or_default();
+        // Hosts that requests name have no labels (SE09).
+        let rule = self.rule.filter(|_| self.service.resolution != Resolution::Dynamic);
+        let subsets = rule.map(|rule| rule.subsets.as_slice()).unwrap_or_default();
         let all_endpoints = Labels::new();
         for port in &self.service.ports {
             let policy = self.rule.and_then(|rule| rule.policy.as_ref());
@@ -129,9 +137,10 @@ impl Inputs<'_> {
         let discovery = match resolution {
             Resolution::Endpoints | Resolution::Headless => Discovery::Eds(name.clone()),
             Resolution::OriginalDst => Discovery::OriginalDst,
-            Resolution::Dns => Discovery::StrictDns(endpoints::to_resolve(self.service, port, labels, &name)?),
+            Resolution::Dynamic => Discovery::Dynamic(DnsCache::default()),
+            Resolution::Dns => Discovery::StrictDns(self.resolved(port, labels, &name)?),
             Resolution::DnsRoundRobin => {
-                let mut all = endpoints::to_resolve(self.service, port, labels, &name)?;
+                let mut all = self.resolved(port, labels, &name)?;
                 all.localities.truncate(1);
                 all.localities.iter_mut().for_each(|locality| locality.endpoints.truncate(1));
                 Discovery::LogicalDns(all)
@@ -139,7 +148,11 @@ impl Inputs<'_> {
         };
         let mut cluster = bare(name, discovery, self.mesh.connect_timeout);
         cluster.protocol = protocol(port.protocol, blocks.pool.as_ref());
-        if let (Some(balance), true) = (&blocks.balance, cluster.discovery != Discovery::OriginalDst) {
+        if resolution == Resolution::OriginalDst {
+            let number = endpoints::target_number(&port.target, &BTreeMap::new());
+            cluster.original_port = number.filter(|number| *number != port.number && !self.service.is_kubernetes());
+        }
+        if let (Some(balance), true) = (&blocks.balance, cluster.lb != Lb::ClusterProvided) {
             cluster.lb = balance.algorithm;
             cluster.balancing.slow_start = balance.slow_start;
         }
@@ -154,6 +167,11 @@ impl Inputs<'_> {
         cluster.service = Some(self.meta(subset, port.number));
         cluster.origin = self.rule.map(|rule| rule.origin.clone());
         Some(cluster)
+    }
+
+    fn resolved(&self, port: &Port, labels: &Labels, cluster: &Name) -> Option<Endpoints> {
+        let selected = self.selected.map(|(joined, _)| &**joined);
+        endpoints::to_resolve(self.service, selected, port, labels, cluster)
     }
 
     fn meta(&self, subset: &str, port: u16) -> ServiceMeta {

@@ -5,6 +5,7 @@
 //! computing anew would give.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use config::Snapshot;
@@ -39,6 +40,17 @@ pub struct Layer {
     pub snapshot: Snapshot,
     /// What only shows when objects meet in one proxy (two services on one address and port).
     pub diagnostics: Vec<Diagnostic>,
+    /// Addresses that its listeners have sockets at.
+    pub(crate) bound: BTreeSet<SocketAddr>,
+}
+
+impl Layer {
+    /// A layer of a snapshot.
+    pub(crate) fn new(snapshot: Snapshot, diagnostics: Vec<Diagnostic>) -> Self {
+        let bound = snapshot.listeners.values().filter(|listener| listener.bind_to_port);
+        let bound = bound.map(|listener| listener.address).collect();
+        Self { snapshot, diagnostics, bound }
+    }
 }
 
 impl Compiled {
@@ -166,11 +178,12 @@ impl Compiler {
             Class::of(scope, labels, world, &base.looked_at.value, base.registry.value.any_local, &base.needs.value);
         let kept = self.classes.entry(class.print()).or_default();
         kept.used = self.round;
-        let mut layers = vec![kept.value.layer(world, &base, &class, self.round, &mut self.units)];
+        let shared = kept.value.layer(world, &base, &class, self.round, &mut self.units);
+        let mut layers = vec![shared.clone()];
         if scope.role == Role::Sidecar {
             let kept = self.workloads.entry(scope.print()).or_default();
             kept.used = self.round;
-            layers.push(kept.value.layer(world, &base, scope, labels));
+            layers.push(kept.value.layer(world, &base, scope, labels, class.sidecar.as_deref(), &shared));
         }
         Compiled { layers }
     }

@@ -37,11 +37,18 @@ pub(crate) fn compute(
     made
 }
 
-/// The names that a DNS cluster resolves; the host itself when none are given (SE07). `None`: nothing to resolve
-/// (SE18).
-pub(crate) fn to_resolve(service: &Service, port: &Port, labels: &Labels, cluster: &Name) -> Option<Endpoints> {
+/// The names that a DNS cluster resolves: those given, those of selected workloads, else the host itself (SE07, SE11).
+/// `None`: nothing to resolve (SE18).
+pub(crate) fn to_resolve(
+    service: &Service,
+    selected: Option<&Joined>,
+    port: &Port,
+    labels: &Labels,
+    cluster: &Name,
+) -> Option<Endpoints> {
     let inline: Vec<JoinedEndpoint> = match service.inline.is_empty() {
         false => service.inline.iter().map(given).collect(),
+        true if !service.selector.is_empty() => selected?.endpoints.clone(),
         true if words::host::is_wildcard(&service.host) => return None,
         true => vec![given(&InlineEndpoint {
             address: InlineAddress::parse(&service.host)?,
@@ -65,6 +72,7 @@ fn given(endpoint: &InlineEndpoint) -> JoinedEndpoint {
         weight: endpoint.weight,
         locality: endpoint.locality.clone(),
         node: String::new(),
+        hostname: None,
         workload: None,
     }
 }
@@ -104,12 +112,7 @@ fn gather<'a>(
 pub(crate) fn ready_addresses(joined: Option<&Joined>) -> BTreeSet<std::net::IpAddr> {
     let all = joined.map(|joined| joined.endpoints.as_slice()).unwrap_or_default();
     let ready = all.iter().filter(|endpoint| endpoint.health == Health::Healthy);
-    ready
-        .filter_map(|endpoint| match endpoint.address {
-            InlineAddress::Ip(ip) => Some(ip),
-            InlineAddress::Name(_) | InlineAddress::Pipe(_) => None,
-        })
-        .collect()
+    ready.filter_map(JoinedEndpoint::ip).collect()
 }
 
 /// The number behind a port for a workload that has no slice: by the pod's named container ports.

@@ -53,11 +53,12 @@ impl Port<'_> {
 impl Slots {
     /// Listeners and tables.
     pub(crate) fn refresh(&mut self, seen: Seen<'_>, units: &mut Units) -> (Piece<ListenerSet>, Piece<TableSet>) {
-        let Seen { base, class, visible, round, .. } = seen;
+        let Seen { base, class, outlook, round, .. } = seen;
         let targets = targets(seen);
-        let place = Fingerprint::of(&(base.prints.gateways, &targets, class.print(), base.prints.mesh));
+        let cache = seen.cache();
+        let place = Fingerprint::of(&(base.prints.gateways, &targets, class.print(), base.prints.mesh, &cache));
         let selected = selected(seen.world, class);
-        let of_connections = (base.connections.print, base.rules.print, visible.print);
+        let of_connections = (base.connections.print, base.rules.print, outlook.print);
         let listeners = refresh(&mut self.listeners, Fingerprint::of(&(place, of_connections)), |_| {
             let mut found = Vec::new();
             let ports = ports(seen, &selected, &targets, &mut found);
@@ -65,7 +66,7 @@ impl Slots {
             listener_set(made, found, round, units)
         });
         let rules = base.rules.value.hash_print();
-        let inputs = Fingerprint::of(&(place, base.routings.print, base.limits.print, visible.print, rules));
+        let inputs = Fingerprint::of(&(place, base.routings.print, base.limits.print, outlook.print, rules));
         let tables = refresh(&mut self.tables, inputs, |_| {
             let mut tables = TableSet::new();
             let mut prints = Vec::new();
@@ -192,7 +193,7 @@ fn listener(port: &Port<'_>, seen: Seen<'_>, found: &mut Vec<Diagnostic>) -> Opt
     }
     made.filters.proxy_protocol = seen.class.proxy_protocol;
     let routes = RouteSource::Rds(port.table.clone());
-    let http = listener::http(Side::Gateway, format!("outbound_{}", made.name), routes, mesh);
+    let http = listener::http(Side::Gateway, format!("outbound_{}", made.name), routes, seen.cache().as_ref(), mesh);
     made.chains.push(listener::chain(made.name.clone(), http));
     Some(made)
 }
@@ -273,8 +274,8 @@ fn merged(
     seen: Seen<'_>,
     units: &mut Units,
 ) -> Option<Unit<VirtualHost>> {
-    let Seen { base, class, visible, round, .. } = seen;
-    let lookup = Known { rules: &base.rules.value, class, visible: &visible.value };
+    let Seen { base, class, outlook, round, .. } = seen;
+    let lookup = Known { rules: &base.rules.value, class, visible: &outlook.value.whole };
     let askers: Vec<(&Attached<'_>, Asker<'_>)> = attached
         .iter()
         .map(|one| {

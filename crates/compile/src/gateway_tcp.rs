@@ -46,7 +46,7 @@ pub(crate) fn chains(port: &Port<'_>, seen: Seen<'_>, found: &mut Vec<Diagnostic
 
 fn proxies<'a>(seen: Seen<'a>) -> Proxies<'a> {
     Proxies {
-        visible: &seen.visible.value,
+        visible: &seen.outlook.value.whole,
         rules: &seen.base.rules.value,
         namespace: &seen.class.namespace,
         labels: &seen.class.labels,
@@ -101,7 +101,7 @@ fn draft(routing: &Routing, proxy: config::TcpProxy, server_names: Vec<String>) 
 
 /// A chain per port and subset of every service in the mesh that the server's hosts cover (GW17).
 fn by_service_name(gateway: &Gateway, server: &Server, seen: Seen<'_>) -> Vec<Draft> {
-    let services = seen.visible.value.services.iter().map(registry::Seen::service);
+    let services = seen.outlook.value.whole.services.iter().map(registry::Seen::service);
     let covered = services.filter(|service| server_name::is_reachable(service)).filter(|service| {
         server.hosts.is_empty() || server.hosts.iter().any(|taken| host::is_subset(&service.host, &taken.host))
     });

@@ -14,6 +14,7 @@ use config::{
 };
 use words::{Origin, Protocol};
 
+use crate::ingress::App;
 use crate::listener::{self, Side};
 use crate::mesh::MeshConfig;
 use crate::policy::Pool;
@@ -43,8 +44,14 @@ pub(crate) struct InboundPort {
     pub(crate) service: ServiceMeta,
     /// The object.
     pub(crate) origin: Origin,
-    /// The connection pool of the service's DestinationRule (DR13).
+    /// The connection pool of the service's DestinationRule or of the Sidecar (DR13, SC14).
     pub(crate) pool: Option<Pool>,
+    /// Where the application takes it (SC12).
+    pub(crate) to: App,
+    /// The address of a socket of its own (SC11); `None`: the pod's.
+    pub(crate) bind: Option<IpAddr>,
+    /// It has a socket of its own even where traffic is captured.
+    pub(crate) bound: bool,
 }
 
 impl Inputs<'_> {
@@ -56,7 +63,10 @@ impl Inputs<'_> {
             return (listeners, clusters);
         }
         clusters.push(cluster::inbound_passthrough(self.mesh));
-        (vec![self.virtual_inbound()], clusters)
+        let bound = self.ports.iter().filter(|(_, port)| port.bound);
+        let mut listeners: Vec<Listener> = bound.map(|(number, port)| self.bound(*number, port)).collect();
+        listeners.push(self.virtual_inbound());
+        (listeners, clusters)
     }
 
     fn captured(&self) -> bool {
@@ -65,15 +75,9 @@ impl Inputs<'_> {
 
     fn cluster(&self, number: u16, port: &InboundPort) -> Cluster {
         let name = cluster_name(number);
-        // Captured connections keep their address; else the application is asked where it is known to listen (DP04).
-        let app = match (self.scope.app_ip, self.captured()) {
-            (Some(ip), _) => Some(ip),
-            (None, false) => Some(Ipv4Addr::LOCALHOST.into()),
-            (None, true) => None,
-        };
-        let discovery = match app {
+        let discovery = match self.app(number, port) {
             None => Discovery::OriginalDst,
-            Some(ip) => Discovery::Static(one_endpoint(name.clone(), SocketAddr::new(ip, number))),
+            Some(address) => Discovery::Static(one_endpoint(name.clone(), address)),
         };
         let mut made = cluster::bare(name, discovery, self.mesh.connect_timeout);
         made.source_address = self.captured().then_some(SOURCE_ADDRESS);
@@ -89,9 +93,23 @@ impl Inputs<'_> {
         made
     }
 
+    /// Where the application takes what comes to a port; `None`: where it was dialled. Captured connections keep their
+    /// address, else the application is asked where it is known to listen (DP04, SC12).
+    fn app(&self, number: u16, port: &InboundPort) -> Option<EndpointAddress> {
+        let known = self.scope.app_ip;
+        let (ip, number) = match &port.to {
+            App::Pipe(path) => return Some(EndpointAddress::Pipe(path.clone())),
+            App::Local(local) => (known.unwrap_or(Ipv4Addr::LOCALHOST.into()), *local),
+            App::Pod(local) => (known.unwrap_or(self.scope.ip), *local),
+            App::Dialled if known.is_none() && self.captured() && !port.bound => return None,
+            App::Dialled => (known.unwrap_or(Ipv4Addr::LOCALHOST.into()), number),
+        };
+        Some(EndpointAddress::Socket(SocketAddr::new(ip, number)))
+    }
+
     /// A listener that binds one port of the application at the proxy's address (no iptables).
     fn bound(&self, number: u16, port: &InboundPort) -> Listener {
-        let ip = self.scope.bind_ip.unwrap_or(self.scope.ip);
+        let ip = port.bind.or(self.scope.bind_ip).unwrap_or(self.scope.ip);
         let address = SocketAddr::new(ip, number);
         let mut chains = self.chains(number, port, &listener::name(address));
         let default_chain = (chains.len() > 1).then(|| chains.pop()).flatten();
@@ -116,7 +134,7 @@ impl Inputs<'_> {
         let mut guard = listener::chain("virtualInbound-blackhole", listener::tcp(BLACKHOLE_CLUSTER.into(), self.mesh));
         guard.matches = to_port(listen);
         let mut chains = vec![guard];
-        for (number, port) in self.ports {
+        for (number, port) in self.ports.iter().filter(|(_, port)| !port.bound) {
             for mut chain in self.chains(*number, port, &listener::name(SocketAddr::new(any, *number))) {
                 chain.matches.destination_port = Some(*number);
                 chains.push(chain);
@@ -163,7 +181,7 @@ impl Inputs<'_> {
     }
 
     fn http(&self, stat_prefix: String, table: RouteTable) -> Filter {
-        listener::http(Side::Inbound, stat_prefix, RouteSource::Inline(Arc::new(table)), self.mesh)
+        listener::http(Side::Inbound, stat_prefix, RouteSource::Inline(Arc::new(table)), None, self.mesh)
     }
 
     /// Everything to one cluster, without a bound in time.
@@ -197,9 +215,8 @@ fn to_port(port: u16) -> ChainMatch {
     ChainMatch { destination_port: Some(port), ..ChainMatch::default() }
 }
 
-fn one_endpoint(cluster: Name, address: SocketAddr) -> Endpoints {
-    let endpoint =
-        Endpoint { address: EndpointAddress::Socket(address), weight: 1, health: Health::Healthy, workload: None };
+fn one_endpoint(cluster: Name, address: EndpointAddress) -> Endpoints {
+    let endpoint = Endpoint { address, weight: 1, health: Health::Healthy, workload: None };
     let locality =
         LocalityEndpoints { locality: Locality::default(), priority: 0, weight: None, endpoints: vec![endpoint] };
     Endpoints { cluster, localities: vec![locality] }

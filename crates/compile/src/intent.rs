@@ -160,8 +160,12 @@ pub(crate) struct MirrorRule {
 impl ForwardRule {
     /// Every host that requests or copies go to.
     pub(crate) fn hosts(&self) -> impl Iterator<Item = &Arc<str>> {
-        let copies = self.mirrors.iter().map(|mirror| &mirror.destination.host);
-        self.destinations.iter().map(|destination| &destination.host).chain(copies)
+        self.everywhere().map(|destination| &destination.host)
+    }
+
+    /// Every place that requests or copies go to.
+    pub(crate) fn everywhere(&self) -> impl Iterator<Item = &Destination> {
+        self.destinations.iter().chain(self.mirrors.iter().map(|mirror| &mirror.destination))
     }
 }
 

@@ -48,10 +48,11 @@ pub(crate) fn service(meta: &Meta, service: &kubernetes::Service, mesh: &MeshCon
         inline: Vec::new(),
         gateway_ports: meta.labels.get(NO_PORT_TRANSLATION).is_none_or(|value| value != "true"),
         distribution: Distribution::parse(spec.traffic_distribution.as_deref(), &meta.annotations),
+        auto_address: false,
         local_only: spec.internal_traffic_policy.as_deref() == Some("Local"),
     };
     let print = Fingerprint::of(&made);
-    Known { service: Arc::new(made), print }
+    Known { service: Arc::new(made), print, auto: None }
 }
 
 fn port(port: &kubernetes::ServicePort) -> Option<Port> {
@@ -98,6 +99,8 @@ pub(crate) struct SliceEndpoint {
     pub(crate) node: String,
     /// Its zone, when the slice says so.
     pub(crate) zone: Option<String>,
+    /// The pod's own host name.
+    pub(crate) hostname: Option<String>,
 }
 
 /// Lowers a slice; `None` when it belongs to no Service or has no addresses.
@@ -115,6 +118,7 @@ pub(crate) fn slice(meta: &Meta, slice: &kubernetes::EndpointSlice) -> Option<Sl
             pod: target.map(|target| (namespace(target), target.name.as_str().into())),
             node: endpoint.node_name.clone().unwrap_or_default(),
             zone: endpoint.zone.clone(),
+            hostname: endpoint.hostname.clone(),
         })
     });
     let ports = slice.ports.iter().filter_map(|port| Some((port.name.clone(), u16::try_from(port.port?).ok()?)));

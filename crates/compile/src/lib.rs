@@ -7,6 +7,7 @@
 //! `virtual_host`, `route_table`, `outbound`, `inbound`, `gateway`) compute from gathered inputs and nothing else,
 //! behind memos keyed by those inputs.
 
+mod auto_address;
 mod budget;
 mod chains;
 mod class;
@@ -28,6 +29,7 @@ mod hashing;
 mod header_changes;
 mod host_name;
 mod inbound;
+mod ingress;
 mod intent;
 mod kubernetes;
 mod listener;
@@ -37,9 +39,11 @@ mod matches;
 mod memo;
 pub mod mesh;
 mod mirror;
+mod name_table;
 mod notes;
 mod outbound;
 mod outlier;
+mod outlook;
 mod passthrough;
 mod piece;
 mod policy;

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use config::{
-    ChainMatch, ClientCertHeader, ClusterChoice, Direction, Filter, FilterChain, HttpCodec, HttpManager, Listener,
-    ListenerFilters, Name, RouteSource, ServerHeader, TcpProxy, TransportMatch,
+    ChainMatch, ClientCertHeader, ClusterChoice, Direction, DnsCache, Filter, FilterChain, HttpCodec, HttpManager,
+    Listener, ListenerFilters, Name, RouteSource, ServerHeader, TcpProxy, TransportMatch,
 };
 use words::Origin;
 
@@ -109,8 +109,14 @@ pub(crate) enum Side {
     Gateway,
 }
 
-/// An HTTP manager with Istio's settings for its side (DP07, GW29).
-pub(crate) fn http(side: Side, stat_prefix: String, routes: RouteSource, mesh: &MeshConfig) -> Filter {
+/// An HTTP manager with Istio's settings for its side (DP07, GW29). `cache`: some service has its hosts named by requests.
+pub(crate) fn http(
+    side: Side,
+    stat_prefix: String,
+    routes: RouteSource,
+    cache: Option<&DnsCache>,
+    mesh: &MeshConfig,
+) -> Filter {
     Filter::Http(HttpManager {
         stat_prefix,
         routes,
@@ -127,7 +133,7 @@ pub(crate) fn http(side: Side, stat_prefix: String, routes: RouteSource, mesh: &
         normalize_path: true,
         generate_request_id: true,
         stream_idle_timeout: mesh.stream_idle_timeout,
-        dynamic_hosts: None,
+        dynamic_hosts: cache.cloned(),
         access_log: mesh.access_logs(),
         client_cert_header: match side {
             Side::Gateway => ClientCertHeader::Set,

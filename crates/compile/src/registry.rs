@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use config::Cidr;
 use rustc_hash::FxHashMap;
 use words::Fingerprint;
 
-use crate::service::{Age, Known, Service, Source};
+use crate::auto_address;
+use crate::service::{Age, Known, Port, Resolution, Service, Source};
 
 /// ExternalName chains longer than this are taken for loops.
 const ALIAS_HOPS_MAX: usize = 16;
@@ -23,6 +25,10 @@ pub(crate) struct Registry {
     pub(crate) print: Fingerprint,
     /// Some service sends only to endpoints of the client's node.
     pub(crate) any_local: bool,
+    /// Some service has its hosts named by requests (SE09).
+    pub(crate) any_dynamic: bool,
+    /// Some service resolves the names of workloads that it selects (SE11).
+    pub(crate) any_selected_names: bool,
 }
 
 impl Registry {
@@ -30,10 +36,13 @@ impl Registry {
     pub(crate) fn new(services: impl Iterator<Item = Known>) -> Self {
         let mut all: Vec<Known> = services.collect();
         all.sort_by(|a, b| rank(&a.service).cmp(&rank(&b.service)));
-        let print = Fingerprint::of(&all.iter().map(|known| known.print).collect::<Vec<_>>());
+        auto_address::allocate(&mut all);
+        let print = Fingerprint::of(&all.iter().map(|known| (known.print, known.auto)).collect::<Vec<_>>());
         let mut made = Self { print, ..Self::default() };
         for known in all {
             made.any_local |= known.service.local_only;
+            made.any_dynamic |= known.service.resolution == Resolution::Dynamic;
+            made.any_selected_names |= known.service.selects_names();
             let list = made.by_host.entry(known.service.host.clone()).or_default();
             // Kubernetes beats others of its namespace, else the oldest wins; the sort put them in that order (X31).
             if !list.iter().any(|other| other.service.namespace == known.service.namespace) {
@@ -74,12 +83,7 @@ impl Registry {
             }
         }
         made.add_aliases(&aliases);
-        let content: Vec<_> = made
-            .services
-            .iter()
-            .map(|seen| (seen.known.print, seen.aliases.iter().map(|a| a.print).collect::<Vec<_>>()))
-            .collect();
-        made.print = Fingerprint::of(&content);
+        made.take_print();
         made
     }
 }
@@ -108,6 +112,19 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// Its virtual addresses; those that it got for want of any count where DNS questions are answered (SE16).
+    pub(crate) fn addresses(&self, dns: bool) -> Vec<Cidr> {
+        match self.known.auto {
+            Some(auto) if dns => auto.both().map(Cidr::host).to_vec(),
+            _ => self.known.service.addresses.clone(),
+        }
+    }
+
+    /// True when [`Seen::addresses`] has any.
+    pub(crate) fn has_addresses(&self, dns: bool) -> bool {
+        !self.known.service.addresses.is_empty() || (dns && self.known.auto.is_some())
+    }
+
     /// The service itself.
     pub(crate) fn service(&self) -> &Arc<Service> {
         &self.known.service
@@ -118,6 +135,39 @@ impl Visible {
     fn add(&mut self, known: Known) {
         self.by_host.insert(known.service.host.clone(), self.services.len());
         self.services.push(Seen { known, aliases: Vec::new() });
+    }
+
+    /// The same with fewer ports.
+    pub(crate) fn with_ports(mut self, wanted: impl Fn(&Service, &Port) -> bool) -> Self {
+        for seen in &mut self.services {
+            let service = seen.known.service.clone();
+            seen.known = seen.known.with_ports(|port| wanted(&service, port));
+        }
+        self.take_print();
+        self
+    }
+
+    /// A part of the services and of their other names.
+    pub(crate) fn narrowed(&self, wanted: impl Fn(&Service) -> bool) -> Self {
+        let mut made = Self::default();
+        for seen in self.services.iter().filter(|seen| wanted(seen.service())) {
+            let index = made.services.len();
+            let aliases: Vec<Known> = seen.aliases.iter().filter(|alias| wanted(&alias.service)).cloned().collect();
+            made.by_host.extend(aliases.iter().map(|alias| (alias.service.host.clone(), index)));
+            made.add(seen.known.clone());
+            made.services[index].aliases = aliases;
+        }
+        made.take_print();
+        made
+    }
+
+    fn take_print(&mut self) {
+        let services = self.services.iter();
+        let of = |known: &Known| (known.print, known.auto);
+        let content: Vec<_> = services
+            .map(|seen| (of(&seen.known), seen.aliases.iter().map(|alias| alias.print).collect::<Vec<_>>()))
+            .collect();
+        self.print = Fingerprint::of(&content);
     }
 
     fn add_aliases(&mut self, aliases: &[&Known]) {

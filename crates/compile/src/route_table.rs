@@ -10,14 +10,21 @@ use std::sync::Arc;
 use config::{Action, Name, PASSTHROUGH_CLUSTER, Respond, Route, RouteMatch, VirtualHost};
 use words::{Protocol, host};
 
-use crate::mesh::OutboundTrafficPolicy;
-use crate::registry::Visible;
+use crate::class::Class;
+use crate::outlook::{Outlook, View};
+use crate::passthrough::Unknown;
+use crate::registry::{Seen, Visible};
 use crate::route;
-use crate::service::Resolution;
+use crate::service::Port;
 use crate::virtual_host::{Frame, domains, with_port};
 
 /// The table of the explicit proxy (X52).
 pub(crate) const EXPLICIT: &str = "http_proxy";
+
+/// The table of a Sidecar's forward proxy (SC04), by the place of its listener.
+pub(crate) fn forward_proxy(view: usize) -> Name {
+    format!("{EXPLICIT}.{view}").into()
+}
 
 /// A table without its routes.
 #[derive(Debug)]
@@ -32,48 +39,72 @@ pub(crate) struct TableFrame {
     taken: BTreeSet<String>,
     /// Hosts of no service may be added to it (VS71).
     pub(crate) open: bool,
+    /// The listener that it is for; `None` for all of them.
+    pub(crate) view: Option<usize>,
 }
 
 /// The frames of all tables that sidecars of a namespace have.
-pub(crate) fn frames(visible: &Visible, namespace: &str, domain: &str, explicit: bool) -> Vec<TableFrame> {
-    let mut by_table: BTreeMap<(bool, String), Vec<Frame>> = BTreeMap::new();
+pub(crate) fn frames(outlook: &Outlook, class: &Class, domain: &str) -> Vec<TableFrame> {
+    let mut made = Vec::new();
     let mut every = Vec::new();
-    for seen in &visible.services {
-        let service = seen.service();
-        let names = domains(seen, namespace, domain);
-        for port in &service.ports {
-            let own = port.protocol == Protocol::Auto;
-            if !(port.protocol.is_http() || own) {
-                continue;
-            }
-            if explicit {
-                let ported = with_port(&names, port.number);
-                every.push(Frame::new(service.host.clone(), port.number, ported));
-            }
-            // A detected port has a table of its own, unless it shares the listener of all addresses.
-            let table = match own && (!service.addresses.is_empty() || service.resolution == Resolution::Headless) {
-                true => (true, format!("{}:{}", service.host, port.number)),
-                false => (false, port.number.to_string()),
-            };
-            let frame = Frame::new(service.host.clone(), port.number, names.clone());
-            by_table.entry(table).or_default().push(frame);
+    for (index, view) in outlook.views.iter().enumerate() {
+        let mut tables = Tables::default();
+        if let Some(port) = view.port().filter(|_| view.is_http() && !view.is_forward_proxy()) {
+            tables.by_name.entry((false, port.to_string())).or_default().0 = port;
         }
+        for seen in &view.visible.services {
+            tables.add(view, seen, class, domain);
+        }
+        let Tables { by_name, all } = tables;
+        if view.is_forward_proxy() {
+            made.push(table(forward_proxy(index), None, all.clone(), true, Some(index)));
+        }
+        made.extend(by_name.into_iter().map(|((own, name), (port, hosts))| {
+            table(name.into(), Some(port), hosts, !own && port == 80, Some(index))
+        }));
+        every.extend(all);
     }
-    let mut made: Vec<TableFrame> = by_table
-        .into_iter()
-        .map(|((own, name), hosts)| {
-            let port = hosts.first().map(|frame| frame.port);
-            table(name.into(), port, hosts, !own && port == Some(80))
-        })
-        .collect();
-    if explicit {
-        made.push(table(EXPLICIT.into(), None, every, true));
+    if class.explicit {
+        made.push(table(EXPLICIT.into(), None, every, true, None));
     }
     made
 }
 
+/// Frames of one listener.
+#[derive(Default)]
+struct Tables {
+    /// By whether a table is of one service alone, and name; with its port.
+    by_name: BTreeMap<(bool, String), (u16, Vec<Frame>)>,
+    /// Of all ports, for forward proxies.
+    all: Vec<Frame>,
+}
+
+impl Tables {
+    fn add(&mut self, view: &View, seen: &Seen, class: &Class, domain: &str) {
+        let service = seen.service();
+        let names = domains(seen, &class.namespace, domain, class.dns);
+        let speaks = |port: &&Port| port.protocol.is_http() || port.protocol == Protocol::Auto;
+        for port in service.ports.iter().filter(speaks) {
+            if class.explicit || view.is_forward_proxy() {
+                self.all.push(Frame::new(service.host.clone(), port.number, with_port(&names, port.number)));
+            }
+            let declared = view.protocol(port);
+            let carried = view.carries(port.number) && !view.is_forward_proxy();
+            if !carried || !(declared.is_http() || declared == Protocol::Auto) {
+                continue;
+            }
+            let table = match view.has_own_table(seen, port, class.dns) {
+                true => (true, format!("{}:{}", service.host, port.number)),
+                false => (false, port.number.to_string()),
+            };
+            let frame = Frame::new(service.host.clone(), port.number, names.clone());
+            self.by_name.entry(table).or_insert_with(|| (port.number, Vec::new())).1.push(frame);
+        }
+    }
+}
+
 /// Gives every host its domains; a domain stands once. A complete host beats another service's short name.
-fn table(name: Name, port: Option<u16>, hosts: Vec<Frame>, open: bool) -> TableFrame {
+fn table(name: Name, port: Option<u16>, hosts: Vec<Frame>, open: bool, view: Option<usize>) -> TableFrame {
     let main: BTreeMap<String, usize> = hosts
         .iter()
         .enumerate()
@@ -91,7 +122,7 @@ fn table(name: Name, port: Option<u16>, hosts: Vec<Frame>, open: bool) -> TableF
         }
     }
     made.sort_by(|a, b| a.name.cmp(&b.name));
-    TableFrame { name, port, hosts: made, taken, open }
+    TableFrame { name, port, hosts: made, taken, open, view }
 }
 
 impl TableFrame {
@@ -134,12 +165,12 @@ impl TableFrame {
 
 /// What becomes of requests for unknown hosts (VS75, TR27).
 ///
-/// The explicit proxy never sees a dialled address, so it can let nothing through: it answers 502 under either policy.
-pub(crate) fn unknown(policy: OutboundTrafficPolicy, explicit: bool) -> VirtualHost {
-    let (name, action) = match policy {
-        OutboundTrafficPolicy::AllowAny if !explicit => {
-            ("allow_any", route::forward_to(PASSTHROUGH_CLUSTER.into(), None))
-        }
+/// Without capture there is no dialled address to let anything through to: it is answered 502 under either policy, unless
+/// the Sidecar says who takes the unknown (SC16).
+pub(crate) fn unknown(unknown: &Unknown, dialled: bool) -> VirtualHost {
+    let (name, action) = match unknown {
+        Unknown::To(cluster) => ("allow_any", route::forward_to(cluster.clone(), None)),
+        Unknown::Through if dialled => ("allow_any", route::forward_to(PASSTHROUGH_CLUSTER.into(), None)),
         _ => ("block_all", Action::Respond(Respond { status: 502, body: Default::default() })),
     };
     let matches = RouteMatch::any();

@@ -48,6 +48,8 @@ pub struct Scope {
     pub proxy_protocol: bool,
     /// Where it runs.
     pub locality: Locality,
+    /// Answers its application's DNS questions.
+    pub dns: bool,
     /// Takes virtual hosts on their own (VHDS).
     pub vhds: bool,
     /// The node's name, for `internalTrafficPolicy: Local`.
@@ -118,7 +120,7 @@ pub enum ScopeError {
 
 impl Scope {
     /// Reads a node id and its metadata (`NAMESPACE`, `LABELS`, `CLUSTER_ID`, `INTERCEPTION_MODE`, `INSTANCE_IPS`,
-    /// `NODE_NAME`, and ours: `SLUICE_OUTBOUND_ADDRESS`, `SLUICE_APP_IP`, `SLUICE_BIND_IP`, `SLUICE_VHDS`).
+    /// `NODE_NAME`, `DNS_CAPTURE`, and ours: `SLUICE_OUTBOUND_ADDRESS`, `SLUICE_APP_IP`, `SLUICE_BIND_IP`, `SLUICE_VHDS`).
     pub fn parse(node_id: &str, metadata: &Value) -> Result<Self, ScopeError> {
         let mut scope = Self::from_id(node_id)?;
         let fields = Fields(metadata);
@@ -142,6 +144,7 @@ impl Scope {
         scope.outbound_address = fields.parsed("SLUICE_OUTBOUND_ADDRESS", "<ip>:<port>")?;
         scope.app_ip = fields.parsed("SLUICE_APP_IP", "an IP address")?;
         scope.bind_ip = fields.parsed("SLUICE_BIND_IP", "an IP address")?;
+        scope.dns = fields.flag("DNS_CAPTURE")?;
         scope.vhds = fields.flag("SLUICE_VHDS")?;
         scope.proxy_protocol = fields.proxy_protocol()?;
         Ok(scope)
@@ -180,6 +183,7 @@ impl Scope {
             bind_ip: None,
             proxy_protocol: false,
             locality: Locality::default(),
+            dns: false,
             vhds: false,
             node_name: String::new(),
         })

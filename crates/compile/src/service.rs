@@ -10,6 +10,7 @@ use std::sync::Arc;
 use config::{Cidr, EndpointAddress, Locality};
 use words::{Fingerprint, Labels, Origin, Protocol};
 
+use crate::auto_address::AutoAddress;
 use crate::visibility::Export;
 
 /// Which endpoints of a Service, or of the Services of a Namespace, are preferred (DR70).
@@ -42,6 +43,8 @@ pub(crate) struct Service {
     pub(crate) selector: Labels,
     /// Endpoints that stand in the ServiceEntry itself.
     pub(crate) inline: Vec<InlineEndpoint>,
+    /// It gets an address when it has none (SE16).
+    pub(crate) auto_address: bool,
     /// Only endpoints on the client's node (DR80).
     pub(crate) local_only: bool,
     /// Which endpoints are preferred.
@@ -132,6 +135,8 @@ pub(crate) enum Resolution {
     DnsRoundRobin,
     /// Wherever the client dialled (SE05).
     OriginalDst,
+    /// The host that each request names, resolved then (SE09).
+    Dynamic,
 }
 
 /// An endpoint of a ServiceEntry.
@@ -193,6 +198,12 @@ impl Service {
         matches!(self.source, Source::Alias(_))
     }
 
+    /// True when names of selected workloads are resolved (SE11, WE01).
+    pub(crate) fn selects_names(&self) -> bool {
+        let by_name = matches!(self.resolution, Resolution::Dns | Resolution::DnsRoundRobin);
+        by_name && !self.selector.is_empty() && !self.is_kubernetes()
+    }
+
     /// True for Kubernetes Services.
     pub(crate) fn is_kubernetes(&self) -> bool {
         !matches!(self.source, Source::ServiceEntry { .. })
@@ -206,6 +217,21 @@ pub(crate) struct Known {
     pub(crate) service: Arc<Service>,
     /// Its content.
     pub(crate) print: Fingerprint,
+    /// The address that it got because it has none.
+    pub(crate) auto: Option<AutoAddress>,
+}
+
+impl Known {
+    /// The same with fewer ports.
+    pub(crate) fn with_ports(&self, wanted: impl Fn(&Port) -> bool) -> Self {
+        if self.service.ports.iter().all(&wanted) {
+            return self.clone();
+        }
+        let ports: Vec<Port> = self.service.ports.iter().filter(|port| wanted(port)).cloned().collect();
+        let print = Fingerprint::of(&(self.print, ports.iter().map(|port| port.number).collect::<Vec<_>>()));
+        let service = Arc::new(Service { ports, ..(*self.service).clone() });
+        Self { service, print, auto: self.auto }
+    }
 }
 
 impl Known {
@@ -213,6 +239,6 @@ impl Known {
     pub(crate) fn distributed(&self, distribution: Distribution) -> Self {
         let service = Service { distribution: Some(distribution), ..(*self.service).clone() };
         let print = Fingerprint::of(&(self.print, distribution));
-        Self { service: Arc::new(service), print }
+        Self { service: Arc::new(service), print, auto: self.auto }
     }
 }

@@ -14,7 +14,10 @@ use crate::service::{
     Distribution, InlineAddress, InlineEndpoint, Known, Port, Resolution, Service, Source, Target, age,
 };
 use crate::visibility::Export;
-use crate::{host_name, kubernetes};
+use crate::{auto_address, host_name, kubernetes};
+
+/// Istio's annotation for connecting to whichever address answers first (SE07).
+const CONNECT_STRATEGY: &str = "istio.io/connect-strategy";
 
 /// Largest share of an endpoint: 4096 of them (the CRD's bound) still add up within the 32 bits of a proxy.
 const WEIGHT_MAX: u32 = 1 << 19;
@@ -52,13 +55,12 @@ pub(crate) fn lower(origin: Origin, meta: &Meta, spec: &ServiceEntrySpec, mesh: 
         Some(Written::Static) => Resolution::Endpoints,
         Some(Written::Dns) => Resolution::Dns,
         Some(Written::DnsRoundRobin) => Resolution::DnsRoundRobin,
-        Some(Written::DynamicDns) => {
-            notes.not_obeyed(true, || "spec.resolution (DYNAMIC_DNS)".into());
-            Resolution::OriginalDst
-        }
+        Some(Written::DynamicDns) => Resolution::Dynamic,
     };
-    let by_name = matches!(resolution, Resolution::Dns | Resolution::DnsRoundRobin);
-    notes.not_obeyed(by_name && workload_selector.is_some(), || "spec.workloadSelector (with resolution DNS)".into());
+    // Happy eyeballs are not spoken here: all addresses of a name are endpoints, as without it.
+    notes.not_obeyed(meta.annotations.contains_key(CONNECT_STRATEGY), || {
+        format!("metadata.annotations[{CONNECT_STRATEGY}]")
+    });
     let ports = lower_ports(ports, resolution, &mut notes);
     let addresses = lower_addresses(addresses, &mut notes);
     let inline = lower_endpoints(endpoints, resolution, &mut notes);
@@ -68,6 +70,11 @@ pub(crate) fn lower(origin: Origin, meta: &Meta, spec: &ServiceEntrySpec, mesh: 
         // `*` would take every host of the mesh (SE01).
         if !host_name::is_usable(host) || host == "*" {
             notes.ignored(format!("spec.hosts[{index}]"), format!("{host:?} is not a host"));
+            continue;
+        }
+        if resolution == Resolution::Dynamic && !words::host::is_wildcard(host) {
+            let message = format!("{host:?} is no wildcard, which DYNAMIC_DNS is for; it is left out");
+            notes.ignored(format!("spec.hosts[{index}]"), message);
             continue;
         }
         let host: Arc<str> = host.to_ascii_lowercase().into();
@@ -85,11 +92,12 @@ pub(crate) fn lower(origin: Origin, meta: &Meta, spec: &ServiceEntrySpec, mesh: 
             selector: workload_selector.as_ref().map(|selector| selector.labels.clone()).unwrap_or_default(),
             inline: inline.clone(),
             distribution: Distribution::parse(None, &meta.annotations),
+            auto_address: meta.labels.get(auto_address::LABEL).is_none_or(|value| value != "false"),
             local_only: false,
             gateway_ports: false,
         };
         let print = Fingerprint::of(&service);
-        services.push(Known { service: Arc::new(service), print });
+        services.push(Known { service: Arc::new(service), print, auto: None });
     }
     let selector = workload_selector.as_ref().map(|selector| selector.labels.clone());
     let diagnostics = notes.into_found();
@@ -103,10 +111,19 @@ fn lower_ports(ports: &[api::ServicePort], resolution: Resolution, notes: &mut N
     for (index, written) in ports.iter().enumerate() {
         let field = format!("spec.ports[{index}]");
         let moved = written.target_port.is_some_and(|target| target != written.number);
-        notes.not_obeyed(resolution == Resolution::OriginalDst && moved, || {
-            format!("{field}.targetPort (with resolution NONE)")
+        notes.not_obeyed(resolution == Resolution::Dynamic && moved, || {
+            format!("{field}.targetPort (with resolution DYNAMIC_DNS)")
         });
-        match port(written) {
+        let read = port(written);
+        // Whatever else is carried names no host (SE09).
+        let nameless = |port: &&Port| !port.protocol.is_http() && !port.protocol.is_tls();
+        if let Some(port) = read.as_ref().filter(nameless).filter(|_| resolution == Resolution::Dynamic) {
+            let message =
+                format!("port {} speaks neither HTTP nor TLS, so it names no host; it is left out", port.number);
+            notes.ignored(format!("{field}.protocol"), message);
+            continue;
+        }
+        match read {
             Some(port) if lowered.iter().all(|known| known.number != port.number) => lowered.push(port),
             Some(port) => notes.ignored(field, format!("port {} stands twice; the first one counts", port.number)),
             None => notes.ignored(field, format!("{} is not a port that is carried", written.number)),

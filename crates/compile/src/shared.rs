@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use config::{Cluster, Endpoints, Listener, Name, RouteTable, Snapshot, VirtualHost};
+use config::{Cluster, Endpoints, Listener, Name, NameTable, RouteTable, Snapshot, VirtualHost};
 use words::{Diagnostic, Fingerprint};
 
 use crate::class::Class;
@@ -14,12 +14,13 @@ use crate::cluster::{self, Wish};
 use crate::compiler::{Base, Layer};
 use crate::destination_rule::Lookup;
 use crate::memo::{Memo, Unit};
+use crate::outlook::Outlook;
 use crate::piece::{Piece, refresh};
-use crate::registry::Visible;
+use crate::registry::Seen;
 use crate::scope::Role;
-use crate::service::Service;
+use crate::service::{Resolution, Service};
 use crate::world::World;
-use crate::{endpoints, gateway, sidecar_routes};
+use crate::{endpoints, gateway, name_table, sidecar_routes};
 
 /// The memos that all classes share: what two classes have in common is computed once and is one `Arc`.
 #[derive(Debug, Default)]
@@ -101,7 +102,8 @@ pub(crate) type TableSet = BTreeMap<Name, Arc<RouteTable>>;
 /// What a class had, piece by piece.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
-    visible: Option<Piece<Visible>>,
+    outlook: Option<Piece<Outlook>>,
+    names: Option<Piece<Option<Arc<NameTable>>>>,
     clusters: Option<Piece<ClusterSet>>,
     endpoints: Option<Piece<EndpointSet>>,
     sidecar: sidecar_routes::Slots,
@@ -119,46 +121,61 @@ impl Shared {
         round: u64,
         units: &mut Units,
     ) -> Arc<Layer> {
-        let visible = self.visible(base, class);
-        let clusters = self.clusters(world, base, class, &visible, round, units);
+        let outlook = self.outlook(base, class);
+        let clusters = self.clusters(world, base, class, &outlook, round, units);
         let endpoints = self.endpoints(world, class, &clusters, round, units);
-        let seen = sidecar_routes::Seen { world, base, class, visible: &visible, round };
+        let names = self.names(world, class, &outlook);
+        let seen = sidecar_routes::Seen { world, base, class, outlook: &outlook, round };
         let (listeners, tables) = match class.role {
             Role::Sidecar => (self.sidecar.listeners(seen, units), self.sidecar.tables(seen, units)),
             Role::Gateway => self.gateway.refresh(seen, units),
         };
-        let content = Fingerprint::of(&(clusters.print, endpoints.print, listeners.print, tables.print));
+        let parts = (clusters.print, endpoints.print, listeners.print, tables.print, names.print);
+        let content = Fingerprint::of(&parts);
         let layer = refresh(&mut self.layer, content, |_| {
             let snapshot = Snapshot {
                 listeners: listeners.value.by_name.clone(),
                 routes: (*tables.value).clone(),
                 clusters: clusters.value.by_name.clone(),
                 endpoints: endpoints.value.by_cluster.clone(),
-                names: None,
+                names: (*names.value).clone(),
                 ..Snapshot::default()
             };
-            (Layer { snapshot, diagnostics: listeners.value.diagnostics.clone() }, content)
+            (Layer::new(snapshot, listeners.value.diagnostics.clone()), content)
         });
         layer.value
     }
 
-    fn visible(&mut self, base: &Base, class: &Class) -> Piece<Visible> {
-        let picky = class.sidecar.as_ref().filter(|sidecar| sidecar.egress.is_some());
+    fn outlook(&mut self, base: &Base, class: &Class) -> Piece<Outlook> {
+        let picky = class.sidecar.as_ref().and_then(|sidecar| Some((sidecar, sidecar.egress.as_ref()?)));
         // With a Sidecar that names hosts, destinations of VirtualServices are imported too (SC08).
-        let imports = picky.map(|sidecar| (sidecar.print, base.routings.print));
+        let imports = picky.map(|(sidecar, _)| (sidecar.print, base.routings.print));
         let inputs = Fingerprint::of(&(base.registry.print, imports));
-        refresh(&mut self.visible, inputs, |_| {
+        refresh(&mut self.outlook, inputs, |_| {
             let registry = &base.registry.value;
             let made = match picky {
-                None => registry.visible(&class.namespace, |_| true),
-                Some(sidecar) => {
-                    let wanted = sidecar_routes::destinations(&base.routings.value, &class.namespace, sidecar);
-                    registry.visible(&class.namespace, |service| {
-                        sidecar.imports(&service.namespace, &service.host) || wanted.contains(&service.host)
-                    })
+                None => Outlook::open(registry, class),
+                Some((_, egress)) => {
+                    let named = sidecar_routes::destinations(&base.routings.value, &class.namespace, egress);
+                    Outlook::of(registry, class, egress, &named)
                 }
             };
             let print = made.print;
+            (made, print)
+        })
+    }
+
+    /// Names for DNS answers; endpoints of headless services are among them.
+    fn names(&mut self, world: &World, class: &Class, outlook: &Piece<Outlook>) -> Piece<Option<Arc<NameTable>>> {
+        let headless = |seen: &&Seen| seen.service().resolution == Resolution::Headless;
+        let pods = |seen: &Seen| world.joined(&seen.service().origin).map(|(_, print)| print);
+        let inputs = class.dns.then(|| {
+            let pods: Vec<_> = outlook.value.whole.services.iter().filter(headless).map(pods).collect();
+            (outlook.print, pods)
+        });
+        refresh(&mut self.names, Fingerprint::of(&inputs), |_| {
+            let made = class.dns.then(|| Arc::new(name_table::compute(&outlook.value, world)));
+            let print = Fingerprint::of(&made);
             (made, print)
         })
     }
@@ -168,13 +185,16 @@ impl Shared {
         world: &World,
         base: &Base,
         class: &Class,
-        visible: &Piece<Visible>,
+        outlook: &Piece<Outlook>,
         round: u64,
         units: &mut Units,
     ) -> Piece<ClusterSet> {
         let by_server_name = class.role == Role::Gateway && gateway::passes_by_service_name(world, class);
+        // Where names of selected workloads are resolved, they are part of the clusters.
+        let selected = base.registry.value.any_selected_names.then(|| world.prints().endpoints);
         let inputs = Fingerprint::of(&(
-            visible.print,
+            selected,
+            outlook.print,
             base.rules.print,
             base.prints.mesh,
             by_server_name,
@@ -194,7 +214,7 @@ impl Shared {
                     set.by_name.insert(unit.value.name.clone(), unit.value);
                 }
             }
-            for seen in &visible.value.services {
+            for seen in &outlook.value.whole.services {
                 let service = seen.service();
                 let rule = base.rules.value.lookup(Lookup {
                     client: &class.namespace,
@@ -211,6 +231,7 @@ impl Shared {
                     dialled: class.dialled(),
                     place: class.place.as_ref(),
                     by_server_name,
+                    selected: service.selects_names().then(|| world.joined(&service.origin)).flatten(),
                 };
                 let group = group(&inputs, round, units);
                 for unit in &group.value.clusters {

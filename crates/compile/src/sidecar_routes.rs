@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use config::{Listener, Name, RouteTable, VirtualHost};
+use config::{DnsCache, Listener, Name, RouteTable, VirtualHost};
 use words::Fingerprint;
 
 use crate::class::Class;
@@ -16,6 +16,8 @@ use crate::intent::{Asker, MESH, Routing, RuleAction};
 use crate::memo::Unit;
 use crate::mesh::DefaultRetries;
 use crate::outbound;
+use crate::outlook::{Destinations, Outlook, View};
+use crate::passthrough::Unknown;
 use crate::piece::{Piece, refresh};
 use crate::rate_limit::{self, Limits};
 use crate::registry::Visible;
@@ -24,7 +26,7 @@ use crate::route_table::{self, TableFrame};
 use crate::selection::{self, MeshRoutings};
 use crate::service::Service;
 use crate::shared::{ListenerSet, TableSet, Units};
-use crate::sidecar::Sidecar;
+use crate::sidecar::Egress;
 use crate::tcp::Proxies;
 use crate::virtual_host::{Frame, Inputs};
 use crate::world::World;
@@ -35,8 +37,15 @@ pub(crate) struct Seen<'a> {
     pub(crate) world: &'a World,
     pub(crate) base: &'a Base,
     pub(crate) class: &'a Class,
-    pub(crate) visible: &'a Piece<Visible>,
+    pub(crate) outlook: &'a Piece<Outlook>,
     pub(crate) round: u64,
+}
+
+impl Seen<'_> {
+    /// Where hosts that requests name are remembered; `None` when no service has such hosts (SE09).
+    pub(crate) fn cache(self) -> Option<DnsCache> {
+        self.base.registry.value.any_dynamic.then(DnsCache::default)
+    }
 }
 
 /// What a class of sidecars had.
@@ -48,46 +57,43 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    /// Outbound listeners; none without capture.
+    /// Outbound listeners; without capture only those that have sockets.
     pub(crate) fn listeners(&mut self, seen: Seen<'_>, units: &mut Units) -> Piece<ListenerSet> {
-        let Seen { world, base, class, visible, round } = seen;
-        let pods = match class.captured {
-            true => outbound::headless_pods(&visible.value, world),
+        let Seen { world, base, class, outlook, round } = seen;
+        let listens = class.captured || outlook.value.binds();
+        let pods = match listens {
+            true => outbound::headless_pods(&outlook.value, world),
             false => Default::default(),
         };
-        let policy = class.policy(world);
+        let unknown = class.unknown(world);
+        let cache = seen.cache();
         // Labels decide which DestinationRule bounds the silence of TCP connections.
         let rules = (base.rules.print, &class.labels);
         let sidecar = class.sidecar.as_ref().map(|sidecar| sidecar.print);
-        let routings = (base.connections.print, sidecar);
-        let inputs = Fingerprint::of(&(
-            visible.print,
-            &pods,
-            class.captured,
-            class.v6,
-            policy,
-            base.prints.mesh,
-            rules,
-            routings,
-        ));
+        let facts = (class.captured, class.dns, class.v6, &cache);
+        let of_world = (base.prints.mesh, rules, base.connections.print, sidecar);
+        let inputs = Fingerprint::of(&(outlook.print, &pods, facts, &unknown, of_world));
         refresh(&mut self.listeners, inputs, |_| {
-            if !class.captured {
+            if !listens {
                 return (ListenerSet::default(), Fingerprint::default());
             }
-            let imported = |routing: &Routing| class.sidecar.as_ref().is_none_or(|sidecar| imports(sidecar, routing));
+            let views = &outlook.value.views;
+            let of = |view| taken(&base.connections.value, class, std::slice::from_ref(view));
+            let routings: Vec<MeshRoutings> = views.iter().map(of).collect();
             let inputs = outbound::Inputs {
-                visible: &visible.value,
+                outlook: &outlook.value,
                 pods: &pods,
-                routings: &MeshRoutings::new(&base.connections.value, &class.namespace, imported),
+                routings: &routings,
                 proxies: Proxies {
-                    visible: &visible.value,
+                    visible: &outlook.value.whole,
                     rules: &base.rules.value,
                     namespace: &class.namespace,
                     labels: &class.labels,
                     mesh: world.mesh(),
                 },
                 class,
-                policy,
+                unknown: &unknown,
+                cache: cache.as_ref(),
             };
             let (made, diagnostics) = inputs.compute();
             listener_set(made, diagnostics, round, units)
@@ -96,31 +102,30 @@ impl Slots {
 
     /// Route tables.
     pub(crate) fn tables(&mut self, seen: Seen<'_>, units: &mut Units) -> Piece<TableSet> {
-        let Seen { world, base, class, visible, round } = seen;
-        let frames = refresh(&mut self.frames, Fingerprint::of(&(visible.print, class.explicit)), |_| {
-            let domain = &world.mesh().domain;
-            let made = route_table::frames(&visible.value, &class.namespace, domain, class.explicit);
-            let print = Fingerprint::of(&(visible.print, class.explicit));
-            (made, print)
+        let Seen { world, base, class, outlook, round } = seen;
+        let content = Fingerprint::of(&(outlook.print, class.explicit, class.dns));
+        let frames = refresh(&mut self.frames, content, |_| {
+            (route_table::frames(&outlook.value, class, &world.mesh().domain), content)
         });
-        let policy = class.policy(world);
+        let unknown = class.unknown(world);
         let sidecar = class.sidecar.as_ref().map(|sidecar| sidecar.print);
         let rules = &base.rules.value;
         let default_retries = world.mesh().default_retries;
-        let of_class = (sidecar, policy, &class.labels);
+        let of_class = (sidecar, &unknown, &class.labels);
         let of_mesh = (default_retries, rules.hash_print());
         let of_objects = (base.routings.print, base.limits.print);
         let inputs = Fingerprint::of(&(frames.print, of_objects, of_class, of_mesh));
         refresh(&mut self.tables, inputs, |_| {
-            let imported = |routing: &Routing| class.sidecar.as_ref().is_none_or(|sidecar| imports(sidecar, routing));
-            let routings = MeshRoutings::new(&base.routings.value, &class.namespace, imported);
-            let known = Known { rules, class, visible: &visible.value };
+            let all = taken(&base.routings.value, class, &outlook.value.views);
+            let each = each(&base.routings.value, class, &outlook.value);
+            let known = Known { rules, class, visible: &outlook.value.whole };
             let limits = Limits { all: &base.limits.value, mesh: world.mesh() };
-            let maker = Maker { known, routings: &routings, limits, default_retries, round };
+            let maker =
+                Maker { known, outlook: &outlook.value, all: &all, each: &each, limits, default_retries, round };
             let mut tables = TableSet::new();
             let mut prints = Vec::with_capacity(frames.value.len());
             for frame in &*frames.value {
-                let table = maker.table(frame, policy, units);
+                let table = maker.table(frame, &unknown, units);
                 prints.push(table.print);
                 tables.insert(table.value.name.clone(), table.value);
             }
@@ -160,8 +165,8 @@ pub(crate) fn table_unit(
     let print = Fingerprint::of(&(name, prints));
     units.tables.get_with(round, print, || {
         let virtual_hosts = hosts.into_iter().map(|unit| unit.value).collect();
-        // The domains of the explicit listener's table have ports, which decide (X15).
-        let ignore_port = name.as_ref() != crate::route_table::EXPLICIT;
+        // The domains of a forward proxy's table have ports, which decide (X15).
+        let ignore_port = !name.starts_with(crate::route_table::EXPLICIT);
         (RouteTable { name: name.clone(), ignore_port, virtual_hosts }, print)
     })
 }
@@ -176,38 +181,40 @@ pub(crate) struct Known<'a> {
 
 struct Maker<'a> {
     known: Known<'a>,
-    routings: &'a MeshRoutings,
+    outlook: &'a Outlook,
+    all: &'a MeshRoutings,
+    // By listener; empty when there is one.
+    each: &'a [MeshRoutings],
     default_retries: DefaultRetries,
     limits: Limits<'a>,
     round: u64,
 }
 
 impl Maker<'_> {
-    fn table(
-        &self,
-        frame: &TableFrame,
-        policy: crate::mesh::OutboundTrafficPolicy,
-        units: &mut Units,
-    ) -> Unit<RouteTable> {
+    fn table(&self, frame: &TableFrame, unknown: &Unknown, units: &mut Units) -> Unit<RouteTable> {
+        let routings = frame.view.and_then(|view| self.each.get(view)).unwrap_or(self.all);
+        let view = frame.view.and_then(|view| self.outlook.views.get(view));
+        let visible = view.map_or(&*self.outlook.whole, |view| &*view.visible);
         let mut hosts = Vec::with_capacity(frame.hosts.len() + 1);
         for host in &frame.hosts {
             let asker = self.asker(host.port);
-            let routing = self.routings.of_host(&host.host, &asker);
+            let routing = routings.of_host(&host.host, &asker);
             hosts.push(self.host(host, routing, &asker, units));
         }
         let mut everything = false;
         if frame.open {
-            let named = self.routings.all.iter().enumerate();
+            let named = routings.all.iter().enumerate();
             let named = named.flat_map(|(index, routing)| routing.hosts.iter().map(move |host| (index, host.clone())));
             let asker = self.asker(80);
-            let applying = named.filter(|(index, _)| crate::route::applies(&self.routings.all[*index], &asker));
-            for (index, foreign) in frame.foreign(applying, self.known.visible) {
+            let applying = named.filter(|(index, _)| crate::route::applies(&routings.all[*index], &asker));
+            for (index, foreign) in frame.foreign(applying, visible) {
                 everything |= foreign.domains.iter().any(|domain| domain == "*");
-                hosts.push(self.host(&foreign, Some(&self.routings.all[index]), &asker, units));
+                hosts.push(self.host(&foreign, Some(&routings.all[index]), &asker, units));
             }
         }
         if !everything {
-            let unknown = route_table::unknown(policy, frame.port.is_none());
+            let dialled = self.known.class.captured && frame.port.is_some();
+            let unknown = route_table::unknown(unknown, dialled);
             let print = Fingerprint::of(&unknown);
             hosts.push(units.hosts.get_with(self.round, print, || (unknown, print)));
         }
@@ -280,23 +287,44 @@ impl Known<'_> {
 }
 
 /// A VirtualService is taken in whole when one of its hosts is (VS70).
-fn imports(sidecar: &Sidecar, routing: &Routing) -> bool {
-    routing.hosts.iter().any(|host| sidecar.imports(&routing.origin.namespace, host))
+fn imports(egress: Option<&Egress>, routing: &Routing) -> bool {
+    let Some(egress) = egress else { return true };
+    routing.hosts.iter().any(|host| egress.takes_routing(&routing.origin.namespace, host))
 }
 
-/// The destinations of the VirtualServices that a Sidecar takes in (SC08).
-pub(crate) fn destinations(sorted: &[Arc<Routing>], namespace: &str, sidecar: &Sidecar) -> BTreeSet<Arc<str>> {
-    let taken = selection::ordered(sorted, MESH, namespace).filter(|routing| imports(sidecar, routing));
-    let mut hosts = BTreeSet::new();
+/// The VirtualServices that some of these listeners take in.
+fn taken(sorted: &[Arc<Routing>], class: &Class, views: &[View]) -> MeshRoutings {
+    let imported = |routing: &Routing| views.iter().any(|view| imports(view.egress.as_ref(), routing));
+    MeshRoutings::new(sorted, &class.namespace, imported)
+}
+
+/// The same by listener; empty when there is one.
+fn each(sorted: &[Arc<Routing>], class: &Class, outlook: &Outlook) -> Vec<MeshRoutings> {
+    match outlook.views.as_slice() {
+        [_] => Vec::new(),
+        many => many.iter().map(|view| taken(sorted, class, std::slice::from_ref(view))).collect(),
+    }
+}
+
+/// The destinations of the VirtualServices that a Sidecar's listeners take in (SC08).
+pub(crate) fn destinations(sorted: &[Arc<Routing>], namespace: &str, egress: &[Egress]) -> Destinations {
+    let taken = selection::ordered(sorted, MESH, namespace)
+        .filter(|routing| egress.iter().any(|one| imports(Some(one), routing)));
+    let mut found = Destinations::new();
     for routing in taken {
-        for rule in &routing.http {
-            if let RuleAction::Forward(forward) = &rule.action {
-                hosts.extend(forward.hosts().cloned());
+        let requests = routing.http.iter().filter_map(|rule| match &rule.action {
+            RuleAction::Forward(forward) => Some(forward.everywhere()),
+            _ => None,
+        });
+        let connections = routing.tls.iter().chain(&routing.tcp).flat_map(|rule| &rule.destinations);
+        for destination in requests.flatten().chain(connections) {
+            let ports = found.entry(destination.host.clone()).or_insert_with(|| Some(BTreeSet::new()));
+            match (destination.port, ports.as_mut()) {
+                (Some(port), Some(ports)) => _ = ports.insert(port),
+                // Without a port it may be any of them.
+                _ => *ports = None,
             }
         }
-        for rule in routing.tls.iter().chain(&routing.tcp) {
-            hosts.extend(rule.destinations.iter().map(|destination| destination.host.clone()));
-        }
     }
-    hosts
+    found
 }

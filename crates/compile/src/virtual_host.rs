@@ -14,15 +14,16 @@ use crate::registry::Seen;
 use crate::route::{self, Facts, Place};
 use crate::service::Service;
 
-/// The names of a service for clients of `namespace`, without ports. The complete host is the first.
-pub(crate) fn domains(seen: &Seen, namespace: &str, domain: &str) -> Vec<String> {
+/// The names of a service for clients of `namespace`, without ports. The complete host is the first. `dns`: clients know
+/// the addresses that services got for want of any (SE16).
+pub(crate) fn domains(seen: &Seen, namespace: &str, domain: &str, dns: bool) -> Vec<String> {
     let mut names = Vec::new();
     for service in std::iter::once(seen.service()).chain(seen.aliases.iter().map(|alias| &alias.service)) {
         add_names(service, namespace, domain, &mut names);
     }
-    for address in &seen.service().addresses {
+    for address in seen.addresses(dns) {
         // A range is no name; a single address is.
-        if *address == config::Cidr::host(address.address) {
+        if address == config::Cidr::host(address.address) {
             names.push(in_authority(address.address));
         }
     }

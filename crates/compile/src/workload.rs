@@ -6,19 +6,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use config::{ServiceMeta, Snapshot};
-use words::{Fingerprint, Labels};
+use config::{DnsCache, ServiceMeta, Snapshot};
+use words::{Diagnostic, Fingerprint, Labels, Origin};
 
 use crate::compiler::{Base, Layer};
 use crate::destination_rule::{Lookup, Rules};
 use crate::endpoints;
 use crate::explicit;
 use crate::inbound::{self, InboundPort};
+use crate::ingress::{App, Ingress};
+use crate::notes::LISTENER_CONFLICT;
 use crate::piece::{Piece, refresh};
 use crate::policy::effective;
 use crate::registry::Registry;
 use crate::scope::Scope;
 use crate::service::{Known, Port};
+use crate::sidecar::Sidecar;
 use crate::world::World;
 
 /// What a workload had.
@@ -33,10 +36,19 @@ type SlicePorts = BTreeSet<(Arc<str>, String, u16)>;
 
 impl Own {
     /// The layer, the one from before when nothing in it changed.
-    pub(crate) fn layer(&mut self, world: &World, base: &Base, scope: &Scope, labels: &Labels) -> Arc<Layer> {
+    pub(crate) fn layer(
+        &mut self,
+        world: &World,
+        base: &Base,
+        scope: &Scope,
+        labels: &Labels,
+        sidecar: Option<&Sidecar>,
+        below: &Layer,
+    ) -> Arc<Layer> {
         let at: SlicePorts = scope.ips.iter().flat_map(|ip| world.ports_at(&scope.namespace, *ip)).collect();
         let named = world.pod(&scope.namespace, &scope.name).map(|pod| &pod.ports);
-        let facts = Fingerprint::of(&(base.registry.print, base.rules.print, labels, &at, named));
+        let said = sidecar.map(|sidecar| sidecar.print);
+        let facts = Fingerprint::of(&(base.registry.print, base.rules.print, labels, &at, named, said));
         let ports = refresh(&mut self.ports, facts, |_| {
             let nothing = BTreeMap::new();
             let gathered = Gather {
@@ -46,31 +58,48 @@ impl Own {
                 labels,
                 at: &at,
                 named: named.unwrap_or(&nothing),
+                sidecar,
             };
             let made = gathered.ports();
             let print = Fingerprint::of(&made);
             (made, print)
         });
         // The scope itself is the key that this slot was found by.
-        let layer = refresh(&mut self.layer, Fingerprint::of(&(ports.print, base.prints.mesh)), |_| {
-            let made = compute(scope, &ports.value, world);
-            let print = Fingerprint::of(&(ports.print, base.prints.mesh));
-            (made, print)
+        let cache = base.registry.value.any_dynamic.then(DnsCache::default);
+        let content = Fingerprint::of(&(ports.print, base.prints.mesh, &cache, &below.bound));
+        let layer = refresh(&mut self.layer, content, |_| {
+            (compute(scope, &ports.value, cache.as_ref(), world, below), content)
         });
         layer.value
     }
 }
 
-fn compute(scope: &Scope, ports: &BTreeMap<u16, InboundPort>, world: &World) -> Layer {
+fn compute(
+    scope: &Scope,
+    ports: &BTreeMap<u16, InboundPort>,
+    cache: Option<&DnsCache>,
+    world: &World,
+    below: &Layer,
+) -> Layer {
     let inputs = inbound::Inputs { scope, ports, mesh: world.mesh() };
     let (mut listeners, clusters) = inputs.compute();
-    listeners.extend(scope.outbound_address.map(|address| explicit::listener(address, world.mesh())));
+    listeners.extend(scope.outbound_address.map(|address| explicit::listener(address, cache, world.mesh())));
+    // An address has one socket: a Sidecar's outbound listener there came first.
+    let mut conflicts = Vec::new();
+    listeners.retain(|one| {
+        let free = !one.bind_to_port || !below.bound.contains(&one.address);
+        if let (false, Some(origin)) = (free, &one.origin) {
+            let message = format!("an outbound listener has {} already; nothing is taken in there", one.address);
+            conflicts.push(Diagnostic::warning(LISTENER_CONFLICT, origin.clone(), "", message));
+        }
+        free
+    });
     let snapshot = Snapshot {
         listeners: listeners.into_iter().map(|one| (one.name.clone(), Arc::new(one))).collect(),
         clusters: clusters.into_iter().map(|one| (one.name.clone(), Arc::new(one))).collect(),
         ..Snapshot::default()
     };
-    Layer { snapshot, diagnostics: Vec::new() }
+    Layer::new(snapshot, conflicts)
 }
 
 /// Which service ports stand for a workload.
@@ -81,6 +110,7 @@ struct Gather<'a> {
     labels: &'a Labels,
     at: &'a SlicePorts,
     named: &'a BTreeMap<String, u16>,
+    sidecar: Option<&'a Sidecar>,
 }
 
 impl Gather<'_> {
@@ -96,7 +126,39 @@ impl Gather<'_> {
                 }
             }
         }
-        ports
+        match self.sidecar.filter(|sidecar| !sidecar.ingress.is_empty()) {
+            None => ports,
+            // All of them are replaced (SC10, TR30).
+            Some(sidecar) => sidecar
+                .ingress
+                .iter()
+                .map(|one| (one.number, self.declared(sidecar, one, ports.get(&one.number))))
+                .collect(),
+        }
+    }
+
+    /// A port that the Sidecar declares; what a Service says of it is kept for metrics.
+    fn declared(&self, sidecar: &Sidecar, one: &Ingress, of_service: Option<&InboundPort>) -> InboundPort {
+        let Ingress { number, protocol, bind, bound, to, pool } = one;
+        let Origin { name, namespace, .. } = &sidecar.origin;
+        let service = of_service.map(|port| port.service.clone()).unwrap_or_else(|| ServiceMeta {
+            host: format!("sidecar.{name}.{namespace}"),
+            name: name.to_string(),
+            namespace: namespace.to_string(),
+            subset: String::new(),
+            port: *number,
+        });
+        // The port's, else the Sidecar's, else the rule's; never merged (SC14).
+        let of_rule = || of_service.and_then(|port| port.pool.clone());
+        InboundPort {
+            protocol: *protocol,
+            service,
+            origin: sidecar.origin.clone(),
+            pool: pool.clone().or_else(|| sidecar.inbound_pool.clone()).or_else(of_rule),
+            to: to.clone(),
+            bind: *bind,
+            bound: *bound,
+        }
     }
 
     /// Its selector takes the workload, or its slices have the workload's address.
@@ -138,7 +200,13 @@ impl Gather<'_> {
                 port: port.number,
             },
             origin: service.origin.clone(),
-            pool: effective(policy, None, port.number).pool,
+            pool: self
+                .sidecar
+                .and_then(|sidecar| sidecar.inbound_pool.clone())
+                .or_else(|| effective(policy, None, port.number).pool),
+            to: App::Dialled,
+            bind: None,
+            bound: false,
         }
     }
 }

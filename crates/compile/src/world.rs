@@ -139,7 +139,7 @@ impl World {
                 config_if(self.gateways.set(ns, name, made.print, made))
             }
             Object::Sidecar(one) => {
-                let made = sidecar::lower(origin(), age(&one.metadata), &one.spec);
+                let made = sidecar::lower(origin(), age(&one.metadata), &one.spec, &mesh);
                 config_if(self.sidecars.set(ns, name, made.print, made))
             }
             Object::RateLimitPolicy(one) => {

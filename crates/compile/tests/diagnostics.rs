@@ -169,13 +169,22 @@ fn vs43_a_status_that_is_none_costs_its_rule() {
 
 #[test]
 fn a_sidecar_says_what_it_does_not_obey() {
-    let yaml = object(
-        "Sidecar",
-        "s",
-        "{ingress: [{port: {number: 80, name: http, protocol: HTTP}}], egress: [{port: {number: 9080, name: http, protocol: HTTP}, hosts: [\"*/*\"]}]}",
+    let mut world = world(&reviews());
+    apply_stored(
+        &mut world,
+        json!({"apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {"name": "s", "namespace": "default"},
+            "spec": {
+                "ingress": [
+                    {"port": {"number": 443, "name": "https", "protocol": "HTTPS"}, "tls": {"mode": "SIMPLE"}},
+                    {"port": {"number": 80}, "defaultEndpoint": "10.0.0.1:80"}],
+                "egress": [{"port": {"number": 0}, "bind": "unix:///x", "hosts": ["*/*"]}]}}),
     );
-    let expected = ["SLU0100 Sidecar default/s spec.egress[0].port", "SLU0100 Sidecar default/s spec.ingress"];
-    assert_eq!(said(&yaml), expected);
+    let expected = [
+        "SLU0102 Sidecar default/s spec.egress[0].port",
+        "SLU0100 Sidecar default/s spec.ingress[0].tls",
+        "SLU0102 Sidecar default/s spec.ingress[1].defaultEndpoint",
+    ];
+    assert_eq!(findings(&world), expected);
 }
 
 #[test]

@@ -81,6 +81,12 @@ fn pool() -> Vec<Vec<Arc<Object>>> {
             &[
                 json!({"egress": [{"hosts": ["default/*"]}]}),
                 json!({"workloadSelector": {"labels": {"app": "client"}}, "outboundTrafficPolicy": {}}),
+                json!({"egress": [
+                    {"port": {"number": 9080, "name": "http", "protocol": "HTTP"}, "captureMode": "NONE", "hosts": ["*/a.default.svc.cluster.local"]},
+                    {"port": {"number": 3128, "name": "p", "protocol": "HTTP_PROXY"}, "hosts": ["*/*", "~default/b.default.svc.cluster.local"]},
+                    {"hosts": ["*/*.com"]}],
+                    "ingress": [{"port": {"number": 7070, "name": "http", "protocol": "HTTP"}, "defaultEndpoint": "127.0.0.1:8080"}],
+                    "outboundTrafficPolicy": {"mode": "ALLOW_ANY", "egressProxy": {"host": "b.default.svc.cluster.local", "port": {"number": 9080}}}}),
             ],
         ),
         istio(
@@ -91,6 +97,27 @@ fn pool() -> Vec<Vec<Arc<Object>>> {
                 json!({"hosts": ["ext.com"], "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}], "resolution": "DNS"}),
                 json!({"hosts": ["ext.com", "a.default.svc.cluster.local"], "ports": [{"number": 9080, "name": "http", "protocol": "HTTP"}],
                 "resolution": "STATIC", "workloadSelector": {"labels": {"app": "a"}}}),
+                json!({"hosts": ["*.ext.com"], "ports": [{"number": 9080, "name": "http", "protocol": "HTTP"}, {"number": 443, "name": "tls", "protocol": "TLS"}],
+                "resolution": "DYNAMIC_DNS"}),
+            ],
+        ),
+        istio(
+            "ServiceEntry",
+            "other",
+            "named",
+            &[
+                json!({"hosts": ["ext.com", "db.com"], "ports": [{"number": 90, "name": "tcp", "protocol": "TCP"}], "resolution": "DNS",
+                "workloadSelector": {"labels": {"app": "vm"}}}),
+                json!({"hosts": ["db.com"], "ports": [{"number": 90, "name": "x", "targetPort": 91}], "resolution": "NONE", "exportTo": ["."]}),
+            ],
+        ),
+        istio(
+            "WorkloadEntry",
+            "other",
+            "vm",
+            &[
+                json!({"address": "vm.machines.example", "labels": {"app": "vm"}}),
+                json!({"address": "unix:///run/vm.sock", "labels": {"app": "vm"}}),
             ],
         ),
         istio(
@@ -145,7 +172,16 @@ fn read(value: Value) -> Option<Arc<Object>> {
 fn scopes() -> Vec<Scope> {
     let no_capture =
         json!({"INTERCEPTION_MODE": "NONE", "SLUICE_OUTBOUND_ADDRESS": "127.0.0.1:15080", "LABELS": {"app": "client"}});
-    vec![sidecar(), sidecar_in("other", no_capture), sidecar_of("a-v1", "10.0.1.1", json!({})), gateway()]
+    let dns = json!({"DNS_CAPTURE": "true", "LABELS": {"app": "client"}});
+    let bare = json!({"INTERCEPTION_MODE": "NONE", "LABELS": {"app": "client"}});
+    vec![
+        sidecar(),
+        sidecar_in("other", no_capture),
+        sidecar_in("other", dns),
+        sidecar_in("other", bare),
+        sidecar_of("a-v1", "10.0.1.1", json!({})),
+        gateway(),
+    ]
 }
 
 proptest! {

@@ -45,6 +45,12 @@ pub struct Args {
     /// Bind listeners to this address instead of all.
     #[arg(long)]
     pub bind_ip: Option<IpAddr>,
+    /// Answer the application's DNS questions here, over UDP and TCP, `127.0.0.1:15053` (Istio's DNS_CAPTURE).
+    #[arg(long)]
+    pub dns_address: Option<SocketAddr>,
+    /// Ask this resolver for names instead of those of /etc/resolv.conf; may be repeated.
+    #[arg(long = "resolver", value_name = "IP:PORT")]
+    pub resolvers: Vec<SocketAddr>,
     /// Where the admin pages are.
     #[arg(long, default_value = "127.0.0.1:15000")]
     pub admin_address: SocketAddr,
@@ -102,6 +108,7 @@ impl Args {
             ("INSTANCE_IPS", Some(ip)),
             ("WORKLOAD_NAME", self.workload.clone()),
             ("SERVICE_ACCOUNT", self.service_account.clone()),
+            ("DNS_CAPTURE", self.dns_address.map(|_| "true".to_owned())),
             ("SLUICE_OUTBOUND_ADDRESS", self.outbound_address.map(|address| address.to_string())),
             ("SLUICE_APP_IP", self.app_ip.map(|ip| ip.to_string())),
             ("SLUICE_BIND_IP", self.bind_ip.map(|ip| ip.to_string())),

@@ -154,7 +154,7 @@ impl ClusterState {
         }
         let there: FxHashSet<SocketAddr> =
             self.balancer.borrow().hosts().iter().filter_map(|host| socket(&host.address)).collect();
-        let is_dialled = matches!(self.plan.borrow().config.discovery, Discovery::OriginalDst);
+        let is_dialled = matches!(self.plan.borrow().config.discovery, Discovery::OriginalDst | Discovery::Dynamic(_));
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let is_there = |host: &SocketAddr| is_dialled || there.contains(host);
         self.pool.borrow_mut().sweep(&self.bounds.get(), now, &mut cx, is_there);
@@ -192,10 +192,11 @@ fn bounds(config: &config::Cluster) -> Bounds {
     }
 }
 
-/// The socket address of a host; `None` for names and Unix sockets, which are not dialled here.
+/// The address of a host, for a Unix socket the one that stands for it; `None` for names, which are not dialled here.
 pub fn socket(address: &EndpointAddress) -> Option<SocketAddr> {
     match address {
         EndpointAddress::Socket(socket) => Some(*socket),
-        EndpointAddress::Dns(..) | EndpointAddress::Pipe(_) => None,
+        EndpointAddress::Pipe(path) => Some(transport::pipe::stand_in(path)),
+        EndpointAddress::Dns(..) => None,
     }
 }

@@ -32,6 +32,7 @@ flags! {
     12 RATE_LIMITED "RL" "A local rate limit had no token.";
     15 DURATION "DT" "The connection was as old as it may get.";
     11 NO_CLUSTER "NC" "The route's cluster does not exist.";
+    12 NAME_UNKNOWN "DF" "The host's name does not resolve.";
 }
 
 impl Flags {
@@ -99,6 +100,8 @@ pub enum Failure {
     Timeout,
     /// The client's body broke off.
     ClientBody,
+    /// The host that the request names does not resolve.
+    Name(String),
 }
 
 /// What the client and the log are told of a failure.
@@ -160,6 +163,9 @@ impl Failure {
                 let status = if *arrived { 504 } else { 408 };
                 told(status, Flags::STREAM_IDLE, "stream_idle_timeout", "stream timeout".into())
             }
+            Failure::Name(_) => {
+                told(503, Flags::NAME_UNKNOWN, "dns_resolution_failure", "DNS resolution failure".into())
+            }
             Failure::ClientBody => told(400, Flags::DOWNSTREAM_ENDED, "downstream_remote_disconnect", String::new()),
         }
     }
@@ -173,9 +179,12 @@ impl Failure {
                 Some(Report::Broken)
             }
             Failure::ConnectTimeout | Failure::TryTimeout | Failure::Timeout => Some(Report::Timeout),
-            Failure::NoHost | Failure::NoCluster | Failure::Overflow | Failure::Idle { .. } | Failure::ClientBody => {
-                None
-            }
+            Failure::NoHost
+            | Failure::NoCluster
+            | Failure::Overflow
+            | Failure::Idle { .. }
+            | Failure::ClientBody
+            | Failure::Name(_) => None,
         }
     }
 
@@ -188,7 +197,12 @@ impl Failure {
             Failure::Ended | Failure::Reset | Failure::TryTimeout => Outcome::Reset { before_request: false },
             Failure::Unsent => Outcome::Reset { before_request: true },
             Failure::Overflow => Outcome::Overflow,
-            Failure::NoHost | Failure::NoCluster | Failure::Timeout | Failure::Idle { .. } | Failure::ClientBody => {
+            Failure::NoHost
+            | Failure::NoCluster
+            | Failure::Timeout
+            | Failure::Idle { .. }
+            | Failure::ClientBody
+            | Failure::Name(_) => {
                 return None;
             }
         })

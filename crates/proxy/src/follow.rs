@@ -32,7 +32,7 @@ pub struct Holdings {
     hosts: BTreeMap<Name, Arc<VirtualHost>>,
     names: Option<Arc<NameTable>>,
     /// We answer DNS questions, so names are wanted.
-    pub wants_names: bool,
+    wants_names: bool,
     /// `None`: there is none, or nobody answers. What is wanted and not here is waited for.
     secrets: BTreeMap<Name, Option<Arc<Secret>>>,
     /// Secrets that are waited for, and since when.
@@ -47,6 +47,11 @@ struct Held {
 }
 
 impl Holdings {
+    /// Nothing yet. `wants_names`: we answer DNS questions.
+    pub fn new(wants_names: bool) -> Self {
+        Self { wants_names, ..Self::default() }
+    }
+
     /// Takes an update; why some of it was not accepted, in words.
     pub fn take(&mut self, update: &Update) -> Vec<String> {
         let Some(kind) = resource_kind(update.kind) else { return Vec::new() };

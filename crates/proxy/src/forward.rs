@@ -338,7 +338,7 @@ impl<'a> Tries<'a> {
     ) -> Result<(Answered, Guards), Failure> {
         let cluster = self.cluster;
         let plan = cluster.plan.borrow().clone();
-        let (id, address) = self.pick(&plan, tried)?;
+        let (id, address) = self.host(&plan, tried).await?;
         record.host = Some((id, address));
         let active = cluster.balancer.borrow().begin(id);
         let counters = active.counters().clone();
@@ -370,11 +370,23 @@ impl<'a> Tries<'a> {
         }
     }
 
-    pub(crate) fn pick(&self, plan: &ClusterPlan, tried: &[EndpointAddress]) -> Result<(HostId, SocketAddr), Failure> {
+    /// The host of the next try.
+    pub(crate) async fn host(
+        &self,
+        plan: &ClusterPlan,
+        tried: &[EndpointAddress],
+    ) -> Result<(HostId, SocketAddr), Failure> {
+        match &plan.config.discovery {
+            Discovery::Dynamic(cache) => named(self.mission, plan, cache).await,
+            _ => self.pick(plan, tried),
+        }
+    }
+
+    fn pick(&self, plan: &ClusterPlan, tried: &[EndpointAddress]) -> Result<(HostId, SocketAddr), Failure> {
         if matches!(plan.config.discovery, Discovery::OriginalDst) {
             // Without capture there is nothing that was dialled.
             let dialled = self.mission.client.dialled.or_else(|| self.authority_address());
-            return dialled.map(|address| (HostId::OUTSIDE, address)).ok_or(Failure::NoHost);
+            return dialled.map(|address| (HostId::OUTSIDE, at_port(plan, address))).ok_or(Failure::NoHost);
         }
         let attempts = self.policy.as_ref().map_or(0, |policy| policy.host_selection_attempts);
         if let Some(detector) = &plan.outlier {
@@ -458,6 +470,23 @@ impl<'a> Tries<'a> {
     }
 }
 
+/// The host that a request names (SE09): the authority's, at its port or at the service's.
+async fn named(
+    mission: &Mission<'_>,
+    plan: &ClusterPlan,
+    cache: &config::DnsCache,
+) -> Result<(HostId, SocketAddr), Failure> {
+    let (host, port) = words::host::split_port(mission.authority);
+    let of_service = || plan.config.service.as_ref().map_or(80, |service| service.port);
+    let found = mission.worker.hosts.find(host, port.unwrap_or_else(of_service), cache.hosts_max).await?;
+    Ok((HostId::OUTSIDE, found))
+}
+
+/// The dialled address, with another port where the cluster says one (SE03).
+pub fn at_port(plan: &ClusterPlan, dialled: SocketAddr) -> SocketAddr {
+    SocketAddr::new(dialled.ip(), plan.config.original_port.unwrap_or(dialled.port()))
+}
+
 /// Puts the authority where the protocol has it: the Host header, or the target of HTTP/2.
 pub fn address(request: &mut Request<RequestBody>, authority: &str, is_http2: bool) -> Option<()> {
     if !is_http2 {
@@ -499,11 +528,28 @@ pub async fn connect(cluster: &ClusterState, plan: &ClusterPlan, host: SocketAdd
         bump(&cluster.counts.connect_failures);
         failure
     };
-    match tokio::time::timeout(limit, transport::io::connect(host, &options)).await {
-        Ok(Ok(stream)) => Ok(Io::Tcp(stream)),
+    let connecting = async {
+        match pipe(plan, host) {
+            Some(path) => transport::pipe::connect(path).await.map(Io::Unix),
+            None => transport::io::connect(host, &options).await.map(Io::Tcp),
+        }
+    };
+    match tokio::time::timeout(limit, connecting).await {
+        Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(failed(Failure::Connect(plain(&error)))),
         Err(_) => Err(failed(Failure::ConnectTimeout)),
     }
+}
+
+// The Unix socket that an address stands for.
+fn pipe(plan: &ClusterPlan, host: SocketAddr) -> Option<&str> {
+    if !transport::pipe::is_stand_in(host) {
+        return None;
+    }
+    plan.hosts.hosts().iter().find_map(|one| match &one.address {
+        EndpointAddress::Pipe(path) if transport::pipe::stand_in(path) == host => Some(path.as_str()),
+        _ => None,
+    })
 }
 
 // `Connection refused`, without the number that Rust adds.

@@ -20,10 +20,13 @@ use crate::access_log::Format;
 use crate::admin;
 use crate::args::Args;
 use crate::dns::{self, Found};
+use crate::dns_server;
 use crate::follow::Holdings;
 use crate::identity::Identity;
 use crate::metrics::Scrape;
+use crate::names::Book;
 use crate::plan::{Plan, Planner};
+use crate::resolvers::Resolvers;
 use crate::worker::{self, COMMANDS_MAX, Command, Worker};
 
 /// Answers of resolvers that wait for the loop.
@@ -95,7 +98,17 @@ pub fn run(args: Args, set_log_level: SetLogLevel) -> Result<()> {
         let identity = Arc::new(args.identity());
         let admin = bind(args.admin_address, "--admin-address").await?;
         let status = bind(args.status_address, "--status-address").await?;
-        let workers = (0..args.workers()).map(|number| start_worker(number, identity.clone())).collect::<Result<Vec<_>>>()?;
+        let resolvers = Resolvers::new(&args.resolvers);
+        let dns = match args.dns_address {
+            None => None,
+            Some(address) => {
+                let server = dns_server::Server::new(address, &resolvers.addresses());
+                server.listen(address).await.context("--dns-address")?;
+                Some(server)
+            }
+        };
+        let start = |number| start_worker(number, identity.clone(), resolvers.clone());
+        let workers = (0..args.workers()).map(start).collect::<Result<Vec<_>>>()?;
         let app = Rc::new(App {
             identity: identity.clone(),
             workers,
@@ -111,7 +124,7 @@ pub fn run(args: Args, set_log_level: SetLogLevel) -> Result<()> {
         spawn_local(admin::serve(admin, app.clone(), admin::Pages::All));
         spawn_local(admin::serve(status, app.clone(), admin::Pages::Readiness));
         tracing::info!(admin = %args.admin_address, control_plane = args.control_plane, node = identity.node_id, "started");
-        let follower = Follower::new(app.clone(), &args);
+        let follower = Follower::new(app.clone(), &args, resolvers, dns);
         tokio::select! {
             () = follower.follow(args.control_plane.clone()) => {}
             () = app.quit.notified() => tracing::info!("asked to end"),
@@ -126,7 +139,7 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<tokio::net::TcpListener
     tokio::net::TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({flag})"))
 }
 
-fn start_worker(number: usize, identity: Arc<Identity>) -> Result<mpsc::Sender<Command>> {
+fn start_worker(number: usize, identity: Arc<Identity>, resolvers: Resolvers) -> Result<mpsc::Sender<Command>> {
     let (commands, queue) = mpsc::channel(COMMANDS_MAX);
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let seed = (time.as_nanos() as u64)
@@ -137,7 +150,7 @@ fn start_worker(number: usize, identity: Arc<Identity>) -> Result<mpsc::Sender<C
             Ok(runtime) => runtime,
             Err(error) => return tracing::error!("worker {number} cannot start: {error}"),
         };
-        LocalSet::new().block_on(&runtime, worker::run(Worker::new(identity, seed), queue));
+        LocalSet::new().block_on(&runtime, worker::run(Worker::new(identity, resolvers, seed), queue));
     };
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(body).context("start a worker thread")?;
     Ok(commands)
@@ -163,13 +176,15 @@ struct Follower {
     holdings: Holdings,
     planner: Planner,
     bound: BTreeMap<usize, SocketAddr>,
+    resolvers: Resolvers,
     resolver: Option<Arc<TokioResolver>>,
+    dns: Option<Rc<dns_server::Server>>,
     resolving: BTreeMap<Name, (Arc<config::Cluster>, AbortHandle)>,
     found: (mpsc::Sender<Found>, mpsc::Receiver<Found>),
 }
 
 impl Follower {
-    fn new(app: Rc<App>, args: &Args) -> Self {
+    fn new(app: Rc<App>, args: &Args, resolvers: Resolvers, dns: Option<Rc<dns_server::Server>>) -> Self {
         let extra = args.access_log.clone().map(|path| {
             let format = match args.access_log_json {
                 true => AccessLogFormat::Json(BTreeMap::new()),
@@ -177,14 +192,14 @@ impl Follower {
             };
             Arc::new(Format::new(&AccessLog { path, format }))
         });
-        let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build());
-        let resolver = resolver.map_err(|error| tracing::warn!("names cannot be resolved: {error}")).ok();
         Self {
             app,
-            holdings: Holdings::default(),
+            holdings: Holdings::new(dns.is_some()),
             planner: Planner::new(extra),
             bound: BTreeMap::new(),
-            resolver: resolver.map(Arc::new),
+            resolver: resolvers.resolver().map(Arc::new),
+            resolvers,
+            dns,
             resolving: BTreeMap::new(),
             found: mpsc::channel(FOUND_MAX),
         }
@@ -262,6 +277,7 @@ impl Follower {
             let _ = worker.send(Command::Install(plan.clone(), own)).await;
         }
         self.resolve(&snapshot);
+        self.learn_names(&snapshot);
         *self.app.snapshot.borrow_mut() = snapshot;
         self.app.versions.borrow_mut().clone_from(&self.holdings.versions);
         if whole && !self.app.ready.get() && self.holdings.knows_listeners {
@@ -314,6 +330,16 @@ impl Follower {
             self.bound.insert(slot, address);
         }
         all
+    }
+
+    // What DNS questions are answered with, when it is different from before.
+    fn learn_names(&self, snapshot: &Snapshot) {
+        let (Some(server), Some(names)) = (&self.dns, &snapshot.names) else { return };
+        let before = self.app.snapshot.borrow().names.clone();
+        if !before.is_some_and(|before| Arc::ptr_eq(&before, names)) {
+            let book = Book::new(names, &self.app.identity.namespace, self.resolvers.search());
+            *server.book.borrow_mut() = Arc::new(book);
+        }
     }
 
     fn resolve(&mut self, snapshot: &Snapshot) {

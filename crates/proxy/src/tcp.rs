@@ -15,11 +15,11 @@ use crate::cluster::{ClusterState, bump, socket};
 use crate::connection::Client;
 use crate::failure::{Failure, Flags};
 use crate::metrics::{Ends, end_labels};
-use crate::plan::TcpPlan;
+use crate::plan::{ClusterPlan, TcpPlan};
 use crate::record::Head;
 use crate::upstream::{self, Aim, Pending};
 use crate::worker::Worker;
-use crate::{hash, outlier};
+use crate::{forward, hash, outlier};
 
 /// Istio's default: a connection on which nothing moved for an hour is closed (DR34).
 const IDLE_DEFAULT: Duration = Duration::from_secs(3600);
@@ -60,7 +60,7 @@ async fn carry(worker: &Rc<Worker>, plan: &TcpPlan, stream: TcpStream, client: &
     };
     let ready = cluster.plan.borrow().clone();
     told.head.cluster = Some(ready.config.name.clone());
-    let Some((id, address)) = pick(worker, plan, &cluster, client) else {
+    let Some((id, address)) = host(worker, &cluster, plan, client).await else {
         bump(&cluster.counts.none_healthy);
         told.flags = Flags::NO_HEALTHY_UPSTREAM;
         return;
@@ -120,21 +120,37 @@ fn draw(worker: &Worker, plan: &TcpPlan) -> Option<u32> {
     plan.shares.iter().find(|(sum, _)| *sum > point).map(|(_, slot)| *slot)
 }
 
-fn pick(
+// The host that a ClientHello names (SE09), else one of the cluster's.
+async fn host(
     worker: &Worker,
-    plan: &TcpPlan,
     cluster: &ClusterState,
+    plan: &TcpPlan,
     client: &Client,
 ) -> Option<(HostId, std::net::SocketAddr)> {
-    if matches!(cluster.plan.borrow().config.discovery, Discovery::OriginalDst) {
-        return Some((HostId::OUTSIDE, client.dialled?));
+    let ready = cluster.plan.borrow().clone();
+    let (Discovery::Dynamic(cache), Some(dynamic)) = (&ready.config.discovery, &plan.config.dynamic_host) else {
+        return pick(worker, (cluster, &ready), plan, client);
+    };
+    let Sniffed::Tls { sni: Some(name), .. } = &client.facts.sniffed else { return None };
+    let found = worker.hosts.find(name, dynamic.port, cache.hosts_max).await;
+    found.map_err(|failure| tracing::debug!(name, "no address: {failure:?}")).ok().map(|at| (HostId::OUTSIDE, at))
+}
+
+fn pick(
+    worker: &Worker,
+    (cluster, ready): (&ClusterState, &ClusterPlan),
+    plan: &TcpPlan,
+    client: &Client,
+) -> Option<(HostId, std::net::SocketAddr)> {
+    if matches!(ready.config.discovery, Discovery::OriginalDst) {
+        return Some((HostId::OUTSIDE, forward::at_port(ready, client.dialled?)));
     }
-    if let Some(detector) = &cluster.plan.borrow().outlier {
+    if let Some(detector) = &ready.outlier {
         outlier::follow(worker, cluster, detector);
     }
     let peer = client.peer.filter(|_| plan.config.hash_source_ip);
     let hash = peer.map(|peer| hash::of_ip(peer.ip()));
-    let ask = Ask { hash, now: worker.millis_for(&cluster.plan.borrow()), ..Ask::default() };
+    let ask = Ask { hash, now: worker.millis_for(ready), ..Ask::default() };
     let mut balancer = cluster.balancer.borrow_mut();
     let id = balancer.pick(&ask, || worker.draw())?;
     let address = socket(&balancer.host(id).address)?;

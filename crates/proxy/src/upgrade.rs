@@ -99,7 +99,7 @@ async fn open(
     let mut number = 1;
     loop {
         let plan = cluster.plan.borrow().clone();
-        let (id, host) = tries.pick(&plan, &tried)?;
+        let (id, host) = tries.host(&plan, &tried).await?;
         record.host = Some((id, host));
         let active = cluster.balancer.borrow().begin(id);
         let counters = active.counters().clone();

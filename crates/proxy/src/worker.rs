@@ -14,9 +14,11 @@ use tokio::task::{JoinHandle, spawn_local};
 use crate::access_log::{Format, Line};
 use crate::cluster::ClusterState;
 use crate::connection;
+use crate::dynamic::Hosts;
 use crate::identity::Identity;
 use crate::metrics::{Metrics, Scrape};
 use crate::plan::{ListenerPlan, Plan};
+use crate::resolvers::Resolvers;
 use crate::stats::ClusterStats;
 
 /// Access-log bytes that wait to be written, per file; lines beyond are dropped and counted.
@@ -46,6 +48,8 @@ pub enum Command {
 pub struct Worker {
     /// Who this proxy is.
     pub identity: Arc<Identity>,
+    /// Hosts that requests named.
+    pub hosts: Hosts,
     plan: RefCell<Arc<Plan>>,
     clusters: RefCell<Vec<Option<Rc<ClusterState>>>>,
     /// Counts.
@@ -69,9 +73,10 @@ struct LogFile {
 
 impl Worker {
     /// A worker that obeys nothing yet. `seed` must differ between workers.
-    pub fn new(identity: Arc<Identity>, seed: u64) -> Rc<Self> {
+    pub fn new(identity: Arc<Identity>, resolvers: Resolvers, seed: u64) -> Rc<Self> {
         Rc::new(Self {
             identity,
+            hosts: Hosts::new(resolvers),
             plan: RefCell::default(),
             clusters: RefCell::default(),
             metrics: Metrics::default(),

@@ -38,6 +38,16 @@ pub struct Case {
     /// Who calls.
     #[serde(default)]
     pub client: Client,
+    /// What names resolve to, for proxies that look them up; everything else does not exist. Values as in manifests.
+    #[serde(default)]
+    pub names: BTreeMap<String, Vec<String>>,
+    /// What the application's DNS questions are answered with; only our proxy answers them, and does so when there are
+    /// any here.
+    #[serde(default)]
+    pub lookups: Vec<Lookup>,
+    /// What the proxy's `config_dump` must and must not hold.
+    #[serde(default)]
+    pub config: Holds,
     /// What is asked and what must be answered.
     #[serde(default)]
     pub calls: Vec<Call>,
@@ -186,6 +196,51 @@ pub struct Behaviour {
     pub trailers: BTreeMap<String, String>,
 }
 
+/// A DNS question, and its answer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Lookup {
+    /// The name.
+    pub name: String,
+    /// `A` (default) or `AAAA`.
+    #[serde(default = "default_record")]
+    pub record: String,
+    /// Over TCP instead of UDP.
+    #[serde(default)]
+    pub tcp: bool,
+    /// `NOERROR` (default), `NXDOMAIN`, `SERVFAIL`.
+    #[serde(default = "default_code")]
+    pub code: String,
+    /// The addresses, as a set; values as in manifests. `240.240.` and `2001:2::` stand for any address that begins so.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// The name that it is another name of.
+    #[serde(default)]
+    pub alias_of: Option<String>,
+    /// How long the answer may be kept, in seconds.
+    #[serde(default)]
+    pub ttl: Option<u32>,
+}
+
+/// Texts that a configuration has or has not.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Holds {
+    /// It has all of these.
+    #[serde(default)]
+    pub has: Vec<String>,
+    /// It has none of these.
+    #[serde(default)]
+    pub lacks: Vec<String>,
+}
+
+impl Holds {
+    /// True when it says anything.
+    pub fn says_something(&self) -> bool {
+        !self.has.is_empty() || !self.lacks.is_empty()
+    }
+}
+
 /// Who calls: a pod's sidecar, or a gateway.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -202,6 +257,9 @@ pub struct Client {
     /// True: the calls go to a gateway with these labels instead of through a sidecar.
     #[serde(default)]
     pub gateway: bool,
+    /// The pod that is the sidecar's application, `reviews-v1`; for inbound traffic.
+    #[serde(default)]
+    pub app: Option<String>,
     /// True: the client's connections are captured, as Istio's iptables do it. It dials services at their cluster IPs
     /// and needs no proxy settings. Such a case is skipped where no network namespace can be made.
     #[serde(default)]
@@ -220,6 +278,7 @@ impl Client {
             gateway: false,
             captured: false,
             annotations: BTreeMap::new(),
+            app: None,
         }
     }
 }
@@ -253,6 +312,9 @@ pub struct Call {
     /// Begins the connection with a PROXY protocol header: `v1 203.0.113.7:4711`, the version and the client it names.
     #[serde(default)]
     pub proxy_protocol: Option<String>,
+    /// This port of the proxy's own address (`PROXY_IP`) is called instead of where it takes outbound requests.
+    #[serde(default)]
+    pub port: Option<u16>,
     /// Request headers.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
@@ -485,6 +547,14 @@ fn default_client_labels() -> BTreeMap<String, String> {
     BTreeMap::from([("app".into(), "client".into())])
 }
 
+fn default_record() -> String {
+    "A".into()
+}
+
+fn default_code() -> String {
+    "NOERROR".into()
+}
+
 fn one() -> u32 {
     1
 }
@@ -506,8 +576,9 @@ impl Case {
 
     // A case that can prove nothing is refused.
     fn check(&self) -> Result<()> {
-        if self.calls.is_empty() && self.diagnostics.is_empty() {
-            bail!("no calls and no diagnostics");
+        let asks = !self.calls.is_empty() || !self.lookups.is_empty();
+        if !asks && self.diagnostics.is_empty() && !self.config.says_something() {
+            bail!("no calls, lookups, diagnostics or configuration");
         }
         for call in &self.calls {
             if !call.expect.split.is_empty() && call.times < 50 {

@@ -7,6 +7,7 @@ pub mod backend;
 pub mod bytes;
 pub mod call;
 pub mod case;
+pub mod dns;
 pub mod expect;
 pub mod hello;
 pub mod netns;

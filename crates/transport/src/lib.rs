@@ -6,6 +6,7 @@ pub mod body;
 pub mod exec;
 pub mod io;
 pub mod listen;
+pub mod pipe;
 pub mod pool;
 pub mod proxy_protocol;
 pub mod relay;

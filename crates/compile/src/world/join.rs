@@ -43,16 +43,15 @@ pub(crate) struct JoinedEndpoint {
     pub(crate) locality: Locality,
     /// The node's name; may be empty.
     pub(crate) node: String,
+    /// The pod's own host name.
+    pub(crate) hostname: Option<String>,
     /// For metrics.
     pub(crate) workload: Option<Workload>,
 }
 
 impl Joined {
     fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.endpoints.iter().filter_map(|endpoint| match endpoint.address {
-            InlineAddress::Ip(ip) => Some(ip),
-            InlineAddress::Name(_) | InlineAddress::Pipe(_) => None,
-        })
+        self.endpoints.iter().filter_map(JoinedEndpoint::ip)
     }
 }
 
@@ -66,6 +65,14 @@ impl JoinedEndpoint {
             _ if self.ports_complete => None,
             Target::Number(number) => Some(*number),
             Target::Name(name) => Some(self.ports.get(name).copied().unwrap_or(port.number)),
+        }
+    }
+
+    /// Its IP address, when it has one.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        match self.address {
+            InlineAddress::Ip(ip) => Some(ip),
+            InlineAddress::Name(_) | InlineAddress::Pipe(_) => None,
         }
     }
 
@@ -211,6 +218,7 @@ impl World {
             weight: 1,
             locality,
             node: endpoint.node.clone(),
+            hostname: endpoint.hostname.clone(),
             workload: pod.map(|pod| pod.workload.clone()),
         }
     }
@@ -226,6 +234,7 @@ impl World {
             weight: 1,
             locality,
             node: pod.node.clone(),
+            hostname: None,
             workload: Some(pod.workload.clone()),
         })
     }
@@ -245,6 +254,7 @@ impl World {
             weight: one.endpoint.weight,
             locality: one.endpoint.locality.clone(),
             node: String::new(),
+            hostname: None,
             workload: Some(one.workload.clone()),
         })
     }
