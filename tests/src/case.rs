@@ -39,6 +39,8 @@ pub struct Stage {
     held: RefCell<Vec<Arc<TcpStream>>>,
     _names: Option<NameServer>,
     _sockets: JoinSet<()>,
+    /// Certificates in files.
+    _files: tempfile::TempDir,
 }
 
 impl Stage {
@@ -56,7 +58,13 @@ impl Stage {
             let ip = dialled.with_context(|| format!("{authority} is no Service of the case"))?;
             return Ok(Way { target: SocketAddr::new(ip, port), captured: true });
         }
-        let target = if is_http { self.target } else { SocketAddr::new(self.target.ip(), port) };
+        let target = match is_http {
+            true if testkit::call::is_https(call) => {
+                SocketAddr::new(self.target.ip(), authority.port_u16().unwrap_or(GATEWAY_TLS_PORT))
+            }
+            true => self.target,
+            false => SocketAddr::new(self.target.ip(), port),
+        };
         Ok(Way { target, captured: false })
     }
 }
@@ -74,10 +82,12 @@ fn names(case: &Case, world: &World) -> Result<Names> {
 pub async fn set(case: &Case, block: u8, folder: &Path) -> Result<Stage> {
     let world = lay_out(case, block);
     write(folder, "world.yaml", &to_yaml(&world.objects))?;
-    write(folder, "case.yaml", &fill_in(&case.manifests, &world))?;
+    let files = tempfile::tempdir()?;
+    let manifests = testkit::pki::fill_in(&fill_in(&case.manifests, &world), files.path())?;
+    write(folder, "case.yaml", &manifests)?;
     let servers = testkit::serve::start(&world).await?;
     let folder_text = folder.to_string_lossy();
-    let mut source = vec!["--config-dir", &folder_text];
+    let mut source = vec!["--config-dir", &folder_text, "--serve-secrets"];
     if let Some(policy) = &case.mesh.outbound_traffic_policy {
         source.extend(["--outbound-traffic-policy", policy]);
     }
@@ -107,6 +117,7 @@ pub async fn set(case: &Case, block: u8, folder: &Path) -> Result<Stage> {
         jar: Jar::default(),
         _names: names,
         _sockets: sockets,
+        _files: files,
     })
 }
 
@@ -156,6 +167,8 @@ pub const NO_NETWORK: &str = "a network namespace with iptables cannot be made (
 
 /// The port that gateway cases use.
 pub const GATEWAY_PORT: u16 = 8080;
+/// The port of `https` calls that name none.
+pub const GATEWAY_TLS_PORT: u16 = 8443;
 
 fn caller(case: &Case, world: &World) -> Result<(Proxied, SocketAddr)> {
     let ip = world.client_ip;
@@ -390,6 +403,9 @@ fn settle(call: &Call, expect: &Expect, stage: &Stage) -> Result<Expect> {
     }
     for value in expect.seen.values_mut().chain(expect.headers.values_mut()).flatten() {
         *value = fill_in(value, &stage.world);
+    }
+    for value in expect.seen_parts.values_mut() {
+        *value = testkit::pki::fill_in(value, Path::new("/nonexistent")).unwrap_or_default();
     }
     Ok(expect)
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use config::{ChainMatch, Cidr, Filter, FilterChain, Name, TcpProxy};
+use config::{ChainMatch, Cidr, Filter, FilterChain, Name, ServerTls};
 use words::Origin;
 
 /// A chain that is wished for.
@@ -18,8 +18,10 @@ pub(crate) struct Draft {
     pub(crate) server_names: Vec<String>,
     /// ALPN, one of which must be offered; empty for any.
     pub(crate) application_protocols: Vec<String>,
+    /// TLS is opened first.
+    pub(crate) tls: Option<ServerTls>,
     /// What is done.
-    pub(crate) proxy: TcpProxy,
+    pub(crate) filter: Filter,
     /// The object that asks for it.
     pub(crate) origin: Origin,
     /// The object whose port it is for; rivals of one owner are no conflict.
@@ -37,7 +39,7 @@ pub(crate) struct Chains {
 impl Chains {
     /// Adds what is still free of a chain. The owner of what was taken, when nothing is left and it is another one.
     pub(crate) fn add(&mut self, draft: Draft) -> Option<Origin> {
-        let Draft { name, ranges, server_names, application_protocols, proxy, origin, owner } = draft;
+        let Draft { name, ranges, server_names, application_protocols, tls, filter, origin, owner } = draft;
         let ranges: Vec<Option<Cidr>> = match ranges.is_empty() {
             true => vec![None],
             false => ranges.into_iter().map(|range| Some(range.masked())).collect(),
@@ -72,8 +74,8 @@ impl Chains {
                 application_protocols: application_protocols.clone(),
                 ..ChainMatch::default()
             },
-            filter: Filter::Tcp(proxy.clone()),
-            tls: None,
+            tls: tls.clone(),
+            filter: filter.clone(),
             origin: Some(origin.clone()),
         }));
         holder.filter(|holder| !is_left && *holder != owner)
@@ -87,7 +89,7 @@ impl Chains {
 
 #[cfg(test)]
 mod tests {
-    use config::ClusterChoice;
+    use config::{ClusterChoice, TcpProxy};
 
     use super::*;
 
@@ -97,7 +99,8 @@ mod tests {
             ranges: ranges.iter().map(|text| Cidr::parse(text).unwrap()).collect(),
             server_names: names.iter().map(|name| (*name).to_owned()).collect(),
             application_protocols: Vec::new(),
-            proxy: TcpProxy {
+            tls: None,
+            filter: Filter::Tcp(TcpProxy {
                 stat_prefix: owner.into(),
                 cluster: ClusterChoice::One(owner.into()),
                 idle_timeout: None,
@@ -105,7 +108,7 @@ mod tests {
                 hash_source_ip: false,
                 dynamic_host: None,
                 access_log: Vec::new(),
-            },
+            }),
             origin: Origin::new("VirtualService", "n", owner),
             owner: Origin::new("Service", "n", owner),
         }

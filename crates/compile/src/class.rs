@@ -45,6 +45,8 @@ pub(crate) struct Class {
     pub(crate) bind_ip: Option<IpAddr>,
     /// A load balancer in front says by the PROXY protocol who the client is.
     pub(crate) proxy_protocol: bool,
+    /// Secrets of their namespace may go to them.
+    pub(crate) may_hold_secrets: bool,
 }
 
 impl Class {
@@ -77,16 +79,18 @@ impl Class {
             place: needs.any.then(|| world.place_of(scope, labels, needs)),
             bind_ip: scope.bind_ip.filter(|_| gateway),
             proxy_protocol: gateway && (scope.proxy_protocol || annotated(scope, world)),
+            may_hold_secrets: scope.may_hold_secrets,
         }
     }
 
     /// The key.
     pub(crate) fn print(&self) -> Fingerprint {
         let Self { role, namespace, labels, sidecar, captured, explicit, binds, dns, v6, node, place, .. } = self;
-        let Self { bind_ip, proxy_protocol, .. } = self;
+        let Self { bind_ip, proxy_protocol, may_hold_secrets, .. } = self;
         let sidecar = sidecar.as_ref().map(|sidecar| &sidecar.origin);
         let reached = (captured, explicit, binds, dns);
-        Fingerprint::of(&(role, namespace, labels, sidecar, reached, v6, node, place, (bind_ip, proxy_protocol)))
+        let gateway = (bind_ip, proxy_protocol, may_hold_secrets);
+        Fingerprint::of(&(role, namespace, labels, sidecar, reached, v6, node, place, gateway))
     }
 
     /// What becomes of unknown destinations.

@@ -52,6 +52,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) by_server_name: bool,
     /// Workloads whose names are resolved (SE11), with their content.
     pub(crate) selected: Option<(&'a Arc<Joined>, Fingerprint)>,
+    /// Secrets that the rule names reach these clients (DR62).
+    pub(crate) has_secrets: bool,
 }
 
 /// A cluster's wish for endpoints.
@@ -74,11 +76,12 @@ pub(crate) struct Wish {
 impl Inputs<'_> {
     /// The memo key.
     pub(crate) fn print(&self) -> Fingerprint {
-        let Self { service, service_print, rule, mesh: _, mesh_print, dialled, place, by_server_name, selected } = self;
+        let Self { service, service_print, rule, mesh: _, mesh_print, dialled, place, .. } = self;
+        let Self { by_server_name, selected, has_secrets, .. } = self;
         let place = place.filter(|_| service.resolution == Resolution::Dns);
         let selected = selected.map(|(_, print)| print);
         let rule = rule.map(|rule| rule.print);
-        Fingerprint::of(&(service_print, rule, mesh_print, dialled, place, by_server_name, selected))
+        Fingerprint::of(&(service_print, rule, mesh_print, dialled, place, by_server_name, selected, has_secrets))
     }
 
     /// The clusters of every port and subset, and their wishes.
@@ -164,6 +167,9 @@ impl Inputs<'_> {
             cluster.panic_percent = detection.min_health_percent;
         }
         cluster.thresholds.retry_budget = blocks.retry_budget;
+        if let Some(tls) = &blocks.tls {
+            cluster.tls = tls.of_cluster(self.has_secrets, &self.service.tls_names, cluster.protocol);
+        }
         cluster.service = Some(self.meta(subset, port.number));
         cluster.origin = self.rule.map(|rule| rule.origin.clone());
         Some(cluster)

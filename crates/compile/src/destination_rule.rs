@@ -69,6 +69,15 @@ pub(crate) struct Rules {
     pub(crate) print: Fingerprint,
 }
 
+impl Merged {
+    /// True when it has TLS that needs a Secret, and proxies of this kind may have it: gateways, and the sidecars that
+    /// the rule selects (DR62).
+    pub(crate) fn gives_secrets(&self, gateway: bool) -> bool {
+        let policies = self.policy.iter().chain(self.subsets.iter().filter_map(|subset| subset.policy.as_ref()));
+        (gateway || self.selector.is_some()) && policies.into_iter().any(Policy::uses_secret)
+    }
+}
+
 /// Rules of one namespace, by host.
 #[derive(Debug, Default)]
 struct Level {

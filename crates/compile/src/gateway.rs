@@ -44,9 +44,24 @@ pub(crate) struct Port<'a> {
     pub(crate) servers: Vec<(&'a Gateway, &'a Server)>,
 }
 
-impl Port<'_> {
+impl<'a> Port<'a> {
     fn has_requests(&self) -> bool {
-        self.servers.iter().any(|(_, server)| server.carries == Carries::Http)
+        self.servers.iter().any(|(_, server)| server.carries == Carries::Http && server.tls.is_none())
+    }
+
+    /// Its parts that have a table of their own: all plaintext servers together, each server that opens TLS by itself.
+    fn with_tables(self) -> Vec<Self> {
+        if self.has_requests() {
+            return vec![self];
+        }
+        let Self { address, servers, .. } = &self;
+        let secured = servers.iter().filter(|(_, server)| server.carries == Carries::Http);
+        let part = |(gateway, server): &(&'a Gateway, &'a Server)| Self {
+            address: *address,
+            table: secured_table(&self, gateway, server),
+            servers: vec![(*gateway, *server)],
+        };
+        secured.map(part).collect()
     }
 }
 
@@ -71,7 +86,7 @@ impl Slots {
             let mut tables = TableSet::new();
             let mut prints = Vec::new();
             let ports = ports(seen, &selected, &targets, &mut Vec::new());
-            for port in ports.into_iter().filter(Port::has_requests) {
+            for port in ports.into_iter().flat_map(Port::with_tables) {
                 let hosts = hosts(&port, seen, units);
                 let unit = table_unit(&port.table, hosts, round, units);
                 prints.push(unit.print);
@@ -167,14 +182,25 @@ fn ports<'a>(
 /// hosts.
 fn conflict(holders: &[(&Gateway, &Server)], server: &Server) -> Option<String> {
     let (holder, first) = holders.first()?;
-    let has_tls = |one: &Server| matches!(one.carries, Carries::Passthrough | Carries::AutoPassthrough);
+    let has_tls =
+        |one: &Server| one.tls.is_some() || matches!(one.carries, Carries::Passthrough | Carries::AutoPassthrough);
     if has_tls(first) && has_tls(server) {
-        let taken = |host: &&ServerHost| holders.iter().any(|(_, other)| other.hosts.contains(host));
+        let taken = |host: &&ServerHost| {
+            holders.iter().any(|(_, other)| other.hosts.iter().any(|taken| taken.host == host.host))
+        };
         let host = server.hosts.iter().find(taken)?;
         return Some(format!("host {} on port {} is taken already", host.host, server.port));
     }
-    let share = first.carries == Carries::Http && server.carries == Carries::Http;
+    let plain = |one: &Server| one.carries == Carries::Http && one.tls.is_none();
+    let share = plain(first) && plain(server);
     (!share).then(|| format!("port {} is taken by {} for another protocol", server.port, holder.origin))
+}
+
+/// `https.<port>.<port name>.<gateway>.<namespace>[.<bind>]` (X52).
+pub(crate) fn secured_table(port: &Port<'_>, gateway: &Gateway, server: &Server) -> Name {
+    let origin = &gateway.origin;
+    let bind = server.bind.map(|bind| format!(".{bind}")).unwrap_or_default();
+    format!("https.{}.{}.{}.{}{bind}", port.address.port(), server.name, origin.name, origin.namespace).into()
 }
 
 /// `None` when nothing is served there: a port without rules is not opened (GW10).

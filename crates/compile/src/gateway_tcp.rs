@@ -3,14 +3,14 @@
 //!
 //! In: a port with its servers. Out: chains; none when no VirtualService speaks about it (GW10).
 
-use config::{ClusterChoice, FilterChain};
+use config::{ClusterChoice, Filter, FilterChain, RouteSource};
 use words::{Diagnostic, host};
 
 use crate::chains::{Chains, Draft};
 use crate::destination_rule::Lookup;
-use crate::gateway::Port;
+use crate::gateway::{self, Port};
 use crate::intent::Routing;
-use crate::listener::{self, Bounds};
+use crate::listener::{self, Bounds, Side};
 use crate::notes::LISTENER_CONFLICT;
 use crate::registry;
 use crate::selection;
@@ -27,7 +27,7 @@ pub(crate) fn chains(port: &Port<'_>, seen: Seen<'_>, found: &mut Vec<Diagnostic
     let mut chains = Chains::default();
     for (gateway, server) in &port.servers {
         let drafts = match server.carries {
-            Carries::Http => Vec::new(),
+            Carries::Http => requests(port, gateway, server, seen).into_iter().collect(),
             Carries::Tcp => opaque(gateway, server, seen).into_iter().collect(),
             Carries::Passthrough => closed(gateway, server, seen),
             Carries::AutoPassthrough => by_service_name(gateway, server, seen),
@@ -68,7 +68,40 @@ fn opaque(gateway: &Gateway, server: &Server, seen: Seen<'_>) -> Option<Draft> {
     let rules = attached(gateway, server, seen).flat_map(|routing| routing.tcp.iter().map(move |rule| (routing, rule)));
     let holds = |filter: &crate::intent::StaticFilter| filter.holds_at_gateway(server.port, &[&gateway.name]);
     let (routing, rule) = rules.into_iter().find(|(_, rule)| rule.matches.iter().any(|block| holds(&block.filter)))?;
-    Some(draft(routing, proxies(seen).of_rule(routing, rule, server.port), Vec::new()))
+    let made = draft(routing, proxies(seen).of_rule(routing, rule, server.port), server_names(server));
+    Some(Draft { tls: server.tls.clone(), ..made })
+}
+
+/// The server names of what is opened here; none for a server of every host, and for one without TLS.
+fn server_names(server: &Server) -> Vec<String> {
+    let names = || server.hosts.iter().map(|taken| taken.host.clone());
+    match server.tls.is_none() || names().any(|name| name == "*") {
+        true => Vec::new(),
+        false => names().collect(),
+    }
+}
+
+/// TLS is opened and requests are routed by a table of the server's own (GW13, GW27).
+fn requests(port: &Port<'_>, gateway: &Gateway, server: &Server, seen: Seen<'_>) -> Option<Draft> {
+    let tls = server.tls.clone()?;
+    let table = gateway::secured_table(port, gateway, server);
+    let prefix = format!("outbound_{}", listener::name(port.address));
+    Some(Draft {
+        name: table.clone(),
+        ranges: Vec::new(),
+        server_names: server_names(server),
+        application_protocols: Vec::new(),
+        tls: Some(tls),
+        filter: listener::http(
+            Side::Gateway,
+            prefix,
+            RouteSource::Rds(table),
+            seen.cache().as_ref(),
+            seen.world.mesh(),
+        ),
+        origin: gateway.origin.clone(),
+        owner: gateway.origin.clone(),
+    })
 }
 
 /// A chain per match; the names are those of the match, whatever hosts the server has (GW16).
@@ -93,7 +126,8 @@ fn draft(routing: &Routing, proxy: config::TcpProxy, server_names: Vec<String>) 
         ranges: Vec::new(),
         server_names,
         application_protocols: Vec::new(),
-        proxy,
+        tls: None,
+        filter: Filter::Tcp(proxy),
         origin: routing.origin.clone(),
         owner: routing.origin.clone(),
     }
@@ -125,7 +159,8 @@ fn by_service_name(gateway: &Gateway, server: &Server, seen: Seen<'_>) -> Vec<Dr
                     ranges: Vec::new(),
                     server_names: vec![name],
                     application_protocols: MESH_PROTOCOLS.map(str::to_owned).to_vec(),
-                    proxy,
+                    tls: None,
+                    filter: Filter::Tcp(proxy),
                     origin: gateway.origin.clone(),
                     owner: service.origin.clone(),
                 });

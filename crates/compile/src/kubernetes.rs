@@ -46,6 +46,7 @@ pub(crate) fn service(meta: &Meta, service: &kubernetes::Service, mesh: &MeshCon
         export: Export::parse(&export, &mesh.default_service_export_to, &meta.namespace),
         selector: spec.selector.clone(),
         inline: Vec::new(),
+        tls_names: Vec::new(),
         gateway_ports: meta.labels.get(NO_PORT_TRANSLATION).is_none_or(|value| value != "true"),
         distribution: Distribution::parse(spec.traffic_distribution.as_deref(), &meta.annotations),
         auto_address: false,

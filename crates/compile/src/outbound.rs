@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use config::{ChainMatch, Cidr, DnsCache, DynamicHost, FilterChain, Listener, Name, RouteSource, TcpProxy};
+use config::{ChainMatch, Cidr, DnsCache, DynamicHost, Filter, FilterChain, Listener, Name, RouteSource, TcpProxy};
 use words::{Diagnostic, Origin, Protocol};
 
 use crate::chains::{Chains, Draft};
@@ -286,7 +286,8 @@ fn draft(service: &Service, origin: &Origin, proxy: TcpProxy, ranges: Vec<Cidr>)
         ranges,
         server_names: Vec::new(),
         application_protocols: Vec::new(),
-        proxy,
+        tls: None,
+        filter: Filter::Tcp(proxy),
         origin: origin.clone(),
         owner: service.origin.clone(),
     }

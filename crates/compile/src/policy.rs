@@ -8,6 +8,7 @@ use std::time::Duration;
 use config::{Http2Keepalive, RetryBudget, TcpKeepalive};
 use words::Labels;
 
+use crate::client_tls::Tls;
 use crate::load_balancer::Balance;
 use crate::outlier::Detection;
 
@@ -31,6 +32,8 @@ pub(crate) struct Blocks {
     pub(crate) outlier: Option<Detection>,
     /// `retryBudget`; no port entry has one, so that an entry drops it (DR08, DR67).
     pub(crate) retry_budget: Option<RetryBudget>,
+    /// `tls`.
+    pub(crate) tls: Option<Tls>,
 }
 
 /// `connectionPool`; `None` is "not said", which a zero is too (TR05).
@@ -66,6 +69,14 @@ pub(crate) struct Pool {
     pub(crate) http2_keepalive: Option<Http2Keepalive>,
 }
 
+impl Policy {
+    /// True when a Secret is needed anywhere in it.
+    pub(crate) fn uses_secret(&self) -> bool {
+        let all = std::iter::once(&self.blocks).chain(self.ports.values());
+        all.filter_map(|blocks| blocks.tls.as_ref()).any(Tls::uses_secret)
+    }
+}
+
 /// A named part of a service's endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Subset {
@@ -88,12 +99,13 @@ pub(crate) fn effective(rule: Option<&Policy>, subset: Option<&Policy>, port: u1
         return Blocks { retry_budget, ..replaced.clone() };
     }
     // Block by block, also over the rule's port entry (DR09).
-    let Blocks { balance, pool, outlier, retry_budget } = &subset.blocks;
+    let Blocks { balance, pool, outlier, retry_budget, tls } = &subset.blocks;
     Blocks {
         balance: balance.clone().or(inherited.balance),
         pool: pool.clone().or(inherited.pool),
         outlier: outlier.clone().or(inherited.outlier),
         retry_budget: retry_budget.or(inherited.retry_budget),
+        tls: tls.clone().or(inherited.tls),
     }
 }
 
@@ -106,7 +118,7 @@ mod tests {
     fn blocks(algorithm: Option<Lb>, connections: Option<u32>) -> Blocks {
         let balance = algorithm.map(|algorithm| Balance { algorithm, hash: None, slow_start: None, locality: None });
         let pool = connections.map(|max| Pool { max_connections: Some(max), ..Pool::default() });
-        Blocks { balance, pool, outlier: None, retry_budget: None }
+        Blocks { balance, pool, outlier: None, retry_budget: None, tls: None }
     }
 
     fn policy(base: Blocks, port: Option<Blocks>) -> Policy {

@@ -52,6 +52,9 @@ pub struct Scope {
     pub dns: bool,
     /// Takes virtual hosts on their own (VHDS).
     pub vhds: bool,
+    /// It may be given Secrets of its namespace, where it obeys something that names them. No word of the proxy's own:
+    /// whoever knows how far the connection is to be trusted says so.
+    pub may_hold_secrets: bool,
     /// The node's name, for `internalTrafficPolicy: Local`.
     pub node_name: String,
 }
@@ -185,6 +188,7 @@ impl Scope {
             locality: Locality::default(),
             dns: false,
             vhds: false,
+            may_hold_secrets: false,
             node_name: String::new(),
         })
     }

@@ -8,6 +8,7 @@ use words::{Diagnostic, Fingerprint, Labels, Origin, Protocol, host};
 
 use crate::host_name;
 use crate::notes::Notes;
+use crate::server_tls;
 use crate::service::Age;
 
 /// A Gateway by itself.
@@ -47,6 +48,10 @@ pub(crate) enum Carries {
 pub(crate) struct Server {
     /// What is done with its connections.
     pub(crate) carries: Carries,
+    /// TLS is opened first.
+    pub(crate) tls: Option<config::ServerTls>,
+    /// Its port's name, for the names of what is made of it.
+    pub(crate) name: String,
     /// The port as written; VirtualServices match on it (TR60).
     pub(crate) port: u16,
     /// Where it listens; `None` for every address.
@@ -98,6 +103,15 @@ fn lower_server(server: &api::Server, field: &str, namespace: &str, notes: &mut 
         return None;
     };
     let carries = carries(&written.protocol, tls.as_ref(), field, notes)?;
+    let opened = tls.as_ref().filter(|tls| {
+        // TLS of a plaintext HTTP port says no more than whether it redirects (GW19).
+        server_tls::terminates(tls) && Protocol::parse(&written.protocol).is_some_and(|protocol| !protocol.is_http())
+    });
+    let alpn: &[&str] = if carries == Carries::Http { &["h2", "http/1.1"] } else { &[] };
+    let opened = match opened {
+        Some(tls) => Some(server_tls::lower(tls, alpn, &format!("{field}.tls"), notes)?),
+        None => None,
+    };
     let bind = match bind.as_deref().filter(|bind| !bind.is_empty()) {
         None => None,
         Some(text) => match text.parse::<IpAddr>() {
@@ -118,7 +132,15 @@ fn lower_server(server: &api::Server, field: &str, namespace: &str, notes: &mut 
         }
     }
     let https_redirect = tls.as_ref().is_some_and(|tls| tls.https_redirect == Some(true));
-    Some(Server { carries, port: number, bind, hosts: lowered, https_redirect })
+    Some(Server {
+        carries,
+        tls: opened,
+        name: written.name.clone(),
+        port: number,
+        bind,
+        hosts: lowered,
+        https_redirect,
+    })
 }
 
 /// By protocol and TLS mode (GW27); `None` when the server is left out.
@@ -139,13 +161,21 @@ fn carries(protocol: &str, tls: Option<&ServerTls>, field: &str, notes: &mut Not
             notes.ignored(format!("{field}.tls"), format!("{protocol} needs it (V-63); the server is left out"));
             return None;
         }
+        (Protocol::Https, Some(tls)) if server_tls::terminates(tls) => return Some(Carries::Http),
+        (Protocol::Tls | Protocol::Tcp | Protocol::Mongo | Protocol::Redis | Protocol::MySql, Some(tls))
+            if server_tls::terminates(tls) =>
+        {
+            return Some(Carries::Tcp);
+        }
         (Protocol::Tcp | Protocol::Mongo | Protocol::Redis | Protocol::MySql, None) => return Some(Carries::Tcp),
         (http, _) if http.is_http() && http != Protocol::HttpProxy => {
             let rest = tls.map(|tls| ServerTls { https_redirect: None, ..tls.clone() });
             notes.not_obeyed(rest.is_some_and(|rest| rest != ServerTls::default()), || format!("{field}.tls"));
             return Some(Carries::Http);
         }
-        (Protocol::Https | Protocol::Tls, Some(_)) => notes.not_obeyed(true, || format!("{field}.tls")),
+        (Protocol::Https | Protocol::Tls, Some(_)) => {
+            notes.not_obeyed(true, || format!("{field}.tls.mode (ISTIO_MUTUAL)"));
+        }
         _ => notes.not_obeyed(true, || format!("{field}.port.protocol ({protocol})")),
     }
     None

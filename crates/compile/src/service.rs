@@ -51,6 +51,8 @@ pub(crate) struct Service {
     pub(crate) distribution: Option<Distribution>,
     /// Gateways that it selects listen on its target ports (GW03).
     pub(crate) gateway_ports: bool,
+    /// Names that its certificates may have (`subjectAltNames` of a ServiceEntry, DR63).
+    pub(crate) tls_names: Vec<String>,
 }
 
 /// The order in which objects count: oldest first, then name, then namespace (X30).

@@ -49,7 +49,6 @@ pub(crate) fn lower(origin: Origin, meta: &Meta, spec: &ServiceEntrySpec, mesh: 
         subject_alt_names,
     } = spec;
     let mut notes = Notes::about(&origin);
-    notes.not_obeyed(!subject_alt_names.is_empty(), || "spec.subjectAltNames".into());
     let resolution = match resolution {
         None | Some(Written::None) => Resolution::OriginalDst,
         Some(Written::Static) => Resolution::Endpoints,
@@ -95,6 +94,7 @@ pub(crate) fn lower(origin: Origin, meta: &Meta, spec: &ServiceEntrySpec, mesh: 
             auto_address: meta.labels.get(auto_address::LABEL).is_none_or(|value| value != "false"),
             local_only: false,
             gateway_ports: false,
+            tls_names: subject_alt_names.clone(),
         };
         let print = Fingerprint::of(&service);
         services.push(Known { service: Arc::new(service), print, auto: None });

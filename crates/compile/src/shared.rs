@@ -18,6 +18,7 @@ use crate::outlook::Outlook;
 use crate::piece::{Piece, refresh};
 use crate::registry::Seen;
 use crate::scope::Role;
+use crate::secret::{self, SecretSet};
 use crate::service::{Resolution, Service};
 use crate::world::World;
 use crate::{endpoints, gateway, name_table, sidecar_routes};
@@ -108,6 +109,7 @@ pub(crate) struct Shared {
     endpoints: Option<Piece<EndpointSet>>,
     sidecar: sidecar_routes::Slots,
     gateway: gateway::Slots,
+    secrets: Option<Piece<SecretSet>>,
     layer: Option<Piece<Layer>>,
 }
 
@@ -130,7 +132,8 @@ impl Shared {
             Role::Sidecar => (self.sidecar.listeners(seen, units), self.sidecar.tables(seen, units)),
             Role::Gateway => self.gateway.refresh(seen, units),
         };
-        let parts = (clusters.print, endpoints.print, listeners.print, tables.print, names.print);
+        let secrets = self.secrets(world, class, &listeners, &clusters);
+        let parts = (clusters.print, endpoints.print, listeners.print, tables.print, names.print, secrets.print);
         let content = Fingerprint::of(&parts);
         let layer = refresh(&mut self.layer, content, |_| {
             let snapshot = Snapshot {
@@ -139,9 +142,10 @@ impl Shared {
                 clusters: clusters.value.by_name.clone(),
                 endpoints: endpoints.value.by_cluster.clone(),
                 names: (*names.value).clone(),
-                ..Snapshot::default()
+                secrets: secrets.value.by_name.clone(),
             };
-            (Layer::new(snapshot, listeners.value.diagnostics.clone()), content)
+            let found = listeners.value.diagnostics.iter().chain(&secrets.value.diagnostics);
+            (Layer::new(snapshot, found.cloned().collect()), content)
         });
         layer.value
     }
@@ -232,6 +236,7 @@ impl Shared {
                     place: class.place.as_ref(),
                     by_server_name,
                     selected: service.selects_names().then(|| world.joined(&service.origin)).flatten(),
+                    has_secrets: rule.is_some_and(|rule| rule.gives_secrets(class.role == Role::Gateway)),
                 };
                 let group = group(&inputs, round, units);
                 for unit in &group.value.clusters {
@@ -247,6 +252,21 @@ impl Shared {
             let wanting: Vec<Fingerprint> = set.wanting.iter().map(|wanting| wanting.print).collect();
             let print = Fingerprint::of(&(prints, wanting));
             (set, print)
+        })
+    }
+
+    // Looked for only where something names one: nearly everywhere nothing does.
+    fn secrets(
+        &mut self,
+        world: &World,
+        class: &Class,
+        listeners: &Piece<ListenerSet>,
+        clusters: &Piece<ClusterSet>,
+    ) -> Piece<SecretSet> {
+        let inputs = Fingerprint::of(&(listeners.print, clusters.print, world.prints().secrets));
+        refresh(&mut self.secrets, inputs, |_| {
+            let clusters = clusters.value.by_name.values();
+            secret::gather(listeners.value.by_name.values(), clusters, class, world)
         })
     }
 

@@ -5,13 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::traffic_policy::{
-    ClientTls, ClientTlsMode, H2UpgradePolicy, Http2KeepAlive, HttpPool, PortTrafficPolicy, TcpPool,
-};
+use api::traffic_policy::{ClientTls, H2UpgradePolicy, Http2KeepAlive, HttpPool, PortTrafficPolicy, TcpPool};
 use api::{ConnectionPool, DestinationRuleSpec, LoadBalancer, OutlierDetection, TrafficPolicy};
 use config::{Http2Keepalive, TcpKeepalive};
 use words::{Fingerprint, Origin, host};
 
+use crate::client_tls;
 use crate::destination_rule::Rule;
 use crate::load_balancer;
 use crate::mesh::MeshConfig;
@@ -104,8 +103,6 @@ struct Written<'a> {
 
 fn lower_blocks(written: Written<'_>, field: &str, notes: &mut Notes) -> Blocks {
     let Written { load_balancer, connection_pool, outlier_detection, circuit_breaker, tls } = written;
-    let plaintext = tls.as_ref().is_none_or(|tls| matches!(tls.mode, None | Some(ClientTlsMode::Disable)));
-    notes.not_obeyed(!plaintext, || format!("{field}.tls"));
     Blocks {
         balance: load_balancer.as_ref().map(|lb| load_balancer::lower(lb, &format!("{field}.loadBalancer"), notes)),
         pool: connection_pool.as_ref().map(|pool| lower_pool(pool, &format!("{field}.connectionPool"), notes)),
@@ -115,6 +112,7 @@ fn lower_blocks(written: Written<'_>, field: &str, notes: &mut Notes) -> Blocks 
             (None, None) => None,
         },
         retry_budget: None,
+        tls: tls.as_ref().map(|tls| client_tls::lower(tls, &format!("{field}.tls"), notes)),
     }
 }
 

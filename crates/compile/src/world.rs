@@ -23,6 +23,7 @@ use crate::intent::Routing;
 use crate::kubernetes::{self, Pod, Slice};
 use crate::mesh::MeshConfig;
 use crate::rate_limit::{self, Policy};
+use crate::secret::{self, Credential};
 use crate::server::Gateway;
 use crate::service::{Distribution, Known, age};
 use crate::service_entry::{self, Entry, Workloaded};
@@ -47,6 +48,7 @@ pub struct World {
     nodes: Table<Locality>,
     /// What namespaces say of their services' traffic (DR70).
     namespaces: Table<Distribution>,
+    credentials: Table<Credential>,
     /// Endpoints of Kubernetes Services, joined from slices, pods, nodes and WorkloadEntries.
     of_services: Table<Joined>,
     /// Endpoints of ServiceEntries with a selector.
@@ -81,6 +83,7 @@ pub(crate) struct Prints {
     pub(crate) services: Fingerprint,
     pub(crate) endpoints: Fingerprint,
     pub(crate) pods: Fingerprint,
+    pub(crate) secrets: Fingerprint,
 }
 
 impl World {
@@ -101,6 +104,7 @@ impl World {
             pods: Table::default(),
             nodes: Table::default(),
             namespaces: Table::default(),
+            credentials: Table::default(),
             of_services: Table::default(),
             of_entries: Table::default(),
             at: FxHashMap::default(),
@@ -183,11 +187,15 @@ impl World {
                 let changed = self.nodes.set(ns, name, Fingerprint::of(&made), made);
                 self.node_changed(changed)
             }
+            Object::Secret(one) => {
+                let made = secret::lower(&one.spec);
+                config_if(self.credentials.set(ns, name, Fingerprint::of(&made), made))
+            }
             Object::Namespace(one) => config_if(match Distribution::parse(None, &one.metadata.annotations) {
                 Some(made) => self.namespaces.set(ns, name, Fingerprint::of(&made), made),
                 None => self.namespaces.remove(ns, name).is_some(),
             }),
-            Object::Secret(_) | Object::WorkloadGroup(_) => Dirty::None,
+            Object::WorkloadGroup(_) => Dirty::None,
         }
     }
 
@@ -222,8 +230,9 @@ impl World {
                 let changed = self.nodes.remove(ns, name).is_some();
                 self.node_changed(changed)
             }
+            Kind::Secret => config_if(self.credentials.remove(ns, name).is_some()),
             Kind::Namespace => config_if(self.namespaces.remove(ns, name).is_some()),
-            Kind::Secret | Kind::WorkloadGroup => Dirty::None,
+            Kind::WorkloadGroup => Dirty::None,
         }
     }
 
@@ -239,6 +248,7 @@ impl World {
             services: Fingerprint::of(&(self.services.print(), self.entries.print(), self.namespaces.print())),
             endpoints: Fingerprint::of(&(self.of_services.print(), self.of_entries.print())),
             pods: self.pods.print(),
+            secrets: self.credentials.print(),
         }
     }
 
@@ -284,6 +294,11 @@ impl World {
             Some(distribution) if known.service.distribution.is_none() => known.distributed(**distribution),
             _ => known.clone(),
         }
+    }
+
+    /// A Secret.
+    pub(crate) fn credential(&self, namespace: &str, name: &str) -> Option<&Arc<Credential>> {
+        self.credentials.value(namespace, name)
     }
 
     /// A pod.

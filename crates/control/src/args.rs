@@ -62,6 +62,10 @@ pub struct Args {
     /// End HTTP streams on which nothing moved for this long (5m).
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub stream_idle_timeout: Option<Duration>,
+    /// Give TLS Secrets to gateways of their namespace that name them (credentialName). Proxies are not authenticated
+    /// yet: whoever reaches --xds-address can pass for such a gateway.
+    #[arg(long, env = "SLUICE_SERVE_SECRETS")]
+    pub serve_secrets: bool,
     /// What to log, in the form of `RUST_LOG`.
     #[arg(long, env = "SLUICE_LOG", default_value = "info")]
     pub log_level: String,

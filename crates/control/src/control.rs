@@ -21,6 +21,8 @@ pub(crate) struct Control {
     compiler: Compiler,
     layers: Layers,
     pub(crate) proxies: Proxies,
+    /// Secrets are served at all.
+    serves_secrets: bool,
     /// Objects as they were given, for `/debug/world`.
     pub(crate) objects: BTreeMap<ObjectKey, Arc<Object>>,
     /// What sources could not read, and what files say.
@@ -36,11 +38,12 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    pub(crate) fn new(mesh: MeshConfig, metrics: Arc<Metrics>, identity: String) -> Self {
+    pub(crate) fn new(mesh: MeshConfig, serves_secrets: bool, metrics: Arc<Metrics>, identity: String) -> Self {
         Self {
             world: World::new(mesh),
             compiler: Compiler::default(),
             layers: Layers::default(),
+            serves_secrets,
             proxies: Proxies::new(),
             objects: BTreeMap::new(),
             findings: BTreeMap::new(),
@@ -153,7 +156,8 @@ impl Control {
     ) {
         let metadata = codec::node::metadata(node);
         let scope = match Scope::parse(&node.id, &metadata) {
-            Ok(scope) => scope,
+            // The place to ask how far this connection is trusted, once connections are authenticated.
+            Ok(scope) => Scope { may_hold_secrets: self.serves_secrets, ..scope },
             Err(error) => {
                 self.metrics.refused.inc();
                 tracing::warn!(node = node.id, "refused: {error}");

@@ -39,7 +39,7 @@ pub async fn run(args: Args) -> Result<()> {
     tokio::spawn(http::serve(http_listener, Pages { events: events.clone(), metrics: metrics.clone() }));
     let server = tokio::spawn(serve_xds(xds_listener, events));
     tracing::info!(xds = %args.xds_address, http = %args.http_address, "listening");
-    let control = Control::new(args.mesh(), metrics, format!("sluiced-{}", std::process::id()));
+    let control = Control::new(args.mesh(), args.serve_secrets, metrics, format!("sluiced-{}", std::process::id()));
     tokio::select! {
         outcome = drive(control, queue) => outcome,
         outcome = server => outcome.context("the xDS server stopped")?,
@@ -66,7 +66,11 @@ async fn source(args: &Args) -> Result<watch::Source> {
     }
     let access = Access { kubeconfig: args.kubeconfig.clone(), context: args.context.clone() };
     let client = watch::kubernetes::connect(access).await?;
-    Ok(watch::Source::Kubernetes(client, Options::default()))
+    let options = match args.serve_secrets {
+        true => Options::default().with_secrets(),
+        false => Options::default(),
+    };
+    Ok(watch::Source::Kubernetes(client, options))
 }
 
 async fn forward_source(mut source: mpsc::Receiver<watch::Event>, events: mpsc::Sender<Event>) {

@@ -115,7 +115,7 @@ mod tests {
             dynamic_host: None,
             access_log: Vec::new(),
         };
-        FilterChain { name: name.into(), matches, filter: config::Filter::Tcp(proxy), origin: None, tls: None }
+        FilterChain { name: name.into(), matches, tls: None, filter: config::Filter::Tcp(proxy), origin: None }
     }
 
     fn range(text: &str) -> ChainMatch {

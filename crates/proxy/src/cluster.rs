@@ -11,7 +11,7 @@ use balance::Balancer;
 use config::{Discovery, EndpointAddress};
 use rustc_hash::{FxHashMap, FxHashSet};
 use transport::io::ConnectOptions;
-use transport::pool::{Bounds, Pool};
+use transport::pool::{Bounds, Key, Pool};
 use transport::upstream::Http1;
 
 use crate::metrics::{Series, SeriesKey};
@@ -136,12 +136,12 @@ impl ClusterState {
     }
 
     /// Takes back a connection whose answer was read: for who waits, or for later.
-    pub fn give(&self, host: SocketAddr, mut connection: Http1, now: Instant) {
+    pub fn give(&self, host: Key, mut connection: Http1, now: Instant) {
         connection.idle_since = now;
         if !self.bounds.get().allow(&connection, now) || !connection.is_reusable() {
             return;
         }
-        if let Some(connection) = self.waiting.offer(host, connection) {
+        if let Some(connection) = self.waiting.offer(&host, connection) {
             self.pool.borrow_mut().give(host, connection, now);
         }
     }
@@ -156,7 +156,8 @@ impl ClusterState {
             self.balancer.borrow().hosts().iter().filter_map(|host| socket(&host.address)).collect();
         let is_dialled = matches!(self.plan.borrow().config.discovery, Discovery::OriginalDst | Discovery::Dynamic(_));
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        let is_there = |host: &SocketAddr| is_dialled || there.contains(host);
+        let era = self.plan.borrow().era();
+        let is_there = |key: &Key| key.era == era && (is_dialled || there.contains(&key.host));
         self.pool.borrow_mut().sweep(&self.bounds.get(), now, &mut cx, is_there);
     }
 

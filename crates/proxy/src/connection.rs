@@ -14,11 +14,13 @@ use transport::exec::LocalExec;
 use transport::io::Io;
 use transport::proxy_protocol::{self, Begin};
 use transport::sniff::{self, Sniffed};
+use transport::tls::Peer;
 
 use crate::chain::{self, Facts};
 use crate::pipeline;
 use crate::plan::{ChainPlan, HttpPlan, ListenerPlan, Plan};
 use crate::tcp;
+use crate::tls::ServerTls;
 use crate::worker::Worker;
 
 /// How long a client may take to say anything that tells its protocol; then it is carried as bytes (TR84: a server that
@@ -26,6 +28,8 @@ use crate::worker::Worker;
 const SNIFF_SECONDS_MAX: u64 = 5;
 /// How often a client is looked at that has said too little.
 const PEEK_AGAIN_AFTER: Duration = Duration::from_millis(2);
+/// How long a handshake may take (Istio's `TransportSocketConnectTimeout`, GW29).
+const HANDSHAKE_SECONDS_MAX: u64 = 15;
 /// How long a client may take to send a request's head.
 const HEAD_SECONDS_MAX: u64 = 60;
 /// Largest request head, in bytes (Envoy's 60 KiB).
@@ -49,6 +53,8 @@ pub struct Client {
     pub listener: usize,
     /// What decided its chain.
     pub facts: Facts,
+    /// Who it is, after TLS was terminated here.
+    pub tls: Option<Peer>,
 }
 
 struct Busy(Rc<Worker>);
@@ -87,20 +93,47 @@ pub async fn serve(worker: Rc<Worker>, slot: usize, stream: TcpStream, peer: Soc
     }
     let sniffed = if listener.sniffs { look(&stream).await } else { Sniffed::More };
     let facts = Facts { destination: dialled.or(local), sniffed };
-    let client = Client { peer: Some(peer), local, dialled, listener: listener.slot, facts };
+    let mut client = Client { peer: Some(peer), local, dialled, listener: listener.slot, facts, tls: None };
     let Some(chain) = chain::choose(listener, &client.facts) else { return };
+    let io = match chain.tls() {
+        None => Io::Tcp(stream),
+        Some(tls) => {
+            let Some((io, peer)) = secure(tls, stream).await else { return };
+            client.tls = Some(peer);
+            io
+        }
+    };
     match chain {
-        ChainPlan::Tcp(tcp) => tcp::serve(worker.clone(), tcp.clone(), stream, client).await,
+        ChainPlan::Tcp(tcp) => tcp::serve(worker.clone(), tcp.clone(), io, client).await,
         ChainPlan::Http(http) => {
             let is_http2 = match http.manager.codec {
                 config::HttpCodec::Http1 => false,
                 config::HttpCodec::Http2 => true,
+                config::HttpCodec::Auto if client.tls.is_some() => {
+                    client.tls.as_ref().is_some_and(|peer| peer.is_http2)
+                }
                 config::HttpCodec::Auto if listener.sniffs => client.facts.sniffed == Sniffed::Http2,
-                config::HttpCodec::Auto => look(&stream).await == Sniffed::Http2,
+                config::HttpCodec::Auto => match &io {
+                    Io::Tcp(stream) => look(stream).await == Sniffed::Http2,
+                    _ => false,
+                },
             };
             let first = http.clone();
-            serve_http(worker.clone(), first, Io::Tcp(stream), Rc::new(client), is_http2).await;
+            serve_http(worker.clone(), first, io, Rc::new(client), is_http2).await;
         }
+    }
+}
+
+// `None`: there was no handshake, and the connection is closed.
+async fn secure(tls: &ServerTls, stream: TcpStream) -> Option<(Io, Peer)> {
+    let limit = Duration::from_secs(HANDSHAKE_SECONDS_MAX);
+    match tokio::time::timeout(limit, tls.accept(stream)).await {
+        Ok(Ok(secured)) => Some(secured),
+        Ok(Err(reason)) => {
+            tracing::debug!("no handshake with a client: {reason}");
+            None
+        }
+        Err(_) => None,
     }
 }
 

@@ -79,6 +79,8 @@ pub enum Failure {
     Overflow,
     /// No connection; the system's reason.
     Connect(String),
+    /// No TLS; the reason in the form of Envoy's.
+    Tls(String),
     /// Connecting took too long.
     ConnectTimeout,
     /// The upstream hung up before it answered.
@@ -141,6 +143,11 @@ impl Failure {
                 let details = "upstream_reset_before_response_started{remote_connection_failure}";
                 told(503, Flags::UPSTREAM_CONNECT, details, reset(&reason))
             }
+            Failure::Tls(reason) => {
+                let reason = format!("remote connection failure, transport failure reason: {reason}");
+                let details = "upstream_reset_before_response_started{remote_connection_failure}";
+                told(503, Flags::UPSTREAM_CONNECT, details, reset(&reason))
+            }
             Failure::ConnectTimeout => {
                 let details = "upstream_reset_before_response_started{connection_timeout}";
                 told(503, Flags::UPSTREAM_CONNECT, details, reset("connection timeout"))
@@ -175,9 +182,12 @@ impl Failure {
     pub fn report(&self) -> Option<balance::Report> {
         use balance::Report;
         match self {
-            Failure::Connect(_) | Failure::Ended | Failure::Unsent | Failure::Refused | Failure::Reset => {
-                Some(Report::Broken)
-            }
+            Failure::Connect(_)
+            | Failure::Tls(_)
+            | Failure::Ended
+            | Failure::Unsent
+            | Failure::Refused
+            | Failure::Reset => Some(Report::Broken),
             Failure::ConnectTimeout | Failure::TryTimeout | Failure::Timeout => Some(Report::Timeout),
             Failure::NoHost
             | Failure::NoCluster
@@ -192,7 +202,7 @@ impl Failure {
     pub fn outcome(&self) -> Option<balance::retry::Outcome> {
         use balance::retry::Outcome;
         Some(match self {
-            Failure::Connect(_) | Failure::ConnectTimeout => Outcome::ConnectFailure,
+            Failure::Connect(_) | Failure::Tls(_) | Failure::ConnectTimeout => Outcome::ConnectFailure,
             Failure::Refused => Outcome::RefusedStream,
             Failure::Ended | Failure::Reset | Failure::TryTimeout => Outcome::Reset { before_request: false },
             Failure::Unsent => Outcome::Reset { before_request: true },

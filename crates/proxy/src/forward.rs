@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use routing::Target;
 use transport::body::{Replayable, RequestBody};
 use transport::io::Io;
+use transport::pool::Key;
 use transport::source::{Arrival, Source};
 use transport::upstream::{Http1, ResponseBody, Stream};
 
@@ -27,6 +28,7 @@ use crate::local_reply::{Guards, Home, ReplyBody, Watched};
 use crate::plan::ClusterPlan;
 use crate::record::Record;
 use crate::timeout::{Bounds, Watch};
+use crate::tls::Load;
 use crate::upstream::{self, Aim};
 use crate::worker::Worker;
 use crate::{actions, headers, headers_grpc_status, mirror, outlier, retry};
@@ -70,6 +72,7 @@ pub struct Answered {
     response: Response<Incoming>,
     connection: Option<Http1>,
     local: Option<SocketAddr>,
+    key: Key,
 }
 
 /// Sends a request, and gives the answer or says why there is none.
@@ -144,8 +147,8 @@ pub async fn send_copy(
     if let Some(class) = cluster.counts.classes.get(usize::from(answered.response.status().as_u16() / 100)) {
         bump(class);
     }
-    let Answered { response, connection, local: _ } = answered;
-    let home = home(cluster, &record, connection.is_some());
+    let Answered { response, connection, local: _, key } = answered;
+    let home = connection.is_some().then(|| Home { cluster: cluster.clone(), host: key });
     let mut body = ReplyBody::unwanted(ResponseBody::new(response.into_body(), connection), home, guards);
     loop {
         match body.frame().await {
@@ -178,8 +181,10 @@ pub fn failed(
     let told = failure.tell(retried);
     record.flags = record.flags.with(told.flags);
     record.details = told.details;
-    if let (Some(head), Failure::Connect(reason)) = (&mut record.head, failure) {
-        head.transport_failure = format!("delayed connect error: {reason}");
+    match (&mut record.head, failure) {
+        (Some(head), Failure::Connect(reason)) => head.transport_failure = format!("delayed connect error: {reason}"),
+        (Some(head), Failure::Tls(reason)) => head.transport_failure.clone_from(reason),
+        _ => {}
     }
     let mut response = actions::answer(told.status, told.body.into(), None, back, record);
     if *failure == Failure::Overflow {
@@ -195,7 +200,7 @@ fn answer(
     back: Option<&WayBack<'_>>,
     mut record: Box<Record>,
 ) -> Response<ReplyBody> {
-    let Answered { response, connection, local } = answered;
+    let Answered { response, connection, local, key } = answered;
     let (mut parts, incoming) = response.into_parts();
     record.status = parts.status.as_u16();
     record.grpc_status = headers_grpc_status(&parts.headers);
@@ -215,14 +220,9 @@ fn answer(
     }
     // The version is that of each side's own connection.
     parts.version = Version::HTTP_11;
-    let home = home(cluster, &record, connection.is_some());
+    let home = connection.is_some().then(|| Home { cluster: cluster.clone(), host: key });
     let body = ReplyBody::upstream(ResponseBody::new(incoming, connection), record, home, guards);
     Response::from_parts(parts, body)
-}
-
-// Where a connection of its own goes back to.
-fn home(cluster: &Rc<ClusterState>, record: &Record, has_connection: bool) -> Option<Home> {
-    record.host.filter(|_| has_connection).map(|(_, host)| Home { cluster: cluster.clone(), host })
 }
 
 /// The tries of one request.
@@ -342,7 +342,8 @@ impl<'a> Tries<'a> {
         record.host = Some((id, address));
         let active = cluster.balancer.borrow().begin(id);
         let counters = active.counters().clone();
-        let aim = Aim { cluster, plan: &plan, host: address, counters: &counters };
+        let key = key(&plan, address, self.mission.authority);
+        let aim = Aim { cluster, plan: &plan, host: &key, counters: &counters };
         let answered = self.exchange(supply, aim, active, number);
         let outcome = match self.bounds.per_try {
             None => answered.await,
@@ -434,24 +435,24 @@ impl<'a> Tries<'a> {
         };
         if is_http2 {
             let (mut connection, stream) = upstream::http2(aim).await?;
-            let guards = attach(aim, active, Some((aim.host, stream)))?;
+            let guards = attach(aim, active, Some((aim.host.clone(), stream)))?;
             let request = self.request(supply, number, true).ok_or(Failure::ClientBody)?;
             let local = connection.local;
             let response = connection.send(request).await.map_err(|error| failure_of(&error))?;
-            return Ok((Answered { response, connection: None, local }, guards));
+            return Ok((Answered { response, connection: None, local, key: aim.host.clone() }, guards));
         }
         let connection = upstream::http1(aim).await?;
         let guards = match attach(aim, active, None) {
             Ok(guards) => guards,
             Err(failure) => {
-                aim.cluster.give(aim.host, connection, Instant::now());
+                aim.cluster.give(aim.host.clone(), connection, Instant::now());
                 return Err(failure);
             }
         };
         let request = self.request(supply, number, false).ok_or(Failure::ClientBody)?;
         let local = connection.local;
         let (response, connection) = connection.send(request).await.map_err(|error| failure_of(&error))?;
-        Ok((Answered { response, connection: Some(connection), local }, guards))
+        Ok((Answered { response, connection: Some(connection), local, key: aim.host.clone() }, guards))
     }
 
     fn request(&self, supply: &mut Supply, number: u32, is_http2: bool) -> Option<Request<RequestBody>> {
@@ -506,8 +507,15 @@ pub fn address(request: &mut Request<RequestBody>, authority: &str, is_http2: bo
     Some(())
 }
 
+/// Whom a connection serves: where TLS follows the request's host, only that one.
+pub fn key(plan: &ClusterPlan, host: SocketAddr, authority: &str) -> Key {
+    let follows = plan.tls.as_ref().is_some_and(|tls| tls.follows_host());
+    let name = follows.then(|| words::host::split_port(authority).0.into());
+    Key { host, name, era: plan.era() }
+}
+
 /// A request that has a connection: now it counts, and needs a place below the bound on requests (DR36).
-pub fn attach(aim: Aim<'_>, active: Active, stream: Option<(SocketAddr, Stream)>) -> Result<Guards, Failure> {
+pub fn attach(aim: Aim<'_>, active: Active, stream: Option<(Key, Stream)>) -> Result<Guards, Failure> {
     let counts = &aim.cluster.counts;
     let request = aim.plan.limits.requests.take().ok_or_else(|| {
         bump(&counts.overflows);
@@ -520,7 +528,12 @@ pub fn attach(aim: Aim<'_>, active: Active, stream: Option<(SocketAddr, Stream)>
 }
 
 /// A new connection to a host, within the cluster's timeout.
-pub async fn connect(cluster: &ClusterState, plan: &ClusterPlan, host: SocketAddr) -> Result<Io, Failure> {
+pub async fn connect(
+    cluster: &ClusterState,
+    plan: &ClusterPlan,
+    host: SocketAddr,
+    load: Load<'_>,
+) -> Result<Io, Failure> {
     bump(&cluster.counts.connections);
     let options = ClusterState::connect_options(plan);
     let limit: Duration = plan.config.connect_timeout;
@@ -529,14 +542,18 @@ pub async fn connect(cluster: &ClusterState, plan: &ClusterPlan, host: SocketAdd
         failure
     };
     let connecting = async {
-        match pipe(plan, host) {
+        let connected = match pipe(plan, host) {
             Some(path) => transport::pipe::connect(path).await.map(Io::Unix),
             None => transport::io::connect(host, &options).await.map(Io::Tcp),
+        };
+        let io = connected.map_err(|error| Failure::Connect(plain(&error)))?;
+        match (&plan.tls, io) {
+            (Some(tls), Io::Tcp(stream)) => tls.connect(stream, host, load).await.map_err(Failure::Tls),
+            (_, io) => Ok(io),
         }
     };
     match tokio::time::timeout(limit, connecting).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(failed(Failure::Connect(plain(&error)))),
+        Ok(outcome) => outcome.map_err(failed),
         Err(_) => Err(failed(Failure::ConnectTimeout)),
     }
 }

@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
+use config::ClientCertHeader;
 use http::header::{CONNECTION, HOST, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use transport::tls::Peer;
 
 /// `x-forwarded-for`.
 pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -19,6 +21,8 @@ pub const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-s
 pub const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 /// `x-envoy-ratelimited`.
 pub const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
+/// `x-forwarded-client-cert`.
+pub const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -51,8 +55,8 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Says where a request comes from. At a gateway (`use_remote_address`) the client is not believed about its scheme,
 /// and its address is appended; a sidecar passes on what it gets (DP07, GW29).
-pub fn forwarded(headers: &mut HeaderMap, use_remote_address: bool, peer: Option<IpAddr>) {
-    let scheme = HeaderValue::from_static("http");
+pub fn forwarded(headers: &mut HeaderMap, scheme: &'static str, use_remote_address: bool, peer: Option<IpAddr>) {
+    let scheme = HeaderValue::from_static(scheme);
     if use_remote_address {
         headers.insert(FORWARDED_PROTO, scheme);
         if let Some(value) = peer.and_then(|peer| appended(headers.get(FORWARDED_FOR), peer)) {
@@ -60,6 +64,18 @@ pub fn forwarded(headers: &mut HeaderMap, use_remote_address: bool, peer: Option
         }
     } else if !headers.contains_key(FORWARDED_PROTO) {
         headers.insert(FORWARDED_PROTO, scheme);
+    }
+}
+
+/// Says which certificate the client has shown; what the client says about that itself is never believed (GW29).
+pub fn client_cert(headers: &mut HeaderMap, how: ClientCertHeader, peer: Option<&Peer>) {
+    if headers.contains_key(&CLIENT_CERT) {
+        headers.remove(&CLIENT_CERT);
+    }
+    let shown = peer.and_then(|peer| peer.certificate.as_deref()).filter(|_| how == ClientCertHeader::Set);
+    // A certificate may hold anything: what is no header value is not passed on.
+    if let Some(value) = shown.and_then(|shown| HeaderValue::from_str(&transport::tls::describe(shown)).ok()) {
+        headers.insert(CLIENT_CERT, value);
     }
 }
 
@@ -144,7 +160,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("gopher"));
         headers.insert(FORWARDED_FOR, HeaderValue::from_static("1.1.1.1"));
-        forwarded(&mut headers, true, "2.2.2.2".parse().ok());
+        forwarded(&mut headers, "http", true, "2.2.2.2".parse().ok());
         assert_eq!(headers[FORWARDED_PROTO], "http");
         assert_eq!(headers[FORWARDED_FOR], "1.1.1.1,2.2.2.2");
     }

@@ -39,6 +39,7 @@ pub mod run;
 pub mod stats;
 pub mod tcp;
 pub mod timeout;
+pub mod tls;
 pub mod upgrade;
 pub mod upstream;
 pub mod worker;

@@ -68,7 +68,7 @@ pub struct Home {
     /// Its cluster.
     pub cluster: Rc<ClusterState>,
     /// Its host.
-    pub host: std::net::SocketAddr,
+    pub host: transport::pool::Key,
 }
 
 /// Held while a request is under way at an upstream: the host's count, and places below bounds.
@@ -80,14 +80,14 @@ pub struct Guards {
     /// The cluster's active count goes down with this.
     pub cluster: Rc<ClusterState>,
     /// The stream of a shared connection, and its host.
-    pub stream: Option<(std::net::SocketAddr, transport::upstream::Stream)>,
+    pub stream: Option<(transport::pool::Key, transport::upstream::Stream)>,
 }
 
 impl Drop for Guards {
     fn drop(&mut self) {
         if let Some((host, stream)) = self.stream.take() {
             drop(stream);
-            self.cluster.waiting.offer_streams(host, 1);
+            self.cluster.waiting.offer_streams(&host, 1);
         }
         let active = &self.cluster.counts.active;
         active.set(active.get().saturating_sub(1));

@@ -107,7 +107,9 @@ async fn serve(
     let wants_upgrade = headers::is_websocket(request.headers());
     let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     headers::strip_hop_by_hop(request.headers_mut());
-    headers::forwarded(request.headers_mut(), manager.use_remote_address, client.peer.map(|peer| peer.ip()));
+    let scheme = if client.tls.is_some() { "https" } else { "http" };
+    headers::forwarded(request.headers_mut(), scheme, manager.use_remote_address, client.peer.map(|peer| peer.ip()));
+    headers::client_cert(request.headers_mut(), manager.client_cert_header, client.tls.as_ref());
     internal::screen(request.headers_mut(), manager, client.peer.map(|peer| peer.ip()));
     if manager.generate_request_id {
         headers::request_id(request.headers_mut(), || (worker.draw64(), worker.draw64()));
@@ -138,7 +140,7 @@ async fn act(
     let Arrived { worker, client, plan, .. } = arrived;
     let head = routing::Head {
         method: request.method().as_str(),
-        scheme: "http",
+        scheme: if client.tls.is_some() { "https" } else { "http" },
         authority: &authority,
         path: request.uri().path_and_query().map_or("/", |path| path.as_str()),
         headers: request.headers(),

@@ -15,6 +15,8 @@ use http::HeaderValue;
 use routing::Router;
 use words::Origin;
 
+use crate::tls::{self, ClientTls, Materials, ServerTls};
+
 /// A snapshot, ready.
 #[derive(Default)]
 pub struct Plan {
@@ -60,6 +62,8 @@ pub struct HttpPlan {
     pub direction: Direction,
     /// What the snapshot says.
     pub manager: HttpManager,
+    /// TLS that is terminated first.
+    pub tls: Option<Arc<ServerTls>>,
     /// Its routes.
     pub router: Arc<Router>,
     /// The `server` header, when it is to be overwritten.
@@ -76,6 +80,8 @@ pub struct TcpPlan {
     pub config: config::TcpProxy,
     /// The object behind the chain.
     pub origin: Option<Origin>,
+    /// TLS that is terminated first.
+    pub tls: Option<Arc<ServerTls>>,
     /// Sum of weights up to each cluster, and its slot.
     pub shares: Vec<(u32, u32)>,
     /// Access logs, compiled.
@@ -88,10 +94,29 @@ pub struct ClusterPlan {
     pub config: Arc<Cluster>,
     /// Its hosts.
     pub hosts: Arc<HostSet>,
+    /// TLS to its hosts.
+    pub tls: Option<Arc<ClientTls>>,
     /// Its bounds, shared by the workers and kept over updates.
     pub limits: Arc<Limits>,
     /// Which hosts are left alone for now; shared and kept likewise.
     pub outlier: Option<Arc<Detector>>,
+}
+
+impl ChainPlan {
+    /// TLS that is terminated before anything else.
+    pub fn tls(&self) -> Option<&Arc<ServerTls>> {
+        match self {
+            Self::Http(http) => http.tls.as_ref(),
+            Self::Tcp(tcp) => tcp.tls.as_ref(),
+        }
+    }
+}
+
+impl ClusterPlan {
+    /// What connections are made with; 0 is plaintext.
+    pub fn era(&self) -> u64 {
+        self.tls.as_ref().map_or(0, |tls| tls.era)
+    }
 }
 
 /// Makes plans, and remembers the last one.
@@ -103,6 +128,7 @@ pub struct Planner {
     last: Arc<Plan>,
     /// What resolvers found, by cluster.
     resolved: BTreeMap<Name, Arc<HostSet>>,
+    materials: Materials,
     extra_log: Option<Arc<crate::access_log::Format>>,
 }
 
@@ -118,6 +144,7 @@ impl Planner {
     /// A sentence that names the resource that cannot be obeyed.
     pub fn plan(&mut self, snapshot: Arc<Snapshot>) -> Result<Arc<Plan>, String> {
         let mut plan = Plan { generation: self.last.generation + 1, snapshot: snapshot.clone(), ..Plan::default() };
+        self.materials = tls::materials(&snapshot.secrets, &self.materials);
         let mut routers = BTreeMap::new();
         for (name, table) in &snapshot.routes {
             let known = self.routers.get(name).filter(|router| Arc::ptr_eq(router.table(), table)).cloned();
@@ -132,8 +159,7 @@ impl Planner {
             let count = self.listener_slots.len();
             let slot = *self.listener_slots.entry(name.clone()).or_insert(count);
             let kept = self.last.listeners.get(slot).and_then(Option::as_ref);
-            let ready = match kept.filter(|kept| Arc::ptr_eq(&kept.config, listener) && self.routers_are_those_of(kept))
-            {
+            let ready = match kept.filter(|kept| Arc::ptr_eq(&kept.config, listener) && self.is_as_planned(kept)) {
                 Some(kept) => kept.clone(),
                 None => Arc::new(self.listener(slot, listener)?),
             };
@@ -175,6 +201,22 @@ impl Planner {
         router.map(Arc::new).map_err(|error| format!("route table {name:?}: {error}"))
     }
 
+    /// True when a file with a key or certificate is not as it was when the last plan was made.
+    pub fn has_stale_files(&self) -> bool {
+        tls::any_stale(&self.materials)
+    }
+
+    /// True when there are files to look at.
+    pub fn has_files(&self) -> bool {
+        tls::any_files(&self.materials)
+    }
+
+    // The listener is the same; its tables and secrets may not be.
+    fn is_as_planned(&self, listener: &ListenerPlan) -> bool {
+        let mut secured = listener.chains.iter().filter_map(ChainPlan::tls);
+        secured.all(|tls| tls.is_as_in(&self.materials)) && self.routers_are_those_of(listener)
+    }
+
     fn routers_are_those_of(&self, listener: &ListenerPlan) -> bool {
         listener.chains.iter().all(|chain| match chain {
             ChainPlan::Tcp(_) => true,
@@ -190,13 +232,8 @@ impl Planner {
     fn listener(&mut self, slot: usize, listener: &Arc<Listener>) -> Result<ListenerPlan, String> {
         let mut chains = Vec::new();
         for chain in listener.all_chains() {
-            if chain.tls.is_some() {
-                return Err(format!(
-                    "listener {:?} chain {:?}: TLS is not terminated here yet",
-                    listener.name, chain.name
-                ));
-            }
-            let ready = self.chain(listener, chain);
+            let tls = chain.tls.as_ref().map(|tls| Arc::new(ServerTls::new(tls, &self.materials)));
+            let ready = self.chain(listener, chain, tls);
             chains
                 .push(ready.map_err(|error| format!("listener {:?} chain {:?}: {error}", listener.name, chain.name))?);
         }
@@ -216,7 +253,12 @@ impl Planner {
         })
     }
 
-    fn chain(&mut self, listener: &Listener, chain: &FilterChain) -> Result<ChainPlan, String> {
+    fn chain(
+        &mut self,
+        listener: &Listener,
+        chain: &FilterChain,
+        tls: Option<Arc<ServerTls>>,
+    ) -> Result<ChainPlan, String> {
         let direction = listener.direction;
         match &chain.filter {
             Filter::Tcp(tcp) => {
@@ -237,6 +279,7 @@ impl Planner {
                     direction,
                     config: tcp.clone(),
                     origin: chain.origin.clone(),
+                    tls,
                     shares,
                     logs,
                 })))
@@ -253,7 +296,14 @@ impl Planner {
                     config::ServerHeader::PassThrough => None,
                 };
                 let logs = self.logs(&manager.access_log);
-                Ok(ChainPlan::Http(Arc::new(HttpPlan { direction, manager: manager.clone(), router, server, logs })))
+                Ok(ChainPlan::Http(Arc::new(HttpPlan {
+                    direction,
+                    manager: manager.clone(),
+                    tls,
+                    router,
+                    server,
+                    logs,
+                })))
             }
         }
     }
@@ -292,12 +342,23 @@ impl Planner {
                 None => Arc::default(),
             },
         };
+        let secured = last.and_then(|last| last.tls.as_ref());
+        let is_secured = secured.is_none_or(|tls| tls.is_as_in(&self.materials));
         if let Some(last) = last
             && Arc::ptr_eq(&last.config, cluster)
             && Arc::ptr_eq(&last.hosts, &hosts)
+            && is_secured
         {
             return last.clone();
         }
+        // Settings that stay keep their connections.
+        let stays = last.is_some_and(|last| last.config.tls == cluster.tls && last.config.protocol == cluster.protocol)
+            && is_secured;
+        let tls = match (&cluster.tls, secured.filter(|_| stays)) {
+            (None, _) => None,
+            (Some(_), Some(kept)) => Some(kept.clone()),
+            (Some(tls), None) => Some(Arc::new(ClientTls::new(tls, cluster.protocol, &self.materials))),
+        };
         let limits = match last {
             Some(last) if last.config.thresholds == cluster.thresholds => last.limits.clone(),
             Some(last) => Arc::new(last.limits.with(&cluster.thresholds)),
@@ -307,6 +368,6 @@ impl Planner {
             let before = last.and_then(|last| last.outlier.as_deref());
             Arc::new(Detector::new(outlier.clone(), hosts.clone(), before))
         });
-        Arc::new(ClusterPlan { config: cluster.clone(), hosts, limits, outlier })
+        Arc::new(ClusterPlan { config: cluster.clone(), hosts, tls, limits, outlier })
     }
 }

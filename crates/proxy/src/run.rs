@@ -32,6 +32,9 @@ use crate::worker::{self, COMMANDS_MAX, Command, Worker};
 /// Answers of resolvers that wait for the loop.
 const FOUND_MAX: usize = 64;
 
+/// How often files with keys and certificates are looked at.
+const FILES_EVERY: Duration = Duration::from_secs(2);
+
 /// Changes what is logged; an error says why the level is none.
 pub type SetLogLevel = Box<dyn Fn(&str) -> Result<(), String>>;
 
@@ -214,6 +217,7 @@ impl Follower {
             node: codec::node::encode(&identity.node_id, &identity.workload, &identity.metadata),
             jitter: Box::new(jitter),
         });
+        let mut files = tokio::time::interval(FILES_EVERY);
         loop {
             tokio::select! {
                 update = client.updates.recv() => {
@@ -221,6 +225,12 @@ impl Follower {
                     self.take(update, &client).await;
                 }
                 Some(found) = self.found.1.recv() => self.take_found(found).await,
+                _ = files.tick(), if self.planner.has_files() => {
+                    if self.planner.has_stale_files() {
+                        tracing::info!("files with keys or certificates have changed");
+                        self.install_and_say().await;
+                    }
+                }
                 () = until(self.holdings.gives_up_at()) => {
                     self.holdings.give_up(Instant::now());
                     self.install_and_say().await;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use balance::{Ask, HostId, Report};
 use config::{Direction, Discovery, TcpProxy};
-use tokio::net::TcpStream;
+use transport::io::Io;
+use transport::pool::Key;
 use transport::relay::{Bounds, Carried, Ended, relay};
 use transport::sniff::Sniffed;
 
@@ -17,6 +18,7 @@ use crate::failure::{Failure, Flags};
 use crate::metrics::{Ends, end_labels};
 use crate::plan::{ClusterPlan, TcpPlan};
 use crate::record::Head;
+use crate::tls::Load;
 use crate::upstream::{self, Aim, Pending};
 use crate::worker::Worker;
 use crate::{forward, hash, outlier};
@@ -33,7 +35,7 @@ struct Told {
 }
 
 /// Carries a connection until it ends. Without a host it is closed at once.
-pub async fn serve(worker: Rc<Worker>, plan: Arc<TcpPlan>, stream: TcpStream, client: Client) {
+pub async fn serve(worker: Rc<Worker>, plan: Arc<TcpPlan>, stream: Io, client: Client) {
     let started = Instant::now();
     let mut told = Told::default();
     carry(&worker, &plan, stream, &client, &mut told).await;
@@ -53,7 +55,7 @@ pub async fn serve(worker: Rc<Worker>, plan: Arc<TcpPlan>, stream: TcpStream, cl
     }
 }
 
-async fn carry(worker: &Rc<Worker>, plan: &TcpPlan, stream: TcpStream, client: &Client, told: &mut Told) {
+async fn carry(worker: &Rc<Worker>, plan: &TcpPlan, stream: Io, client: &Client, told: &mut Told) {
     let Some(cluster) = draw(worker, plan).and_then(|slot| worker.cluster(slot)) else {
         told.flags = Flags::NO_CLUSTER;
         return;
@@ -67,14 +69,15 @@ async fn carry(worker: &Rc<Worker>, plan: &TcpPlan, stream: TcpStream, client: &
     };
     let active = cluster.balancer.borrow().begin(id);
     let counters = active.counters().clone();
-    let aim = Aim { cluster: &cluster, plan: &ready, host: address, counters: &counters };
+    let key = Key { host: address, name: None, era: ready.era() };
+    let aim = Aim { cluster: &cluster, plan: &ready, host: &key, counters: &counters };
     let Ok(_place) = upstream::own_place(aim) else {
         told.flags = Flags::UPSTREAM_OVERFLOW;
         return;
     };
     told.head.upstream = Some(address);
     let made = match Pending::take(&cluster, &ready) {
-        Ok(_pending) => upstream::dial(aim).await,
+        Ok(_pending) => upstream::dial(aim, Load::Bytes).await,
         Err(failure) => Err(failure),
     };
     if let Some(detector) = &ready.outlier {

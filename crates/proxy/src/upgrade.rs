@@ -21,6 +21,7 @@ use crate::failure::{Failure, Flags};
 use crate::forward::{self, Mission, Tries};
 use crate::local_reply::{Guards, ReplyBody};
 use crate::record::Record;
+use crate::tls::Load;
 use crate::upstream::{self, Aim, Pending, Place};
 use crate::{headers, outlier};
 
@@ -103,13 +104,14 @@ async fn open(
         record.host = Some((id, host));
         let active = cluster.balancer.borrow().begin(id);
         let counters = active.counters().clone();
-        let aim = Aim { cluster, plan: &plan, host, counters: &counters };
+        let key = forward::key(&plan, host, mission.authority);
+        let aim = Aim { cluster, plan: &plan, host: &key, counters: &counters };
         // Not one of the pool's connections: it is of no use to others afterwards.
         let place = upstream::own_place(aim)?;
         let guards = forward::attach(aim, active, None)?;
         let dialled = {
             let _pending = Pending::take(cluster, &plan)?;
-            upstream::dial(aim).await
+            upstream::dial(aim, Load::Requests(key.name.as_deref())).await
         };
         let failure = match dialled {
             Ok(io) => return Ok(Opened { io, place, guards, number }),

@@ -7,7 +7,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::task::Poll;
 use std::time::Instant;
@@ -17,17 +16,19 @@ use balance::limits::Permit;
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use transport::io::Io;
+use transport::pool::Key;
 use transport::upstream::{Http1, Http2, Stream};
 
 use crate::cluster::{ClusterState, bump};
 use crate::failure::Failure;
 use crate::forward::connect;
 use crate::plan::ClusterPlan;
+use crate::tls::Load;
 
 /// Requests of one worker that wait for connections to the hosts of one cluster.
 #[derive(Default)]
 pub struct Waiting {
-    hosts: RefCell<FxHashMap<SocketAddr, Host>>,
+    hosts: RefCell<FxHashMap<Key, Host>>,
     // All queues together: an answer that nobody waits for costs a look at a number.
     count: Cell<u32>,
 }
@@ -70,7 +71,7 @@ pub struct Aim<'a> {
     /// What the request obeys.
     pub plan: &'a ClusterPlan,
     /// Where to.
-    pub host: SocketAddr,
+    pub host: &'a Key,
     /// The host's counts.
     pub counters: &'a Rc<Counters>,
 }
@@ -79,7 +80,7 @@ pub struct Aim<'a> {
 pub struct Place {
     // Idle connections belong to the cluster: they must not keep it.
     cluster: Weak<ClusterState>,
-    host: SocketAddr,
+    host: Key,
     counters: Rc<Counters>,
     // `None`: beyond the bound, as the first of its worker.
     permit: Option<Permit>,
@@ -96,12 +97,12 @@ impl Place {
             }
             bump(&cluster.counts.connection_overflows);
         }
-        Some(Self::with(cluster, host, counters.clone(), permit))
+        Some(Self::with(cluster, host.clone(), counters.clone(), permit))
     }
 
     /// A place with what it takes from the bound.
-    pub fn with(cluster: &Rc<ClusterState>, host: SocketAddr, counters: Rc<Counters>, permit: Option<Permit>) -> Self {
-        cluster.waiting.hosts.borrow_mut().entry(host).or_default().open += 1;
+    pub fn with(cluster: &Rc<ClusterState>, host: Key, counters: Rc<Counters>, permit: Option<Permit>) -> Self {
+        cluster.waiting.hosts.borrow_mut().entry(host.clone()).or_default().open += 1;
         bump(&cluster.counts.connections_active);
         counters.connections.set(counters.connections.get() + 1);
         Self { cluster: Rc::downgrade(cluster), host, counters, permit }
@@ -115,15 +116,15 @@ impl Drop for Place {
         let Some(cluster) = self.cluster.upgrade() else { return };
         let active = &cluster.counts.connections_active;
         active.set(active.get().saturating_sub(1));
-        let left = cluster.waiting.close(self.host);
+        let left = cluster.waiting.close(&self.host);
         let permit = self.permit.take();
         // Beyond the bound, a place is only for who would have none else.
         if !cluster.waiting.is_empty()
             && (permit.is_some() || left == 0)
-            && let Some(turn) = cluster.waiting.next_of_any(self.host)
+            && let Some(turn) = cluster.waiting.next_of_any(&self.host)
         {
             // Who has gone meanwhile drops it, and this begins again.
-            let _ = turn.send(Turn::Place(Self::with(&cluster, self.host, self.counters.clone(), permit)));
+            let _ = turn.send(Turn::Place(Self::with(&cluster, self.host.clone(), self.counters.clone(), permit)));
         }
     }
 }
@@ -134,33 +135,33 @@ impl Waiting {
         self.count.get() == 0
     }
 
-    fn open(&self, host: SocketAddr) -> u32 {
-        self.hosts.borrow().get(&host).map_or(0, |host| host.open)
+    fn open(&self, host: &Key) -> u32 {
+        self.hosts.borrow().get(host).map_or(0, |host| host.open)
     }
 
     // The connections that are left.
-    fn close(&self, host: SocketAddr) -> u32 {
+    fn close(&self, host: &Key) -> u32 {
         let mut hosts = self.hosts.borrow_mut();
-        let Some(one) = hosts.get_mut(&host) else { return 0 };
+        let Some(one) = hosts.get_mut(host) else { return 0 };
         one.open = one.open.saturating_sub(1);
         let left = one.open;
         // Hosts come and go.
         if left == 0 && one.making == 0 && one.http1.is_empty() && one.http2.is_empty() {
-            hosts.remove(&host);
+            hosts.remove(host);
         }
         left
     }
 
     // True when the connections being made will do for all who wait.
-    fn suffices(&self, host: SocketAddr, streams_max: u32) -> bool {
+    fn suffices(&self, host: &Key, streams_max: u32) -> bool {
         let hosts = self.hosts.borrow();
-        hosts.get(&host).is_some_and(|one| one.making.saturating_mul(streams_max) as usize > one.http2.len())
+        hosts.get(host).is_some_and(|one| one.making.saturating_mul(streams_max) as usize > one.http2.len())
     }
 
     // The first who still waits.
-    fn next(&self, wants: Wants, host: SocketAddr) -> Option<oneshot::Sender<Turn>> {
+    fn next(&self, wants: Wants, host: &Key) -> Option<oneshot::Sender<Turn>> {
         let mut hosts = self.hosts.borrow_mut();
-        let queue = hosts.get_mut(&host)?.queue(wants);
+        let queue = hosts.get_mut(host)?.queue(wants);
         while let Some(turn) = queue.pop_front() {
             self.count.set(self.count.get().saturating_sub(1));
             if !turn.is_closed() {
@@ -170,12 +171,12 @@ impl Waiting {
         None
     }
 
-    fn next_of_any(&self, host: SocketAddr) -> Option<oneshot::Sender<Turn>> {
+    fn next_of_any(&self, host: &Key) -> Option<oneshot::Sender<Turn>> {
         self.next(Wants::Http1, host).or_else(|| self.next(Wants::Http2, host))
     }
 
     /// A connection that became free; it comes back when nobody waits for it.
-    pub fn offer(&self, host: SocketAddr, mut connection: Http1) -> Option<Http1> {
+    pub fn offer(&self, host: &Key, mut connection: Http1) -> Option<Http1> {
         while !self.is_empty() {
             let Some(turn) = self.next(Wants::Http1, host) else { break };
             match turn.send(Turn::Connection(connection)) {
@@ -187,7 +188,7 @@ impl Waiting {
     }
 
     /// Shared connections may take this many streams more than before.
-    pub fn offer_streams(&self, host: SocketAddr, count: u32) {
+    pub fn offer_streams(&self, host: &Key, count: u32) {
         for _ in 0..count {
             let Some(turn) = (!self.is_empty()).then(|| self.next(Wants::Http2, host)).flatten() else { return };
             // Who has gone meanwhile has passed it on.
@@ -195,7 +196,7 @@ impl Waiting {
         }
     }
 
-    fn fail_streams(&self, host: SocketAddr, failure: &Failure) {
+    fn fail_streams(&self, host: &Key, failure: &Failure) {
         while let Some(turn) = self.next(Wants::Http2, host) {
             let _ = turn.send(Turn::Failed(failure.clone()));
         }
@@ -240,14 +241,14 @@ impl Drop for Pending<'_> {
 /// A place in the queue.
 struct Wait<'a> {
     cluster: &'a Rc<ClusterState>,
-    host: SocketAddr,
+    host: &'a Key,
     turn: oneshot::Receiver<Turn>,
 }
 
 impl<'a> Wait<'a> {
-    fn new(cluster: &'a Rc<ClusterState>, host: SocketAddr, wants: Wants) -> Self {
+    fn new(cluster: &'a Rc<ClusterState>, host: &'a Key, wants: Wants) -> Self {
         let (turn, receiver) = oneshot::channel();
-        cluster.waiting.hosts.borrow_mut().entry(host).or_default().queue(wants).push_back(turn);
+        cluster.waiting.hosts.borrow_mut().entry(host.clone()).or_default().queue(wants).push_back(turn);
         cluster.waiting.count.set(cluster.waiting.count.get() + 1);
         Self { cluster, host, turn: receiver }
     }
@@ -288,7 +289,7 @@ pub async fn http1(aim: Aim<'_>) -> Result<Http1, Failure> {
             Turn::Stream => return Err(Failure::Ended),
         },
     };
-    let io = dial(aim).await?;
+    let io = dial(aim, Load::Requests(aim.host.name.as_deref())).await?;
     bump(&cluster.counts.http1_connections);
     Http1::new(io, Instant::now(), Box::new(place)).await.map_err(|_| Failure::Ended)
 }
@@ -319,7 +320,7 @@ pub async fn http2(aim: Aim<'_>) -> Result<(Http2, Stream), Failure> {
             },
         };
         let made = make(aim, place).await.inspect_err(|failure| cluster.waiting.fail_streams(host, failure))?;
-        cluster.pool.borrow_mut().share(host, made);
+        cluster.pool.borrow_mut().share(host.clone(), made);
         let shared = cluster.pool.borrow_mut().shared(host, &bounds, Instant::now());
         cluster.waiting.offer_streams(host, bounds.streams_max.saturating_sub(1));
         return shared.ok_or(Failure::Ended);
@@ -328,18 +329,18 @@ pub async fn http2(aim: Aim<'_>) -> Result<(Http2, Stream), Failure> {
 
 async fn make(aim: Aim<'_>, place: Place) -> Result<Http2, Failure> {
     let _making = Making::begin(aim.cluster, aim.host);
-    let io = dial(aim).await?;
+    let io = dial(aim, Load::Requests(aim.host.name.as_deref())).await?;
     bump(&aim.cluster.counts.http2_connections);
     let keepalive = aim.plan.config.http2.keepalive.map(|one| (one.interval, one.timeout));
     Http2::new(io, Instant::now(), keepalive, Box::new(place)).await.map_err(|_| Failure::Ended)
 }
 
 /// Those who wait for this connection go on when it is there, and when it is given up.
-struct Making<'a>(&'a ClusterState, SocketAddr);
+struct Making<'a>(&'a ClusterState, &'a Key);
 
 impl<'a> Making<'a> {
-    fn begin(cluster: &'a ClusterState, host: SocketAddr) -> Self {
-        cluster.waiting.hosts.borrow_mut().entry(host).or_default().making += 1;
+    fn begin(cluster: &'a ClusterState, host: &'a Key) -> Self {
+        cluster.waiting.hosts.borrow_mut().entry(host.clone()).or_default().making += 1;
         Self(cluster, host)
     }
 }
@@ -350,7 +351,7 @@ impl Drop for Making<'_> {
         if let Some(one) = cluster.waiting.hosts.borrow_mut().get_mut(host) {
             one.making = one.making.saturating_sub(1);
         }
-        cluster.waiting.offer_streams(*host, 1);
+        cluster.waiting.offer_streams(host, 1);
     }
 }
 
@@ -362,9 +363,9 @@ fn again(aim: Aim<'_>) -> Option<Place> {
 }
 
 /// A new connection, within the cluster's timeout.
-pub async fn dial(aim: Aim<'_>) -> Result<Io, Failure> {
+pub async fn dial(aim: Aim<'_>, load: Load<'_>) -> Result<Io, Failure> {
     bump(&aim.counters.connections_total);
-    connect(aim.cluster, aim.plan, aim.host).await.inspect_err(|_| bump(&aim.counters.connect_failures))
+    connect(aim.cluster, aim.plan, aim.host.host, load).await.inspect_err(|_| bump(&aim.counters.connect_failures))
 }
 
 /// A place for a connection that is used by one request or one client only, when there is one now.
@@ -373,5 +374,5 @@ pub fn own_place(aim: Aim<'_>) -> Result<Place, Failure> {
         bump(&aim.cluster.counts.connection_overflows);
         Failure::Overflow
     })?;
-    Ok(Place::with(aim.cluster, aim.host, aim.counters.clone(), Some(permit)))
+    Ok(Place::with(aim.cluster, aim.host.clone(), aim.counters.clone(), Some(permit)))
 }

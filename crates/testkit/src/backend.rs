@@ -127,6 +127,13 @@ fn headers(head: &Parts) -> BTreeMap<String, String> {
     if let Some(authority) = head.uri.authority() {
         out.insert("host".into(), authority.to_string());
     }
+    out.extend(
+        head.extensions
+            .get::<crate::secured::Agreed>()
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| (name.clone(), value.clone())),
+    );
     for (name, value) in &head.headers {
         let value = String::from_utf8_lossy(value.as_bytes());
         out.entry(name.as_str().into()).and_modify(|all| *all = format!("{all},{value}")).or_insert(value.into_owned());

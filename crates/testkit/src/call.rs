@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
@@ -45,6 +45,8 @@ pub struct Connection {
     pub from: Option<SocketAddr>,
     /// With what the server spoke first.
     pub greeting: Option<String>,
+    /// What TLS agreed on.
+    pub tls: crate::secured::Agreed,
     /// How long it stayed open after the answer, when that was waited for.
     pub ended_after: Option<Duration>,
     /// The connection itself, when the call holds it.
@@ -174,6 +176,36 @@ async fn answer(sender: &mut Sender, request: Request<Full<Bytes>>) -> Result<An
     wire::whole(sender.send_request(request).await?).await
 }
 
+/// True for a call over TLS.
+pub fn is_https(call: &Call) -> bool {
+    call.request.split(' ').any(|word| word.starts_with("https://"))
+}
+
+// Over TLS, by what ALPN says.
+async fn secured(way: Way, call: &Call) -> Result<Answered> {
+    let stream = way.connect(call.from.as_deref()).await.with_context(|| format!("connect to {}", way.target))?;
+    let (stream, tls) = crate::secured::connect(stream, authority(call)?.host(), call).await?;
+    let stream = TokioIo::new(stream);
+    let mut request = request(call)?;
+    let mut answered = if tls.get("alpn").is_some_and(|alpn| alpn == "h2") {
+        let (_, url) = call.request.split_once(' ').unwrap_or(("GET", &call.request));
+        *request.uri_mut() = url.parse()?;
+        request.headers_mut().remove("host");
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await?;
+        tokio::spawn(connection);
+        wire::whole(sender.send_request(request).await?).await?
+    } else {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+        tokio::spawn(connection);
+        wire::whole(sender.send_request(request).await?).await?
+    };
+    answered.connection.tls = tls;
+    Ok(answered)
+}
+
 async fn exchange(way: Way, call: &Call) -> Result<Answered> {
+    if is_https(call) {
+        return secured(way, call).await;
+    }
     answer(&mut connect(way, call).await?, request(call)?).await
 }

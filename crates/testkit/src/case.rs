@@ -149,6 +149,35 @@ pub struct Port {
     /// `appProtocol`.
     #[serde(default)]
     pub app_protocol: Option<String>,
+    /// The pods speak TLS on it.
+    #[serde(default)]
+    pub tls: Option<PortTls>,
+}
+
+/// TLS of pods.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PortTls {
+    /// Their identity, as `pki` has it.
+    pub cert: String,
+    /// Clients must have a certificate of this authority.
+    #[serde(default)]
+    pub client_ca: Option<String>,
+}
+
+/// TLS of a call to an `https` URL.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct CallTls {
+    /// The client's identity, as `pki` has it.
+    #[serde(default)]
+    pub cert: Option<String>,
+    /// The only version offered, `1.2` or `1.3`.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// The only cipher offered, in rustls's name.
+    #[serde(default)]
+    pub cipher: Option<String>,
 }
 
 /// How a backend behaves.
@@ -315,6 +344,9 @@ pub struct Call {
     /// This port of the proxy's own address (`PROXY_IP`) is called instead of where it takes outbound requests.
     #[serde(default)]
     pub port: Option<u16>,
+    /// TLS, for `https`.
+    #[serde(default)]
+    pub tls: Option<CallTls>,
     /// Request headers.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
@@ -428,6 +460,12 @@ pub struct Expect {
     /// Request headers as the pod saw them; a value of `null` means absent.
     #[serde(default)]
     pub seen: BTreeMap<String, Option<String>>,
+    /// What request headers contain as the pod saw them.
+    #[serde(default)]
+    pub seen_parts: BTreeMap<String, String>,
+    /// What TLS agreed on: `certificate` (an identity of `pki`), `alpn`, `version`, `cipher`.
+    #[serde(default)]
+    pub tls: BTreeMap<String, String>,
     /// Path and query as the pod saw them.
     #[serde(default)]
     pub seen_path: Option<String>,
@@ -532,7 +570,7 @@ fn default_namespace() -> String {
 }
 
 fn default_ports() -> Vec<Port> {
-    vec![Port { name: default_port_name(), number: 9080, target_port: None, app_protocol: None }]
+    vec![Port { name: default_port_name(), number: 9080, target_port: None, app_protocol: None, tls: None }]
 }
 
 fn default_port_name() -> String {

@@ -109,6 +109,8 @@ fn compare_one(expect: &Expect, got: &Outcome, found: &mut Vec<String>) {
         headers,
         header_forms,
         seen,
+        seen_parts,
+        tls,
         seen_path,
         attempts,
         closed,
@@ -123,6 +125,9 @@ fn compare_one(expect: &Expect, got: &Outcome, found: &mut Vec<String>) {
     differ("status", status.as_ref(), Some(&got.status), found);
     differ("to", to.as_deref(), Some(got.pod()), found);
     differ("body", body.as_deref(), Some(got.body.as_str()), found);
+    for (what, wanted) in tls {
+        differ(&format!("tls {what}"), Some(wanted), got.connection.tls.get(what), found);
+    }
     differ("closed", closed.as_ref(), Some(&got.connection.closed), found);
     differ("greeting", greeting.as_ref(), got.connection.greeting.as_ref(), found);
     let stayed = got.connection.ended_after.map(|after| after.as_millis());
@@ -154,11 +159,17 @@ fn compare_one(expect: &Expect, got: &Outcome, found: &mut Vec<String>) {
         }
     }
     let Some(saw) = &got.seen else {
-        if !seen.is_empty() || seen_path.is_some() {
+        if !seen.is_empty() || !seen_parts.is_empty() || seen_path.is_some() {
             found.push("expected a pod to be asked, none was".into());
         }
         return;
     };
+    for (name, wanted) in seen_parts {
+        let value = saw.headers.get(name).map(String::as_str).unwrap_or_default();
+        if !value.contains(wanted) {
+            found.push(format!("request header {name} seen: expected {wanted:?} in it, got {value:?}"));
+        }
+    }
     differ("path seen", seen_path.as_ref(), Some(&saw.path), found);
     for (name, wanted) in seen {
         let value = saw.headers.get(name).cloned();

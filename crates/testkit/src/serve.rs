@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::backend::{Answer, Backend};
-use crate::case::Stranger;
+use crate::case::{PortTls, Stranger};
 use crate::world::World;
 
 /// Running pods; dropping it stops them.
@@ -49,14 +49,14 @@ pub async fn start(world: &World) -> Result<Servers> {
             }
             let listener =
                 TcpListener::bind(address).await.with_context(|| format!("pod {} at {address}", pod.name))?;
-            tasks.spawn(accept(listener, backend.clone()));
+            tasks.spawn(accept(listener, backend.clone(), pod.tls.get(port).cloned()));
         }
     }
     for Stranger { name, address, behaviour } in &world.strangers {
         let backend = Arc::new(Backend::new(name, behaviour.clone()));
         backends.push(backend.clone());
         let listener = TcpListener::bind(address).await.with_context(|| format!("{name} at {address}"))?;
-        tasks.spawn(accept(listener, backend));
+        tasks.spawn(accept(listener, backend, None));
     }
     Ok(Servers { backends, _tasks: tasks })
 }
@@ -78,11 +78,14 @@ async fn leave_unanswered(_full: (TcpListener, Vec<std::net::TcpStream>)) {
     std::future::pending().await
 }
 
-async fn accept(listener: TcpListener, backend: Arc<Backend>) {
+async fn accept(listener: TcpListener, backend: Arc<Backend>, tls: Option<PortTls>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let backend = backend.clone();
+        let (backend, tls) = (backend.clone(), tls.clone());
         connections.spawn(async move {
+            if let Some(tls) = tls {
+                return secured(stream, backend, &tls).await;
+            }
             let Some(stream) = crate::bytes::serve(stream, &backend).await else { return };
             let service = service_fn(move |request| respond(backend.clone(), request));
             let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
@@ -91,6 +94,17 @@ async fn accept(listener: TcpListener, backend: Arc<Backend>) {
         });
         while connections.try_join_next().is_some() {}
     }
+}
+
+async fn secured(stream: tokio::net::TcpStream, backend: Arc<Backend>, tls: &PortTls) {
+    // A client that does not shake hands is the matter of the case.
+    let Ok((stream, seen)) = crate::secured::accept(stream, tls).await else { return };
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(seen.clone());
+        respond(backend.clone(), request)
+    });
+    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
 }
 
 /// Names the pod where the answer's body does not.
@@ -191,6 +205,6 @@ pub async fn echo(address: SocketAddr, name: &'static str) -> Result<Servers> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("{name} at {address}"))?;
     let backend = Arc::new(Backend::new(name, Default::default()));
     let mut tasks = JoinSet::new();
-    tasks.spawn(accept(listener, backend.clone()));
+    tasks.spawn(accept(listener, backend.clone(), None));
     Ok(Servers { backends: vec![backend], _tasks: tasks })
 }

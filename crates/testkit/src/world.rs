@@ -21,6 +21,8 @@ pub struct Pod {
     pub ip: IpAddr,
     /// The ports it answers on, with the protocol name of the Service port.
     pub ports: Vec<(u16, String)>,
+    /// The ports on which it speaks TLS.
+    pub tls: std::collections::BTreeMap<u16, crate::case::PortTls>,
     /// How it answers.
     pub behaviour: Behaviour,
 }
@@ -102,6 +104,7 @@ fn add_service(world: &mut World, service: &Service, block: u8, index: u8) {
             namespace: namespace.clone(),
             ip: address(block, index, pod_index as u8 + 1),
             ports: ports.iter().map(|port| (target(port), port.name.clone())).collect(),
+            tls: ports.iter().filter_map(|port| Some((target(port), port.tls.clone()?))).collect(),
             behaviour: behaviour.get(version).cloned().unwrap_or_default(),
         };
         let place = pods.get(version).cloned().unwrap_or_default();

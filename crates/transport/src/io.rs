@@ -9,6 +9,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
 
 /// A connection.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub enum Io {
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
+    /// TLS over TCP.
+    Tls(Box<TlsStream<TcpStream>>),
     /// In memory.
     Memory(DuplexStream),
 }
@@ -66,6 +69,7 @@ impl Io {
     pub fn local_address(&self) -> Option<SocketAddr> {
         match self {
             Io::Tcp(stream) => stream.local_addr().ok(),
+            Io::Tls(stream) => stream.get_ref().0.local_addr().ok(),
             Io::Unix(_) | Io::Memory(_) => None,
         }
     }
@@ -76,6 +80,7 @@ impl AsyncRead for Io {
         match self.get_mut() {
             Io::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Io::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Io::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
             Io::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -86,6 +91,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Io::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Io::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Io::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
             Io::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
@@ -94,6 +100,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Io::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Io::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
             Io::Memory(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -102,6 +109,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Io::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Io::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
             Io::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
@@ -114,6 +122,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Io::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Io::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Io::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
             Io::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
@@ -122,6 +131,7 @@ impl AsyncWrite for Io {
         match self {
             Io::Tcp(stream) => stream.is_write_vectored(),
             Io::Unix(stream) => stream.is_write_vectored(),
+            Io::Tls(stream) => stream.is_write_vectored(),
             Io::Memory(stream) => stream.is_write_vectored(),
         }
     }

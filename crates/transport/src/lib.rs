@@ -12,4 +12,5 @@ pub mod proxy_protocol;
 pub mod relay;
 pub mod sniff;
 pub mod source;
+pub mod tls;
 pub mod upstream;

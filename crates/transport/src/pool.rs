@@ -2,6 +2,7 @@
 //! connection is used again.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::Context;
 use std::time::{Duration, Instant};
 
@@ -49,17 +50,28 @@ impl Bounds {
     }
 }
 
+/// Whom a connection serves.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The host.
+    pub host: SocketAddr,
+    /// The name that TLS was made for, where that follows the request.
+    pub name: Option<Arc<str>>,
+    /// What TLS was made with; 0 for plaintext. Connections of another era are not used again.
+    pub era: u64,
+}
+
 /// The idle HTTP/1.1 connections and the shared HTTP/2 connections of one cluster.
 #[derive(Default)]
 pub struct Pool {
-    http1: FxHashMap<SocketAddr, Vec<Http1>>,
-    http2: FxHashMap<SocketAddr, Vec<Http2>>,
+    http1: FxHashMap<Key, Vec<Http1>>,
+    http2: FxHashMap<Key, Vec<Http2>>,
 }
 
 impl Pool {
     /// An idle connection that still works; those that do not are dropped on the way.
-    pub fn take(&mut self, host: SocketAddr, bounds: &Bounds, now: Instant, cx: &mut Context<'_>) -> Option<Http1> {
-        let idle = self.http1.get_mut(&host)?;
+    pub fn take(&mut self, host: &Key, bounds: &Bounds, now: Instant, cx: &mut Context<'_>) -> Option<Http1> {
+        let idle = self.http1.get_mut(host)?;
         while let Some(mut connection) = idle.pop() {
             if bounds.allow(&connection, now) && connection.is_usable(cx) {
                 return Some(connection);
@@ -69,7 +81,7 @@ impl Pool {
     }
 
     /// Gives a connection back after its answer was read.
-    pub fn give(&mut self, host: SocketAddr, mut connection: Http1, now: Instant) {
+    pub fn give(&mut self, host: Key, mut connection: Http1, now: Instant) {
         let idle = self.http1.entry(host).or_default();
         if idle.len() < IDLE_PER_HOST_MAX {
             connection.idle_since = now;
@@ -78,26 +90,20 @@ impl Pool {
     }
 
     /// A stream of a shared connection to a host. Connections that take no more are left to those that use them.
-    pub fn shared(&mut self, host: SocketAddr, bounds: &Bounds, now: Instant) -> Option<(Http2, Stream)> {
-        let all = self.http2.get_mut(&host)?;
+    pub fn shared(&mut self, host: &Key, bounds: &Bounds, now: Instant) -> Option<(Http2, Stream)> {
+        let all = self.http2.get_mut(host)?;
         all.retain(|connection| bounds.allow_streams(connection, now));
         let free = all.iter().find(|connection| connection.life.active.get() < bounds.streams_max)?;
         Some((free.clone(), free.begin()))
     }
 
     /// Shares a connection.
-    pub fn share(&mut self, host: SocketAddr, connection: Http2) {
+    pub fn share(&mut self, host: Key, connection: Http2) {
         self.http2.entry(host).or_default().push(connection);
     }
 
     /// Drops what may carry no more, was closed by the other side, or goes to hosts that are no longer there.
-    pub fn sweep(
-        &mut self,
-        bounds: &Bounds,
-        now: Instant,
-        cx: &mut Context<'_>,
-        is_there: impl Fn(&SocketAddr) -> bool,
-    ) {
+    pub fn sweep(&mut self, bounds: &Bounds, now: Instant, cx: &mut Context<'_>, is_there: impl Fn(&Key) -> bool) {
         self.http1.retain(|host, idle| {
             idle.retain_mut(|connection| bounds.allow(connection, now) && connection.is_usable(cx));
             is_there(host) && !idle.is_empty()
