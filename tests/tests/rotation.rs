@@ -88,6 +88,8 @@ async fn run() -> Result<()> {
         bind_ip: Some(world.client_ip),
         app_ip: None,
         captured: false,
+        resolver: None,
+        dns: None,
     };
     let proxy = Proxy::start(&who, plane.xds).await?;
     let gateway = SocketAddr::new(world.client_ip, 8443);
