@@ -180,7 +180,7 @@ fn what_is_not_obeyed_yet_is_said() {
         "{host: reviews, trafficPolicy: {tunnel: {targetHost: x, targetPort: 1}, tls: {mode: ISTIO_MUTUAL}, loadBalancer: {consistentHash: {httpHeaderName: x}}}}",
     );
     let expected = [
-        "SLU0100 DestinationRule default/r spec.trafficPolicy.tls",
+        "SLU0100 DestinationRule default/r spec.trafficPolicy.tls.mode (ISTIO_MUTUAL)",
         "SLU0100 DestinationRule default/r spec.trafficPolicy.tunnel",
     ];
     assert_eq!(findings(&world(&(bare() + &yaml))), expected);
