@@ -14,4 +14,6 @@ echo "# Benchmarks"
 echo
 echo "$(nproc) processors, $(uname -r), $(rustc --version)"
 target/release/sluice-bench data
+target/release/sluice-bench features
+if command -v valgrind >/dev/null; then target/release/sluice-bench instructions; fi
 target/release/sluice-bench control

@@ -5,6 +5,7 @@
 pub mod control;
 pub mod cpu;
 pub mod data;
+pub mod features;
 pub mod fleet;
 pub mod load;
 pub mod peers;

@@ -1,7 +1,7 @@
 //! `sluice-bench data` and `sluice-bench control`; `make bench` runs both.
 
 use anyhow::Result;
-use bench::{control, cpu, data};
+use bench::{control, cpu, data, features};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -25,6 +25,24 @@ enum What {
         #[arg(long, default_value_t = 100)]
         routes: usize,
     },
+    /// CPU per request of each feature.
+    Features {
+        /// Counted rounds.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Requests per feature and round.
+        #[arg(long, default_value_t = 32_000)]
+        requests: u64,
+    },
+    /// Instructions per request on the base path, by callgrind.
+    Instructions {
+        /// The proxy to count; the one built with this program when absent.
+        #[arg(long)]
+        proxy: Option<std::path::PathBuf>,
+        /// Requests of the short run; the long one has three times as many.
+        #[arg(long, default_value_t = 2_000)]
+        requests: u64,
+    },
     /// From a write to the last client, on a real API server.
     Control {
         /// Services.
@@ -47,6 +65,14 @@ fn main() -> Result<()> {
             // The proxies are on processor 0; the client and the backends share the other.
             cpu::pin_self(1);
             runtime.block_on(data::run(&data::Plan { rounds, requests, routes }))
+        }
+        What::Features { rounds, requests } => {
+            cpu::pin_self(1);
+            runtime.block_on(features::run(&features::Plan { rounds, requests }))
+        }
+        What::Instructions { proxy, requests } => {
+            let proxy = proxy.map_or_else(|| testkit::process::program("sluice-proxy"), Ok)?;
+            runtime.block_on(features::instructions(&proxy, requests))
         }
         What::Control { services, clients, edits } => {
             runtime.block_on(control::run(&control::Plan { services, clients, edits }))

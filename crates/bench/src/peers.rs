@@ -56,7 +56,12 @@ fn start(name: &str, target: SocketAddr, program: &Path, args: &[String]) -> Res
 
 /// Our proxy, as a sidecar of `control`.
 pub fn sluice(target: SocketAddr, control: SocketAddr, admin: SocketAddr, status: SocketAddr) -> Result<Peer> {
-    let args = [
+    start("sluice-proxy", target, &program("sluice-proxy")?, &sluice_args(target, control, admin, status))
+}
+
+/// The arguments of [`sluice`].
+pub fn sluice_args(target: SocketAddr, control: SocketAddr, admin: SocketAddr, status: SocketAddr) -> Vec<String> {
+    [
         "--node",
         "sidecar~127.0.0.1~client.default~default.svc.cluster.local",
         "--control-plane",
@@ -75,8 +80,9 @@ pub fn sluice(target: SocketAddr, control: SocketAddr, admin: SocketAddr, status
         &status.to_string(),
         "--log-level",
         "warn",
-    ];
-    start("sluice-proxy", target, &program("sluice-proxy")?, &args.map(str::to_owned))
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 /// Envoy, fed by the same control plane with the same routes.
