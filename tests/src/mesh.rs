@@ -64,6 +64,11 @@ impl ControlPlane {
 
     /// Waits until every connected proxy, and at least `count`, has acknowledged all it was sent.
     pub async fn synced(&self, count: usize) -> Result<()> {
+        self.synced_in(count, &["CDS", "LDS"]).await
+    }
+
+    /// Waits until so many proxies have acknowledged all they were sent, and have asked for these types.
+    pub async fn synced_in(&self, count: usize, needed: &[&str]) -> Result<()> {
         wait::until("every proxy is synced", START, || async {
             let all = self.syncz().await?;
             let proxies = all.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -72,7 +77,6 @@ impl ControlPlane {
             }
             for proxy in proxies {
                 let resources = proxy["resources"].as_object().context("no resources")?;
-                let needed = ["CDS", "LDS"];
                 if let Some(kind) = needed.iter().find(|kind| !resources.contains_key(**kind)) {
                     bail!("{} has not asked for {kind}", proxy["proxy"]);
                 }

@@ -12,7 +12,8 @@ async fn run(one: &case::Case, block: u8) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let stage = set(one, block, folder.path()).await?;
     let proxy = Proxy::start(&stage.who, stage.plane.xds).await.with_context(|| stage.plane.process.tail())?;
-    stage.plane.synced(1).await.with_context(|| stage.plane.process.tail())?;
+    let types: &[&str] = if stage.who.dns.is_some() { &["CDS", "LDS", "NDS"] } else { &["CDS", "LDS"] };
+    stage.plane.synced_in(1, types).await.with_context(|| stage.plane.process.tail())?;
     // The access log goes to standard output; our own log lines begin otherwise.
     let log = || proxy.process.lines().into_iter().filter(|line| line.starts_with('[')).collect::<Vec<_>>();
     let mut found = call_all(one, &stage, By::Sluice, proxy.admin, &log).await.with_context(|| proxy.process.tail())?;

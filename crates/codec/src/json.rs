@@ -3,6 +3,7 @@
 //! In: a value of `config`. Out: the fields that we set, under Envoy's names; defaults are left out as there.
 
 mod action;
+mod policy;
 
 use std::time::Duration;
 
@@ -240,7 +241,7 @@ fn manager(http: &HttpManager) -> Value {
         "use_remote_address": http.use_remote_address,
         "normalize_path": http.normalize_path,
         "generate_request_id": http.generate_request_id,
-        "http_filters": [{"name": crate::cors::NAME}, {"name": "envoy.filters.http.router"}],
+        "http_filters": [{"name": crate::cors::NAME}, {"name": crate::fault::FILTER}, {"name": "envoy.filters.http.router"}],
     });
     match &http.routes {
         RouteSource::Rds(name) => {
@@ -289,12 +290,22 @@ fn route(route: &Route) -> Value {
     if let Some(changes) = &route.headers {
         action::header_changes(changes, &mut out);
     }
-    let cors = route.cors.as_ref().map(|cors| json!({crate::cors::NAME: action::cors(cors)}));
-    set(&mut out, "typed_per_filter_config", cors);
+    set(&mut out, "typed_per_filter_config", filters(route));
     set(&mut out, "stat_prefix", (!route.stat_prefix.is_empty()).then(|| json!(route.stat_prefix)));
     set(&mut out, "metadata", metadata(&route.origin));
     set(&mut out, "decorator", (!route.operation.is_empty()).then(|| json!({"operation": route.operation})));
     out
+}
+
+fn filters(route: &Route) -> Option<Value> {
+    let mut out = json!({});
+    set(&mut out, crate::cors::NAME, route.cors.as_ref().map(|cors| action::cors(cors)));
+    if let Action::Forward(Forward { fault, .. }) = &route.action {
+        set(&mut out, crate::fault::FILTER, fault.as_ref().map(policy::fault));
+    }
+    let limits: Vec<Value> = route.limits.iter().map(policy::limit).collect();
+    set(&mut out, crate::rate_limit::FILTER, (!limits.is_empty()).then(|| json!(limits)));
+    (out != json!({})).then_some(out)
 }
 
 fn route_match(matches: &RouteMatch) -> Value {
@@ -344,6 +355,8 @@ fn forward(forward: &Forward) -> Value {
     set(&mut out, "retry_policy", forward.retry.as_ref().map(retry));
     let keys: Vec<Value> = forward.hash.iter().map(hash_key).collect();
     set(&mut out, "hash_policy", (!keys.is_empty()).then(|| json!(keys)));
+    let mirrors: Vec<Value> = forward.mirrors.iter().map(policy::mirror).collect();
+    set(&mut out, "request_mirror_policies", (!mirrors.is_empty()).then(|| json!(mirrors)));
     out
 }
 
@@ -398,12 +411,7 @@ pub fn cluster(cluster: &Cluster) -> Value {
             config::Lb::ClusterProvided => "CLUSTER_PROVIDED",
         },
         "connect_timeout": seconds(cluster.connect_timeout),
-        "circuit_breakers": {"thresholds": [{
-            "max_connections": cluster.thresholds.max_connections,
-            "max_pending_requests": cluster.thresholds.max_pending_requests,
-            "max_requests": cluster.thresholds.max_requests,
-            "max_retries": cluster.thresholds.max_retries,
-        }]},
+        "circuit_breakers": {"thresholds": [policy::thresholds(&cluster.thresholds)]},
     });
     let (kind, assignment) = match &cluster.discovery {
         Discovery::Eds(service) => {
@@ -436,6 +444,8 @@ pub fn cluster(cluster: &Cluster) -> Value {
     if cluster.protocol == UpstreamProtocol::Http2 {
         out["http2_protocol_options"] = json!({});
     }
+    set(&mut out, "outlier_detection", cluster.outlier.as_ref().map(policy::outlier));
+    set(&mut out, "upstream_connection_options", cluster.tcp_keepalive.as_ref().map(policy::keepalive));
     set(&mut out, "transport_socket", cluster.tls.as_ref().map(client_tls));
     let mut istio = json!({});
     set(&mut istio, "config", cluster.origin.as_ref().map(|origin| json!(origin.config_path())));

@@ -85,7 +85,10 @@ fn server_names(server: &Server) -> Vec<String> {
 fn requests(port: &Port<'_>, gateway: &Gateway, server: &Server, seen: Seen<'_>) -> Option<Draft> {
     let tls = server.tls.clone()?;
     let table = gateway::secured_table(port, gateway, server);
-    let prefix = format!("outbound_{}", listener::name(port.address));
+    let prefix = match server.title.as_str() {
+        "" => format!("outbound_{}", listener::name(port.address)),
+        title => title.to_owned(),
+    };
     Some(Draft {
         name: table.clone(),
         ranges: Vec::new(),

@@ -50,6 +50,8 @@ pub(crate) struct Server {
     pub(crate) carries: Carries,
     /// TLS is opened first.
     pub(crate) tls: Option<config::ServerTls>,
+    /// The server's own name, for statistics of HTTPS (GW06); may be empty.
+    pub(crate) title: String,
     /// Its port's name, for the names of what is made of it.
     pub(crate) name: String,
     /// The port as written; VirtualServices match on it (TR60).
@@ -88,8 +90,8 @@ pub(crate) fn lower(origin: Origin, age: Age, spec: &GatewaySpec) -> Gateway {
 }
 
 fn lower_server(server: &api::Server, field: &str, namespace: &str, notes: &mut Notes) -> Option<Server> {
-    // `defaultEndpoint` is not implemented in Istio either (GW07); `name` is for statistics of HTTPS only (GW06).
-    let api::Server { port, bind, hosts, tls, default_endpoint, name: _ } = server;
+    // `defaultEndpoint` is not implemented in Istio either (GW07).
+    let api::Server { port, bind, hosts, tls, default_endpoint, name: title } = server;
     notes.not_obeyed(default_endpoint.is_some(), || format!("{field}.defaultEndpoint"));
     let Some(written) = port else {
         notes.ignored(format!("{field}.port"), "a port is missing; the server is left out");
@@ -135,6 +137,7 @@ fn lower_server(server: &api::Server, field: &str, namespace: &str, notes: &mut 
     Some(Server {
         carries,
         tls: opened,
+        title: title.clone().unwrap_or_default(),
         name: written.name.clone(),
         port: number,
         bind,

@@ -128,7 +128,7 @@ fn dr06_a_workload_selector_takes_its_clients_only() {
 }
 
 #[test]
-fn s20_connection_pool_fills_thresholds_and_tr05_zero_is_unset() {
+fn s20_connection_pool_fills_thresholds_dr32_keepalive_and_tr05_zero_is_unset() {
     let yaml = rule(
         "default",
         "r",
@@ -291,4 +291,12 @@ fn dr13_dr58_the_inbound_side_obeys_the_pool_of_its_own_rule_and_no_outlier_dete
     // Rules with a selector are about clients (DR06).
     let selecting = spec.replace("{host: reviews,", "{host: reviews, workloadSelector: {matchLabels: {app: reviews}},");
     assert_eq!(of(&selecting), (u32::MAX, None));
+}
+
+#[test]
+fn dr58_the_own_applications_cluster_has_no_outlier_detection() {
+    let yaml = reviews() + "---\n" + &rule("default", "r", "{host: reviews, trafficPolicy: {outlierDetection: {}}}");
+    let snapshot = snapshot(&world(&yaml), &sidecar_of("reviews-v1", "10.0.1.1", serde_json::json!({})));
+    assert_eq!(snapshot.clusters["inbound|9080||"].outlier, None);
+    assert!(cluster(&snapshot, "").outlier.is_some());
 }

@@ -120,3 +120,36 @@ fn se31_gateways_have_endpoints_of_headless_services() {
     let snapshot = snapshot(&world(&headless), &gateway());
     assert_eq!(addresses(&snapshot.endpoints["outbound|80||db.default.svc.cluster.local"]), ["10.0.7.1:80"]);
 }
+
+#[test]
+fn gw04_servers_of_one_port_at_different_addresses_have_listeners_of_their_own() {
+    let at = |name: &str, bind: &str, host: &str| {
+        gateway_object(name, &format!("[{host}]")).replace("hosts:", &format!("bind: {bind}, hosts:"))
+    };
+    let rules = vs(2024, "a", &format!("hosts: [a.com], http: [{{{}}}]", route("v1")))
+        + &vs(2024, "b", &format!("hosts: [b.com], http: [{{{}}}]", route("v2"))).replace("[edge]", "[edge2]");
+    let gateways = at("edge", "10.1.1.1", "a.com") + &at("edge2", "10.1.1.2", "b.com");
+    let snapshot = snapshot(&world(&(reviews() + &gateways + &rules)), &gateway());
+    assert_eq!(snapshot.listeners.keys().map(|name| &**name).collect::<Vec<_>>(), ["10.1.1.1_80", "10.1.1.2_80"]);
+    assert!(
+        has_host(&snapshot, "http.80.10.1.1.1", "a.com:80") && !has_host(&snapshot, "http.80.10.1.1.1", "b.com:80")
+    );
+    assert!(has_host(&snapshot, "http.80.10.1.1.2", "b.com:80"));
+}
+
+#[test]
+fn gw33_gateways_have_clusters_of_every_service_they_see_and_no_passthrough() {
+    let snapshot = snapshot(&world(&(reviews() + &gateway_object("edge", "[a.com]"))), &gateway());
+    assert!(snapshot.clusters.contains_key("outbound|9080||reviews.default.svc.cluster.local"));
+    assert!(!snapshot.clusters.contains_key("PassthroughCluster"));
+}
+
+#[test]
+fn gw06_an_https_server_names_its_statistics() {
+    let tls = "tls: {mode: SIMPLE, serverCertificate: /a, privateKey: /b}, name: shop, hosts:";
+    let object = gateway_object("edge", "[a.com]")
+        .replace("number: 80, name: http, protocol: HTTP", "number: 443, name: https, protocol: HTTPS");
+    let snapshot = snapshot(&world(&(reviews() + &object.replace("hosts:", tls))), &gateway());
+    let Filter::Http(http) = &listener(&snapshot, "0.0.0.0_443").chains[0].filter else { panic!("not HTTP") };
+    assert_eq!(http.stat_prefix, "shop");
+}

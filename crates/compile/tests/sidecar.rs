@@ -181,7 +181,7 @@ fn inbound_of_a_captured_pod_follows_its_services() {
 }
 
 #[test]
-fn tr07_inbound_routes_retry_before_the_request_but_not_grpc() {
+fn tr07_vs87_inbound_routes_retry_before_the_request_but_not_grpc() {
     let yaml = service("web", 6, &[("http", 80), ("grpc", 90)], &["v1"]);
     let snapshot = snapshot(&world(&yaml), &sidecar_of("web-v1", "10.0.6.1", json!({})));
     let retry = |port: u16| {

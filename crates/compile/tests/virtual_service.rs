@@ -175,7 +175,7 @@ fn vs73_without_a_surviving_route_the_service_keeps_its_own() {
 }
 
 #[test]
-fn tr45_rules_after_a_catch_all_are_not_sent() {
+fn vs74_tr45_rules_after_a_catch_all_are_not_sent() {
     let found = reviews_targets(&vs(
         "r",
         "hosts: [reviews]\nhttp:\n- match: [{uri: {prefix: /}}]\n  route: [{destination: {host: reviews, subset: v2}}]\n- route: [{destination: {host: reviews, subset: v1}}]",
@@ -299,4 +299,16 @@ fn x20_a_rule_acts_where_it_is_exported_to() {
     };
     assert_eq!(here("default"), [""]);
     assert_eq!(here("b"), ["v2"]);
+}
+
+#[test]
+fn vs24_stat_prefix_of_a_match_names_the_routes_statistics() {
+    let yaml = vs(
+        "r",
+        "hosts: [reviews]\nhttp:\n- match: [{uri: {prefix: /a}, statPrefix: alpha}, {uri: {prefix: /b}}]\n  route: [{destination: {host: reviews}}]",
+    );
+    let snapshot = snapshot(&world(&(reviews() + "\n---\n" + &yaml)), &sidecar());
+    let host = host(&snapshot, "9080", "reviews.default.svc.cluster.local:9080");
+    let prefixes: Vec<_> = host.routes.iter().map(|route| route.stat_prefix.as_str()).collect();
+    assert_eq!(prefixes, ["alpha", ""]);
 }

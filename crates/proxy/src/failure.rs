@@ -32,7 +32,7 @@ flags! {
     12 RATE_LIMITED "RL" "A local rate limit had no token.";
     15 DURATION "DT" "The connection was as old as it may get.";
     11 NO_CLUSTER "NC" "The route's cluster does not exist.";
-    12 NAME_UNKNOWN "DF" "The host's name does not resolve.";
+    16 NAME_UNKNOWN "DF" "The host's name does not resolve.";
 }
 
 impl Flags {

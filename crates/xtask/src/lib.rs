@@ -1,5 +1,7 @@
 //! What the Makefile calls: writing the generated files, and saying whether they are what the sources say.
 
+pub mod features;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -19,7 +21,9 @@ pub fn generated() -> Result<Vec<(PathBuf, String)>> {
         let text = serde_saphyr::to_string(&definition.value).with_context(|| definition.file.clone())?;
         Ok((Path::new("crds").join(definition.file), format!("{NOTE}{text}")))
     };
-    api::crd::all().into_iter().map(write).collect()
+    let mut files: Vec<_> = api::crd::all().into_iter().map(write).collect::<Result<_>>()?;
+    files.push(features::page(&root())?);
+    Ok(files)
 }
 
 /// Writes every generated file below `root`.
@@ -40,10 +44,19 @@ mod tests {
     #[test]
     fn generated_files_are_fresh() {
         let generated = generated().unwrap();
-        assert_eq!(generated.len(), 8, "one definition for each of Istio's networking kinds, and for our own");
+        assert_eq!(
+            generated.len(),
+            9,
+            "a definition for each of Istio's networking kinds and for our own, and a table"
+        );
         for (path, text) in generated {
             let there = std::fs::read_to_string(root().join(&path)).unwrap_or_default();
             assert!(there == text, "{} is stale: run `make gen`", path.display());
         }
+    }
+
+    #[test]
+    fn every_row_is_shown_or_says_why_not() {
+        assert_eq!(features::red(&root()).unwrap(), Vec::<String>::new());
     }
 }

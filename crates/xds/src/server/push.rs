@@ -122,6 +122,9 @@ impl Session {
         }
         settled.iter().for_each(|name| _ = state.stale.remove(name));
         if content.is_empty() && !state.owes_answer {
+            // State of the world has no word for a name that does not exist, and nothing more is owed.
+            let pending = state.stale.len();
+            self.status.update(kind, |status| status.pending = pending);
             return None;
         }
         let sent: Vec<_> = content.resources.iter().map(|r| (r.clone(), state.stale.remove(&r.name))).collect();

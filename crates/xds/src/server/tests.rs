@@ -161,6 +161,22 @@ fn a_refused_version_is_not_sent_again_until_it_changes() {
 }
 
 #[test]
+fn a_name_that_does_not_exist_is_not_owed_in_state_of_the_world() {
+    let mut bench = Bench::sotw(&[(TypeUrl::Secret, "there", "1")]);
+    bench.ask(TypeUrl::Secret, &["missing"]);
+    assert!(bench.poll().is_none());
+    assert!(bench.status.read()[TypeUrl::Secret.index()].is_synced());
+    bench.ask(TypeUrl::Secret, &["missing", "there"]);
+    assert_eq!(said(&bench.next()), "SDS +there@1");
+    let request = |request: &mut Request| {
+        (request.names, request.nonce) = (owned(&["missing", "there"]), "1".into());
+    };
+    bench.request(TypeUrl::Secret, request);
+    bench.set(&[(TypeUrl::Secret, "missing", "1"), (TypeUrl::Secret, "there", "1")]);
+    assert_eq!(bench.drain(), ["SDS +missing@1"]);
+}
+
+#[test]
 fn newer_targets_replace_what_a_slow_client_was_not_sent() {
     let mut bench = settled(&[(Cluster, "a", "0")]);
     bench.set(&[(Cluster, "a", "1")]);
