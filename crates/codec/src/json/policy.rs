@@ -25,7 +25,7 @@ pub(super) fn fault(fault: &Fault) -> Value {
 pub(super) fn mirror(mirror: &Mirror) -> Value {
     let Mirror { cluster, share: of, shadow_host } = mirror;
     let mut out = json!({"cluster": cluster.as_ref(), "runtime_fraction": {"default_value": share(*of)}});
-    set(&mut out, "disable_shadow_host_suffix_append", (!shadow_host).then(|| json!(true)));
+    set(&mut out, "disable_shadow_host_suffix_append", (!shadow_host).then_some(json!(true)));
     out
 }
 
