@@ -1,6 +1,8 @@
 //! What the suites share: a control plane, proxies and Envoys as processes on loopback, and a case run through them.
 
+pub mod calls;
 pub mod case;
 pub mod envoy;
 pub mod mesh;
+pub mod scene;
 pub mod skip;

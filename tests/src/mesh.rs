@@ -124,6 +124,22 @@ impl Proxied {
 }
 
 impl Proxied {
+    /// The arguments of `sluice-proxy` that say who it is.
+    pub fn arguments(&self) -> Vec<String> {
+        let labels = self.labels.iter().map(|(key, value)| ("--label", Some(format!("{key}={value}"))));
+        let flags = [
+            ("--node", Some(self.node())),
+            ("--interception", Some(self.interception().to_lowercase())),
+            ("--outbound-address", self.outbound.map(|address| address.to_string())),
+            ("--bind-ip", self.bind_ip.map(|ip| ip.to_string())),
+            ("--app-ip", self.app_ip.map(|ip| ip.to_string())),
+            ("--resolver", self.resolver.map(|address| address.to_string())),
+            ("--dns-address", self.dns.map(|address| address.to_string())),
+        ];
+        let given = flags.into_iter().chain(labels).filter_map(|(flag, value)| Some([flag.to_owned(), value?]));
+        given.flatten().collect()
+    }
+
     /// The node id.
     pub fn node(&self) -> String {
         let Self { role, pod, namespace, ip, .. } = self;
@@ -166,24 +182,10 @@ impl Proxy {
     /// Starts one and waits until it is ready.
     pub async fn start(who: &Proxied, control: SocketAddr) -> Result<Self> {
         let (admin, status) = (free_address("127.0.0.1")?, free_address("127.0.0.1")?);
-        let mut args: Vec<String> =
-            vec!["--node".into(), who.node(), "--control-plane".into(), format!("http://{control}")];
-        for (key, value) in &who.labels {
-            args.extend(["--label".into(), format!("{key}={value}")]);
-        }
-        args.extend(["--interception".into(), who.interception().to_lowercase(), "--concurrency".into(), "1".into()]);
+        let mut args = who.arguments();
+        args.extend(["--control-plane".into(), format!("http://{control}")]);
+        args.extend(["--concurrency".into(), "1".into(), "--access-log".into(), "/dev/stdout".into()]);
         args.extend(["--admin-address".into(), admin.to_string(), "--status-address".into(), status.to_string()]);
-        args.extend(["--access-log".into(), "/dev/stdout".into()]);
-        let flags = [
-            ("--outbound-address", who.outbound.map(|address| address.to_string())),
-            ("--bind-ip", who.bind_ip.map(|ip| ip.to_string())),
-            ("--app-ip", who.app_ip.map(|ip| ip.to_string())),
-            ("--resolver", who.resolver.map(|address| address.to_string())),
-            ("--dns-address", who.dns.map(|address| address.to_string())),
-        ];
-        for (flag, value) in flags {
-            args.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
-        }
         let process = Process::start(&program("sluice-proxy")?, args)?;
         let proxy = Self { process, admin };
         let ready = wait::until("sluice-proxy is ready", START, || get(admin, "/ready")).await;

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use anyhow::{Context, Result, bail};
-use suite::case::{By, NO_NETWORK, call_all, holds, in_its_network, set};
+use suite::calls::{By, call_all, holds};
+use suite::case::{NO_NETWORK, Outside, in_its_network, set};
 use suite::envoy::{Envoy, binary};
 use suite::mesh::get;
 use suite::skip::skip;
@@ -17,9 +18,10 @@ async fn run(one: &case::Case, block: u8, delta: bool, envoy: &std::path::Path) 
     let manifests = folder.path().join("manifests");
     std::fs::create_dir(&manifests)?;
     let stage = set(one, block, &manifests).await?;
-    let proxy = Envoy::start(envoy, folder.path(), &stage.who, stage.plane.xds, delta).await?;
+    let proxy = Envoy::start(envoy, folder.path(), &stage.scene.who, stage.plane.xds, delta).await?;
     stage.plane.synced(1).await.with_context(|| stage.plane.process.tail())?;
-    let mut found = call_all(one, &stage, By::Envoy, proxy.admin, &Vec::new).await?;
+    let around = Outside { admin: proxy.admin, dns: None, log: None };
+    let mut found = call_all(one, &stage.scene, By::Envoy, &around).await?;
     if one.config.says_something() {
         found.extend(holds(one, &String::from_utf8_lossy(&get(proxy.admin, "/config_dump?include_eds").await?)));
     }

@@ -1,7 +1,8 @@
 //! Altitude c: every case through real processes of ours, sluiced and sluice-proxy.
 
 use anyhow::{Context, Result, bail};
-use suite::case::{By, HAS_LOG, NO_NETWORK, call_all, holds, in_its_network, set};
+use suite::calls::{By, call_all, holds};
+use suite::case::{NO_NETWORK, Outside, in_its_network, set};
 use suite::mesh::{Proxy, get};
 use suite::skip::skip;
 use testkit::case;
@@ -11,12 +12,13 @@ const FIRST_BLOCK: u8 = 10;
 async fn run(one: &case::Case, block: u8) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let stage = set(one, block, folder.path()).await?;
-    let proxy = Proxy::start(&stage.who, stage.plane.xds).await.with_context(|| stage.plane.process.tail())?;
-    let types: &[&str] = if stage.who.dns.is_some() { &["CDS", "LDS", "NDS"] } else { &["CDS", "LDS"] };
+    let proxy = Proxy::start(&stage.scene.who, stage.plane.xds).await.with_context(|| stage.plane.process.tail())?;
+    let types: &[&str] = if stage.scene.who.dns.is_some() { &["CDS", "LDS", "NDS"] } else { &["CDS", "LDS"] };
     stage.plane.synced_in(1, types).await.with_context(|| stage.plane.process.tail())?;
     // The access log goes to standard output; our own log lines begin otherwise.
     let log = || proxy.process.lines().into_iter().filter(|line| line.starts_with('[')).collect::<Vec<_>>();
-    let mut found = call_all(one, &stage, By::Sluice, proxy.admin, &log).await.with_context(|| proxy.process.tail())?;
+    let around = Outside { admin: proxy.admin, dns: stage.scene.who.dns, log: Some(&log) };
+    let mut found = call_all(one, &stage.scene, By::Sluice, &around).await.with_context(|| proxy.process.tail())?;
     if one.config.says_something() {
         found.extend(holds(one, &String::from_utf8_lossy(&get(proxy.admin, "/config_dump").await?)));
     }
@@ -42,11 +44,7 @@ fn sluice_obeys_every_case() {
     let (mut failed, mut count) = (Vec::new(), 0);
     for (index, one) in cases.iter().enumerate().filter(|(_, one)| one.name.contains(&only)) {
         count += 1;
-        let play = || async {
-            HAS_LOG.set(true);
-            run(one, FIRST_BLOCK + (index % 80) as u8).await
-        };
-        match in_its_network(one, play) {
+        match in_its_network(one, || run(one, FIRST_BLOCK + (index % 80) as u8)) {
             Ok(Some(())) => {}
             Ok(None) => skip(&one.name, NO_NETWORK),
             Err(error) => failed.push(format!("{}: {error:#}", one.name)),

@@ -55,7 +55,7 @@ pub async fn serve(listener: TcpListener, app: Rc<App>, pages: Pages) {
         spawn_local(async move {
             let service = service_fn(move |request| {
                 let app = app.clone();
-                async move { Ok::<_, Infallible>(respond(&app, pages, &request).await) }
+                async move { Ok::<_, Infallible>(respond::<Incoming>(&app, pages, &request).await) }
             });
             // A client that goes away is no news.
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
@@ -63,7 +63,8 @@ pub async fn serve(listener: TcpListener, app: Rc<App>, pages: Pages) {
     }
 }
 
-async fn respond(app: &App, pages: Pages, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+/// The answer to a request for a page.
+pub async fn respond<B>(app: &App, pages: Pages, request: &Request<B>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     if matches!(path, "/ready" | "/healthz/ready") {
         return match app.is_ready() {
@@ -82,12 +83,12 @@ async fn respond(app: &App, pages: Pages, request: &Request<Incoming>) -> Respon
     }
 }
 
-fn parameter<'a>(request: &'a Request<Incoming>, name: &str) -> Option<&'a str> {
+fn parameter<'a, B>(request: &'a Request<B>, name: &str) -> Option<&'a str> {
     let query = request.uri().query().unwrap_or_default();
     query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
-async fn show(app: &App, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn show<B>(app: &App, request: &Request<B>) -> Response<Full<Bytes>> {
     match request.uri().path() {
         "/" | "/help" => text(200, HELP),
         "/config_dump" => page(200, "application/json", format!("{:#}\n", config_dump(app))),
@@ -117,7 +118,7 @@ async fn show(app: &App, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     }
 }
 
-async fn change(app: &App, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn change<B>(app: &App, request: &Request<B>) -> Response<Full<Bytes>> {
     match request.uri().path() {
         "/logging" => match parameter(request, "level") {
             None => text(400, "which level? add ?level=debug\n"),

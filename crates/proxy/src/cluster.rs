@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use balance::Balancer;
 use config::{Discovery, EndpointAddress};
 use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::time::Instant;
 use transport::io::ConnectOptions;
+use transport::network::Network;
 use transport::pool::{Bounds, Key, Pool};
 use transport::upstream::Http1;
 
@@ -28,6 +30,8 @@ const IMPATIENT: Duration = Duration::from_secs(60);
 pub struct ClusterState {
     /// The plan it follows now.
     pub plan: RefCell<Arc<ClusterPlan>>,
+    /// What its connections are made of.
+    pub network: Network,
     /// Picks hosts.
     pub balancer: RefCell<Balancer>,
     /// Idle connections.
@@ -93,9 +97,9 @@ pub struct Counts {
     pub none_healthy: Cell<u64>,
 }
 
-/// The time since this process first asked.
+/// The time since this process first asked; the same for all workers.
 pub fn uptime() -> Duration {
-    static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+    static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
     START.elapsed()
 }
 
@@ -106,8 +110,9 @@ pub fn bump(cell: &Cell<u64>) {
 
 impl ClusterState {
     /// A cluster that nothing was sent to yet; `now` is of the worker's clock.
-    pub fn new(plan: Arc<ClusterPlan>, seed: u32, now: u64) -> Self {
+    pub fn new(plan: Arc<ClusterPlan>, network: Network, seed: u32, now: u64) -> Self {
         Self {
+            network,
             balancer: RefCell::new(Balancer::new(plan.hosts.clone(), seed, now)),
             bounds: Cell::new(bounds(&plan.config)),
             plan: RefCell::new(plan),

@@ -9,7 +9,6 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use transport::exec::LocalExec;
 use transport::io::Io;
 use transport::proxy_protocol::{self, Begin};
@@ -69,7 +68,7 @@ impl Drop for Busy {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve(worker: Rc<Worker>, slot: usize, stream: TcpStream, peer: SocketAddr) {
+pub async fn serve(worker: Rc<Worker>, slot: usize, mut stream: Io, peer: SocketAddr) {
     worker.busy.set(worker.busy.get() + 1);
     crate::cluster::bump(&worker.metrics.downstream_connections);
     crate::cluster::bump(&worker.metrics.downstream_active);
@@ -77,12 +76,11 @@ pub async fn serve(worker: Rc<Worker>, slot: usize, stream: TcpStream, peer: Soc
     let plan = worker.plan();
     let Some(first) = plan.listeners.get(slot).and_then(Option::as_ref) else { return };
     let dialled = match first.config.use_original_dst || first.config.filters.original_dst {
-        true => transport::listen::original_destination(&stream),
+        true => stream.original_destination(),
         false => None,
     };
     let listener = hand_off(&plan, first, dialled);
-    let mut stream = stream;
-    let (mut peer, mut local) = (peer, stream.local_addr().ok());
+    let (mut peer, mut local) = (peer, stream.local_address());
     if listener.config.filters.proxy_protocol {
         match announced(&mut stream).await {
             Some(Some((client, reached))) => (peer, local) = (client, Some(reached)),
@@ -91,12 +89,12 @@ pub async fn serve(worker: Rc<Worker>, slot: usize, stream: TcpStream, peer: Soc
             None => return,
         }
     }
-    let sniffed = if listener.sniffs { look(&stream).await } else { Sniffed::More };
+    let sniffed = if listener.sniffs { look(&mut stream).await } else { Sniffed::More };
     let facts = Facts { destination: dialled.or(local), sniffed };
     let mut client = Client { peer: Some(peer), local, dialled, listener: listener.slot, facts, tls: None };
     let Some(chain) = chain::choose(listener, &client.facts) else { return };
-    let io = match chain.tls() {
-        None => Io::Tcp(stream),
+    let mut io = match chain.tls() {
+        None => stream,
         Some(tls) => {
             let Some((io, peer)) = secure(tls, stream).await else { return };
             client.tls = Some(peer);
@@ -113,10 +111,7 @@ pub async fn serve(worker: Rc<Worker>, slot: usize, stream: TcpStream, peer: Soc
                     client.tls.as_ref().is_some_and(|peer| peer.is_http2)
                 }
                 config::HttpCodec::Auto if listener.sniffs => client.facts.sniffed == Sniffed::Http2,
-                config::HttpCodec::Auto => match &io {
-                    Io::Tcp(stream) => look(stream).await == Sniffed::Http2,
-                    _ => false,
-                },
+                config::HttpCodec::Auto => look(&mut io).await == Sniffed::Http2,
             };
             let first = http.clone();
             serve_http(worker.clone(), first, io, Rc::new(client), is_http2).await;
@@ -125,7 +120,7 @@ pub async fn serve(worker: Rc<Worker>, slot: usize, stream: TcpStream, peer: Soc
 }
 
 // `None`: there was no handshake, and the connection is closed.
-async fn secure(tls: &ServerTls, stream: TcpStream) -> Option<(Io, Peer)> {
+async fn secure(tls: &ServerTls, stream: Io) -> Option<(Io, Peer)> {
     let limit = Duration::from_secs(HANDSHAKE_SECONDS_MAX);
     match tokio::time::timeout(limit, tls.accept(stream)).await {
         Ok(Ok(secured)) => Some(secured),
@@ -150,7 +145,7 @@ fn hand_off<'a>(plan: &'a Plan, first: &'a Arc<ListenerPlan>, dialled: Option<So
 }
 
 // The PROXY protocol's header: whom it names, if it names any; `None` when there is none. Takes it off the connection.
-async fn announced(stream: &mut TcpStream) -> Option<Option<(SocketAddr, SocketAddr)>> {
+async fn announced(stream: &mut Io) -> Option<Option<(SocketAddr, SocketAddr)>> {
     let looking = async {
         let mut buffer = vec![0; 256];
         loop {
@@ -177,7 +172,7 @@ async fn announced(stream: &mut TcpStream) -> Option<Option<(SocketAddr, SocketA
     tokio::time::timeout(Duration::from_secs(SNIFF_SECONDS_MAX), looking).await.ok()?
 }
 
-async fn look(stream: &TcpStream) -> Sniffed {
+async fn look(stream: &mut Io) -> Sniffed {
     let looking = async {
         let mut buffer = vec![0; 512];
         loop {

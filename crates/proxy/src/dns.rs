@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use balance::{Host, HostSet, Shape};
 use config::{Cluster, Discovery, EndpointAddress, Endpoints, Name};
-use hickory_resolver::TokioResolver;
 use tokio::sync::mpsc;
+
+use crate::resolvers::Resolver;
 
 /// Shortest and longest time between two questions for one name; a failed one is repeated after the shortest.
 const REFRESH_MIN: Duration = Duration::from_secs(5);
@@ -27,7 +28,7 @@ pub fn endpoints(cluster: &Cluster) -> Option<(&Endpoints, bool)> {
 }
 
 /// Follows the names of a cluster until it is aborted.
-pub async fn follow(cluster: Arc<Cluster>, resolver: Option<Arc<TokioResolver>>, found: mpsc::Sender<Found>) {
+pub async fn follow(cluster: Arc<Cluster>, resolver: Option<Arc<Resolver>>, found: mpsc::Sender<Found>) {
     let Some((endpoints, takes_all)) = endpoints(&cluster) else { return };
     let mut last: Option<Vec<Arc<Host>>> = None;
     loop {
@@ -46,7 +47,7 @@ pub async fn follow(cluster: Arc<Cluster>, resolver: Option<Arc<TokioResolver>>,
 async fn resolve(
     endpoints: &Endpoints,
     takes_all: bool,
-    resolver: Option<&TokioResolver>,
+    resolver: Option<&Resolver>,
     cluster: &str,
 ) -> (Option<Vec<Arc<Host>>>, Duration) {
     let (mut hosts, mut refresh) = (Vec::new(), REFRESH_MAX);
@@ -83,10 +84,9 @@ async fn resolve(
     (Some(hosts), refresh)
 }
 
-async fn lookup(resolver: Option<&TokioResolver>, name: &str) -> Result<(BTreeSet<IpAddr>, Duration), String> {
+async fn lookup(resolver: Option<&Resolver>, name: &str) -> Result<(BTreeSet<IpAddr>, Duration), String> {
     let resolver = resolver.ok_or("the system's resolver settings cannot be read")?;
-    let answer = resolver.lookup_ip(name).await.map_err(|error| error.to_string())?;
-    let ttl = answer.valid_until().saturating_duration_since(std::time::Instant::now());
+    let (addresses, ttl) = resolver.lookup(name).await?;
     // Sorted: the same answer in another order is the same answer.
-    Ok((answer.iter().collect(), ttl))
+    Ok((addresses.into_iter().collect(), ttl))
 }

@@ -37,17 +37,24 @@ const DATAGRAM_MAX: usize = 4096;
 /// Longest answer for who does not say what fits (RFC 1035 4.2.1).
 const ANSWER_DEFAULT: usize = 512;
 
+/// Answers a question without asking anybody; `None`: it cannot.
+pub type Beyond = Box<dyn Fn(&[u8]) -> Option<Vec<u8>>>;
+
 /// Answers questions.
 pub struct Server {
     /// Names of the mesh; replaced when the control plane sends others.
     pub book: RefCell<Arc<Book>>,
     resolvers: Vec<SocketAddr>,
+    beyond: Option<Beyond>,
     questions: Arc<Semaphore>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Over {
+/// How a question came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// In a datagram, which bounds the answer.
     Udp,
+    /// Over a connection.
     Tcp,
 }
 
@@ -58,8 +65,15 @@ impl Server {
         Rc::new(Self {
             book: RefCell::default(),
             resolvers: others.take(RESOLVERS_MAX).collect(),
+            beyond: None,
             questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
         })
+    }
+
+    /// A server that asks nobody for names that it does not know; `beyond` answers for them.
+    pub fn alone(beyond: Beyond) -> Rc<Self> {
+        let questions = Arc::new(Semaphore::new(QUESTIONS_MAX));
+        Rc::new(Self { book: RefCell::default(), resolvers: Vec::new(), beyond: Some(beyond), questions })
     }
 
     /// Listens, and answers for as long as the program runs.
@@ -128,14 +142,17 @@ impl Server {
         }
     }
 
-    // `None`: not to be answered at all.
-    async fn answer(&self, question: &[u8], over: Over) -> Option<Vec<u8>> {
+    /// The answer to a question; `None`: it is not to be answered at all.
+    pub async fn answer(&self, question: &[u8], over: Over) -> Option<Vec<u8>> {
         let asked = Message::from_vec(question).ok()?;
         if asked.metadata.message_type != MessageType::Query {
             return None;
         }
         if let Some(answer) = self.ours(&asked) {
             return encode(&asked, answer, over);
+        }
+        if let Some(answer) = self.beyond.as_ref().and_then(|beyond| beyond(question)) {
+            return Some(answer);
         }
         for resolver in &self.resolvers {
             match timeout(RESOLVER_MAX, ask(*resolver, question, over)).await {

@@ -6,13 +6,13 @@
 use std::cell::{OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
 use rustc_hash::FxHashMap;
+use tokio::time::Instant;
 
 use crate::failure::Failure;
-use crate::resolvers::Resolvers;
+use crate::resolvers::{Resolver, Resolvers};
 
 /// How long a resolver may take.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ const FAILURE_KEPT: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Hosts {
     resolvers: Resolvers,
-    resolver: OnceCell<Option<TokioResolver>>,
+    resolver: OnceCell<Option<Resolver>>,
     held: RefCell<FxHashMap<Box<str>, Entry>>,
 }
 
@@ -78,16 +78,15 @@ impl Hosts {
         let resolver = self.resolver.get_or_init(|| self.resolvers.resolver());
         let answer = match resolver {
             None => Err("there is no resolver".to_owned()),
-            Some(resolver) => match tokio::time::timeout(ANSWER_MAX, resolver.lookup_ip(host)).await {
-                Ok(answer) => answer.map_err(|error| error.to_string()),
+            Some(resolver) => match tokio::time::timeout(ANSWER_MAX, resolver.lookup(host)).await {
+                Ok(answer) => answer,
                 Err(_) => Err("the resolver says nothing".to_owned()),
             },
         };
         let now = Instant::now();
         match answer {
-            Ok(answer) => {
-                let kept = answer.valid_until().saturating_duration_since(now).clamp(KEPT_MIN, KEPT_MAX);
-                Held { address: answer.iter().next(), until: now + kept }
+            Ok((addresses, ttl)) => {
+                Held { address: addresses.first().copied(), until: now + ttl.clamp(KEPT_MIN, KEPT_MAX) }
             }
             Err(error) => {
                 tracing::debug!(host, "does not resolve: {error}");

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use codec::{Decoded, ResourceKind};
 use config::{
     Cluster, Discovery, Endpoints, Filter, Listener, NAME_TABLE, Name, NameTable, RouteSource, RouteTable, Secret,
     Snapshot, VirtualHost,
 };
+use tokio::time::Instant;
 use xds::TypeUrl;
 use xds::client::{Update, Upsert};
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use balance::{Active, Ask, HostId, Report};
 use config::{Discovery, EndpointAddress, Forward, RetryPolicy, UpstreamProtocol};
@@ -13,6 +13,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use routing::Target;
+use tokio::time::Instant;
 use transport::body::{Replayable, RequestBody};
 use transport::io::Io;
 use transport::pool::Key;
@@ -543,13 +544,13 @@ pub async fn connect(
     };
     let connecting = async {
         let connected = match pipe(plan, host) {
-            Some(path) => transport::pipe::connect(path).await.map(Io::Unix),
-            None => transport::io::connect(host, &options).await.map(Io::Tcp),
+            Some(path) => cluster.network.connect_path(path).await,
+            None => cluster.network.connect(host, &options).await,
         };
         let io = connected.map_err(|error| Failure::Connect(plain(&error)))?;
-        match (&plan.tls, io) {
-            (Some(tls), Io::Tcp(stream)) => tls.connect(stream, host, load).await.map_err(Failure::Tls),
-            (_, io) => Ok(io),
+        match &plan.tls {
+            Some(tls) if !transport::pipe::is_stand_in(host) => tls.connect(io, host, load).await.map_err(Failure::Tls),
+            _ => Ok(io),
         }
     };
     match tokio::time::timeout(limit, connecting).await {

@@ -7,13 +7,14 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use config::{ClusterChoice, Forward, Mirror, Name};
 use http::header::HOST;
 use http::{HeaderValue, request};
 use routing::Target;
 use tokio::task::spawn_local;
+use tokio::time::Instant;
 use transport::body::RequestBody;
 use transport::source::Source;
 

@@ -1,27 +1,22 @@
 //! Outlier detection on a worker: tells the detector how tries ended, and the balancer which hosts are out.
 //!
-//! The detector is shared by the workers (`balance::outlier`). Here are its clock, and the sweeps that bring hosts back:
+//! The detector is shared by the workers (`balance::outlier`). Here are the sweeps that bring hosts back:
 //! they run on the worker that saw the first ejection, and only while there is something to forgive.
 
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use balance::{Detector, HostId, Report};
 use tokio::task::spawn_local;
+use tokio::time::Instant;
 
-use crate::cluster::ClusterState;
+use crate::cluster::{ClusterState, uptime};
 use crate::headers_grpc_status;
 use crate::worker::Worker;
 
 /// Sweeps are not nearer to each other than this.
 const SWEEP_MIN: Duration = Duration::from_millis(10);
-
-// The same for all workers.
-fn now() -> Duration {
-    static BEGAN: OnceLock<Instant> = OnceLock::new();
-    BEGAN.get_or_init(Instant::now).elapsed()
-}
 
 /// Has the balancer look at the hosts again when some went out or came back.
 pub fn follow(worker: &Worker, cluster: &ClusterState, detector: &Detector) {
@@ -34,7 +29,7 @@ pub fn follow(worker: &Worker, cluster: &ClusterState, detector: &Detector) {
 /// Tells how a try at a host ended.
 pub fn note(cluster: &Rc<ClusterState>, detector: &Arc<Detector>, id: HostId, report: Option<Report>) {
     let Some(report) = report else { return };
-    if detector.report(id.0, report, now()) {
+    if detector.report(id.0, report, uptime()) {
         tracing::info!(cluster = %cluster.plan.borrow().config.name, "an endpoint is left alone for a while");
         spawn_local(sweep(Rc::downgrade(cluster)));
     }
@@ -51,7 +46,7 @@ async fn sweep(cluster: std::rc::Weak<ClusterState>) {
         let Some(detector) = cluster.upgrade().and_then(|cluster| cluster.plan.borrow().outlier.clone()) else {
             return;
         };
-        if !detector.sweep(now()) {
+        if !detector.sweep(uptime()) {
             return;
         }
     }

@@ -7,7 +7,6 @@ use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -16,6 +15,7 @@ use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use routing::Decision;
+use tokio::time::Instant;
 
 use crate::actions::{self, Chosen, CrossOrigin};
 use crate::chain;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use balance::token_bucket::{Buckets, Rate, Taken};
 use config::{Name, RateKey, RateLimit, Snapshot};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::cluster::uptime;
 use crate::connection::Client;
 use crate::headers;
 
@@ -59,7 +59,7 @@ pub fn take<'a>(
     request: &HeaderMap<HeaderValue>,
     client: &Client,
 ) -> Option<Verdict> {
-    let now = nanos(Instant::now());
+    let now = nanos(uptime());
     let mut scarcest: Option<Verdict> = None;
     for limit in limits {
         let Some(buckets) = buckets.get(&limit.name) else { continue };
@@ -87,8 +87,6 @@ pub fn take<'a>(
 }
 
 // From a moment before any request, so that a new bucket is full.
-fn nanos(now: Instant) -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let start = *START.get_or_init(|| now);
-    u64::try_from((now.saturating_duration_since(start) + Duration::from_secs(1)).as_nanos()).unwrap_or(u64::MAX)
+fn nanos(now: Duration) -> u64 {
+    u64::try_from((now + Duration::from_secs(1)).as_nanos()).unwrap_or(u64::MAX)
 }

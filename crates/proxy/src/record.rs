@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
 
 use config::{Direction, Name};
+use tokio::time::Instant;
 use words::Origin;
 
 use crate::failure::Flags;

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use config::{AccessLog, AccessLogFormat, Name, Snapshot};
-use hickory_resolver::TokioResolver;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
+use tokio::time::Instant;
+use transport::network::{Bound, Network};
 use xds::TypeUrl;
 use xds::client::Update;
 use xds::grpc::{Client, ClientOptions, Command as Say};
@@ -26,7 +27,7 @@ use crate::identity::Identity;
 use crate::metrics::Scrape;
 use crate::names::Book;
 use crate::plan::{Plan, Planner};
-use crate::resolvers::Resolvers;
+use crate::resolvers::{Resolver, Resolvers};
 use crate::worker::{self, COMMANDS_MAX, Command, Worker};
 
 /// Answers of resolvers that wait for the loop.
@@ -62,6 +63,22 @@ pub struct App {
 }
 
 impl App {
+    /// One that obeys nothing yet.
+    pub fn new(identity: Arc<Identity>, workers: Vec<mpsc::Sender<Command>>, set_log_level: SetLogLevel) -> Self {
+        Self {
+            identity,
+            workers,
+            snapshot: RefCell::default(),
+            versions: RefCell::default(),
+            ready: Cell::new(false),
+            failed: Cell::new(false),
+            draining: Cell::new(false),
+            started: Instant::now(),
+            quit: tokio::sync::Notify::new(),
+            set_log_level,
+        }
+    }
+
     /// What all workers counted.
     pub async fn scrape(&self) -> Scrape {
         let mut all = Scrape::default();
@@ -112,24 +129,21 @@ pub fn run(args: Args, set_log_level: SetLogLevel) -> Result<()> {
         };
         let start = |number| start_worker(number, identity.clone(), resolvers.clone());
         let workers = (0..args.workers()).map(start).collect::<Result<Vec<_>>>()?;
-        let app = Rc::new(App {
-            identity: identity.clone(),
-            workers,
-            snapshot: RefCell::default(),
-            versions: RefCell::default(),
-            ready: Cell::new(false),
-            failed: Cell::new(false),
-            draining: Cell::new(false),
-            started: Instant::now(),
-            quit: tokio::sync::Notify::new(),
-            set_log_level,
-        });
+        let app = Rc::new(App::new(identity.clone(), workers, set_log_level));
         spawn_local(admin::serve(admin, app.clone(), admin::Pages::All));
         spawn_local(admin::serve(status, app.clone(), admin::Pages::Readiness));
         tracing::info!(admin = %args.admin_address, control_plane = args.control_plane, node = identity.node_id, "started");
-        let follower = Follower::new(app.clone(), &args, resolvers, dns);
+        let extra = args.access_log.clone().map(|path| {
+            let format = match args.access_log_json {
+                true => AccessLogFormat::Json(BTreeMap::new()),
+                false => AccessLogFormat::Default,
+            };
+            AccessLog { path, format }
+        });
+        let means = Means { network: Network::Sockets, resolvers, dns, extra_log: extra };
+        let follower = Follower::new(app.clone(), means);
         tokio::select! {
-            () = follower.follow(args.control_plane.clone()) => {}
+            () = follower.follow(connect(args.control_plane.clone(), &identity)) => {}
             () = app.quit.notified() => tracing::info!("asked to end"),
             () = interrupted() => tracing::info!("stopping: no new connections, requests under way may finish"),
         }
@@ -153,7 +167,8 @@ fn start_worker(number: usize, identity: Arc<Identity>, resolvers: Resolvers) ->
             Ok(runtime) => runtime,
             Err(error) => return tracing::error!("worker {number} cannot start: {error}"),
         };
-        LocalSet::new().block_on(&runtime, worker::run(Worker::new(identity, resolvers, seed), queue));
+        LocalSet::new()
+            .block_on(&runtime, worker::run(Worker::new(identity, resolvers, Network::Sockets, seed), queue));
     };
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(body).context("start a worker thread")?;
     Ok(commands)
@@ -173,33 +188,43 @@ async fn finish(app: &App, limit: Duration) {
     tokio::time::sleep(Duration::from_millis(60)).await;
 }
 
+/// What the config thread works with.
+#[derive(Default)]
+pub struct Means {
+    /// Where listeners are.
+    pub network: Network,
+    /// Where names are resolved.
+    pub resolvers: Resolvers,
+    /// Answers the application's DNS questions.
+    pub dns: Option<Rc<dns_server::Server>>,
+    /// Written by every chain that has no log of its own.
+    pub extra_log: Option<AccessLog>,
+}
+
 /// The config thread's loop.
-struct Follower {
+pub struct Follower {
     app: Rc<App>,
     holdings: Holdings,
     planner: Planner,
     bound: BTreeMap<usize, SocketAddr>,
+    network: Network,
     resolvers: Resolvers,
-    resolver: Option<Arc<TokioResolver>>,
+    resolver: Option<Arc<Resolver>>,
     dns: Option<Rc<dns_server::Server>>,
     resolving: BTreeMap<Name, (Arc<config::Cluster>, AbortHandle)>,
     found: (mpsc::Sender<Found>, mpsc::Receiver<Found>),
 }
 
 impl Follower {
-    fn new(app: Rc<App>, args: &Args, resolvers: Resolvers, dns: Option<Rc<dns_server::Server>>) -> Self {
-        let extra = args.access_log.clone().map(|path| {
-            let format = match args.access_log_json {
-                true => AccessLogFormat::Json(BTreeMap::new()),
-                false => AccessLogFormat::Default,
-            };
-            Arc::new(Format::new(&AccessLog { path, format }))
-        });
+    /// One that has heard nothing yet.
+    pub fn new(app: Rc<App>, means: Means) -> Self {
+        let Means { network, resolvers, dns, extra_log } = means;
         Self {
             app,
             holdings: Holdings::new(dns.is_some()),
-            planner: Planner::new(extra),
+            planner: Planner::new(extra_log.map(|log| Arc::new(Format::new(&log)))),
             bound: BTreeMap::new(),
+            network,
             resolver: resolvers.resolver().map(Arc::new),
             resolvers,
             dns,
@@ -208,15 +233,9 @@ impl Follower {
         }
     }
 
-    // Reconnecting, with pauses that grow, is the client's business; what is obeyed stays meanwhile.
-    async fn follow(mut self, url: String) {
-        let identity = self.app.identity.clone();
-        let mut client = xds::grpc::connect(ClientOptions {
-            dial: xds::grpc::plaintext(&url),
-            address: url,
-            node: codec::node::encode(&identity.node_id, &identity.workload, &identity.metadata),
-            jitter: Box::new(jitter),
-        });
+    /// Obeys what a client brings, for as long as it lives. Reconnecting, with pauses that grow, is its business; what is
+    /// obeyed stays meanwhile.
+    pub async fn follow(mut self, mut client: Client) {
         let mut files = tokio::time::interval(FILES_EVERY);
         loop {
             tokio::select! {
@@ -305,7 +324,7 @@ impl Follower {
             if !listener.bind_to_port || ours.contains(&listener.address) {
                 return true;
             }
-            match transport::listen::probe(listener.address) {
+            match self.network.probe(listener.address) {
                 Ok(()) => true,
                 Err(error) => {
                     reasons.push(format!("listener {name:?}: cannot listen on {}: {error}", listener.address));
@@ -317,7 +336,7 @@ impl Follower {
     }
 
     // A socket per worker for each listener that is new or has moved.
-    fn sockets(&mut self, plan: &Plan) -> Vec<Vec<(usize, std::net::TcpListener)>> {
+    fn sockets(&mut self, plan: &Plan) -> Vec<Vec<(usize, Bound)>> {
         let mut all: Vec<Vec<_>> = self.app.workers.iter().map(|_| Vec::new()).collect();
         self.bound.retain(|slot, address| {
             worker::bound(plan, *slot).is_some_and(|listener| listener.config.address == *address)
@@ -329,7 +348,7 @@ impl Follower {
             }
             let address = listener.config.address;
             for own in &mut all {
-                match transport::listen::bind(address) {
+                match self.network.bind(address) {
                     Ok(socket) => own.push((slot, socket)),
                     Err(error) => {
                         tracing::error!("listener {:?}: cannot listen on {address}: {error}", listener.config.name)
@@ -369,9 +388,23 @@ impl Follower {
     }
 }
 
+fn connect(url: String, identity: &Identity) -> Client {
+    xds::grpc::connect(ClientOptions {
+        dial: xds::grpc::plaintext(&url),
+        address: url,
+        node: node(identity),
+        jitter: Box::new(jitter),
+    })
+}
+
+/// Who we are, as the control plane is told.
+pub fn node(identity: &Identity) -> xds::Node {
+    codec::node::encode(&identity.node_id, &identity.workload, &identity.metadata)
+}
+
 async fn until(deadline: Option<Instant>) {
     match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }

@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use balance::{Ask, HostId, Report};
 use config::{Direction, Discovery, TcpProxy};
+use tokio::time::Instant;
 use transport::io::Io;
 use transport::pool::Key;
 use transport::relay::{Bounds, Carried, Ended, relay};

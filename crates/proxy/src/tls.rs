@@ -13,7 +13,6 @@ use std::sync::{Arc, OnceLock};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use config::{Name, Secret, SecretContent, Sni, Source, TlsParameters, TlsVersion, UpstreamProtocol, Validation};
-use tokio::net::TcpStream;
 use transport::io::Io;
 use transport::tls::{self, Demands, Identity, Naming, PEM_BYTES_MAX, Parameters, Peer, Trust};
 
@@ -242,7 +241,7 @@ impl ServerTls {
     ///
     /// # Errors
     /// Why there is none, for the log.
-    pub async fn accept(&self, stream: TcpStream) -> Result<(Io, Peer), String> {
+    pub async fn accept(&self, stream: Io) -> Result<(Io, Peer), String> {
         let ready = self.ready.get_or_init(|| self.make()).as_ref().map_err(Clone::clone)?;
         tls::accept(stream, ready).await.map_err(|error| error.to_string())
     }
@@ -311,7 +310,7 @@ impl ClientTls {
     ///
     /// # Errors
     /// Why there is none, as Envoy gives the reason of a transport's failure.
-    pub async fn connect(&self, stream: TcpStream, host: SocketAddr, load: Load<'_>) -> Result<Io, String> {
+    pub async fn connect(&self, stream: Io, host: SocketAddr, load: Load<'_>) -> Result<Io, String> {
         let ready = &self.ready[usize::from(load == Load::Bytes)];
         let ready = ready.get_or_init(|| self.make(load)).as_ref().map_err(Clone::clone)?;
         let name = match (&self.config.sni, load) {

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
+use tokio::time::Instant;
 use transport::body::RequestBody;
 use transport::io::Io;
 use transport::relay::{Bounds, Ended, relay};
@@ -147,14 +148,14 @@ fn switch(
     spawn_local(async move {
         let (Ok(client), Ok(upstream)) = (client.await, upstream.await) else {
             record.flags = record.flags.with(Flags::DOWNSTREAM_ENDED);
-            return record.finish(std::time::Instant::now());
+            return record.finish(Instant::now());
         };
         let carried = relay(TokioIo::new(client), TokioIo::new(upstream), Bounds { idle, age: None }).await;
         (record.received, record.sent) = (carried.up, carried.down);
         if carried.ended == Ended::Idle {
             record.flags = record.flags.with(Flags::STREAM_IDLE);
         }
-        record.finish(std::time::Instant::now());
+        record.finish(Instant::now());
         drop(guards);
     });
     let mut answer = Response::new(ReplyBody::empty());

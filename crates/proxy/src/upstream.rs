@@ -9,12 +9,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::task::Poll;
-use std::time::Instant;
 
 use balance::Counters;
 use balance::limits::Permit;
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use transport::io::Io;
 use transport::pool::Key;
 use transport::upstream::{Http1, Http2, Stream};

@@ -6,10 +6,12 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::Instant;
+use transport::network::{Bound, Network};
 
 use crate::access_log::{Format, Line};
 use crate::cluster::ClusterState;
@@ -37,7 +39,7 @@ pub const COMMANDS_MAX: usize = 64;
 /// What a worker is told.
 pub enum Command {
     /// Obey this from now on. Sockets for listeners that are new come with it.
-    Install(Arc<Plan>, Vec<(usize, std::net::TcpListener)>),
+    Install(Arc<Plan>, Vec<(usize, Bound)>),
     /// Say what you counted.
     Scrape(oneshot::Sender<Scrape>),
     /// Take no new connections, end those that are idle, let the others finish.
@@ -48,6 +50,8 @@ pub enum Command {
 pub struct Worker {
     /// Who this proxy is.
     pub identity: Arc<Identity>,
+    /// What its connections are made of.
+    pub network: Network,
     /// Hosts that requests named.
     pub hosts: Hosts,
     plan: RefCell<Arc<Plan>>,
@@ -73,8 +77,9 @@ struct LogFile {
 
 impl Worker {
     /// A worker that obeys nothing yet. `seed` must differ between workers.
-    pub fn new(identity: Arc<Identity>, resolvers: Resolvers, seed: u64) -> Rc<Self> {
+    pub fn new(identity: Arc<Identity>, resolvers: Resolvers, network: Network, seed: u64) -> Rc<Self> {
         Rc::new(Self {
+            network,
             identity,
             hosts: Hosts::new(resolvers),
             plan: RefCell::default(),
@@ -150,7 +155,9 @@ impl Worker {
                         state.update(newer.clone(), now);
                     }
                 }
-                (Some(newer), None) => *state = Some(Rc::new(ClusterState::new(newer.clone(), self.draw(), now))),
+                (Some(newer), None) => {
+                    *state = Some(Rc::new(ClusterState::new(newer.clone(), self.network.clone(), self.draw(), now)))
+                }
             }
         }
         drop(clusters);
@@ -268,18 +275,13 @@ pub fn bound(plan: &Plan, slot: usize) -> Option<&Arc<ListenerPlan>> {
     plan.listeners.get(slot)?.as_ref().filter(|listener| listener.config.bind_to_port)
 }
 
-fn accept(worker: &Rc<Worker>, slot: usize, socket: std::net::TcpListener) -> Option<JoinHandle<()>> {
-    let listener =
-        transport::listen::into_tokio(socket).map_err(|error| tracing::error!("listener {slot}: {error}")).ok()?;
+fn accept(worker: &Rc<Worker>, slot: usize, socket: Bound) -> Option<JoinHandle<()>> {
+    let mut listener = socket.into_listener().map_err(|error| tracing::error!("listener {slot}: {error}")).ok()?;
     let worker = worker.clone();
     Some(spawn_local(async move {
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    // Small answers must not wait for the client's acknowledgement.
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!("set_nodelay: {error}");
-                    }
                     spawn_local(connection::serve(worker.clone(), slot, stream, peer));
                 }
                 Err(error) => {

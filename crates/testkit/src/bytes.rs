@@ -4,35 +4,38 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::backend::{Answer, Backend};
 use crate::call::{Answered, Connection, Way, authority};
 use crate::case::Call;
 use crate::hello::Hello;
+use crate::stream::Stream;
 
 /// Longest line or hello read, in bytes.
 const BYTES_MAX: usize = 4096;
 
 /// Serves a connection that does not begin as HTTP; one that does is handed back untouched.
-pub async fn serve(mut stream: TcpStream, backend: &Backend) -> Option<TcpStream> {
+pub async fn serve(mut stream: Stream, backend: &Backend) -> Option<Stream> {
     if let Some(greeting) = &backend.behaviour.greets {
         stream.write_all(format!("{greeting}\n").as_bytes()).await.ok()?;
     }
     let mut first = vec![0; BYTES_MAX];
-    let seen = stream.peek(&mut first).await.ok()?;
+    let seen = stream.read(&mut first).await.ok()?;
     if let Some(hello) = Hello::read(&first[..seen]) {
-        stream.read_exact(&mut first[..seen]).await.ok()?;
         let facts = [("sni", hello.sni.unwrap_or_default()), ("alpn", hello.alpn.join(","))];
         let facts = facts.map(|(key, value)| (key.to_owned(), value)).into();
         answer(&mut stream, backend.answer_bytes("TLS", facts, b"")).await?;
-    } else if !first[..seen].first()?.is_ascii_lowercase() {
-        return Some(stream);
+    } else {
+        stream.unread(&first[..seen]);
+        if !first[..seen].first()?.is_ascii_lowercase() {
+            return Some(stream);
+        }
     }
     let mut stream = BufReader::new(stream);
     loop {
@@ -46,16 +49,16 @@ pub async fn serve(mut stream: TcpStream, backend: &Backend) -> Option<TcpStream
     }
 }
 
-async fn answer(stream: &mut TcpStream, answer: Answer) -> Option<()> {
+async fn answer(stream: &mut Stream, answer: Answer) -> Option<()> {
     let Answer::Respond { delay, body, .. } = answer else { return None };
     tokio::time::sleep(delay).await;
     stream.write_all(format!("{body}\n").as_bytes()).await.ok()
 }
 
 /// Sends a call; a connection that ends before an answer is an answer too.
-pub async fn send(way: Way, call: &Call) -> Result<Answered> {
+pub async fn send(way: &Way, call: &Call) -> Result<Answered> {
     let Ok(stream) = way.connect(call.from.as_deref()).await else { return Ok(Answered::closed()) };
-    let mut connection = Connection { from: stream.local_addr().ok(), ..Connection::default() };
+    let mut connection = Connection { from: stream.local, ..Connection::default() };
     let mut stream = BufReader::new(stream);
     if let Some(header) = &call.proxy_protocol {
         let (source, bytes) = header_of(header, way.target)?;
@@ -93,7 +96,7 @@ fn message(call: &Call) -> Result<Vec<u8>> {
 }
 
 // A whole line without its end; `None` when the connection ended or broke before.
-async fn line(stream: &mut BufReader<TcpStream>) -> Option<String> {
+async fn line(stream: &mut BufReader<Stream>) -> Option<String> {
     let mut line = String::new();
     stream.read_line(&mut line).await.ok()?;
     line.strip_suffix('\n').map(str::to_owned)

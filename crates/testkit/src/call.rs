@@ -11,9 +11,10 @@ use hyper::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 
 use crate::case::Call;
+use crate::stream::{Dial, Stream};
 use crate::wire;
 
 /// Longest that one answer may take; a case that hangs is a failed case.
@@ -50,36 +51,43 @@ pub struct Connection {
     /// How long it stayed open after the answer, when that was waited for.
     pub ended_after: Option<Duration>,
     /// The connection itself, when the call holds it.
-    pub held: Option<Arc<TcpStream>>,
+    pub held: Option<Arc<Stream>>,
 }
 
 /// Where a call goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Way {
     /// What is dialled.
     pub target: SocketAddr,
     /// Captured on the way.
     pub captured: bool,
+    /// Who connects; the system when absent.
+    pub by: Option<Arc<dyn Dial>>,
 }
 
 impl From<SocketAddr> for Way {
     fn from(target: SocketAddr) -> Self {
-        Self { target, captured: false }
+        Self { target, captured: false, by: None }
     }
 }
 
 impl Way {
     /// Connects, perhaps from an address of the caller's choice.
-    pub async fn connect(self, from: Option<&str>) -> std::io::Result<TcpStream> {
+    pub async fn connect(&self, from: Option<&str>) -> std::io::Result<Stream> {
+        let from = from.map(str::parse).transpose().map_err(std::io::Error::other)?;
+        if let Some(by) = &self.by {
+            return by.dial(self.target, self.captured, from).await;
+        }
         let socket = if self.target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if self.captured {
             SockRef::from(&socket).set_mark(crate::netns::MARK)?;
         }
-        if let Some(from) = from {
-            let ip: std::net::IpAddr = from.parse().map_err(std::io::Error::other)?;
+        if let Some(ip) = from {
             socket.bind(SocketAddr::new(ip, 0))?;
         }
-        socket.connect(self.target).await
+        let stream = socket.connect(self.target).await?;
+        let local = stream.local_addr().ok();
+        Ok(Stream::new(stream, local))
     }
 }
 
@@ -110,11 +118,11 @@ pub async fn send(way: impl Into<Way>, call: &Call) -> Result<Answered> {
     let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
     let answered = async {
         match call.request.split(' ').next() {
-            Some("TCP" | "TLS") => crate::bytes::send(way, call).await,
+            Some("TCP" | "TLS") => crate::bytes::send(&way, call).await,
             _ => match &call.websocket {
-                Some(text) => wire::websocket(way, call, text).await,
-                None if call.http2 || !call.stream.is_empty() => wire::http2(way, call).await,
-                None => exchange(way, call).await,
+                Some(text) => wire::websocket(&way, call, text).await,
+                None if call.http2 || !call.stream.is_empty() => wire::http2(&way, call).await,
+                None => exchange(&way, call).await,
             },
         }
     };
@@ -137,6 +145,7 @@ impl Answered {
 /// an answer. A connection that the proxy closes is made anew.
 pub async fn send_many(way: impl Into<Way>, call: &Call) -> Result<Vec<Answered>> {
     let way = way.into();
+    let way = &way;
     let one_client = |index: u32| async move {
         let mut answers = Vec::new();
         let mut sender: Option<Sender> = None;
@@ -160,7 +169,7 @@ pub async fn send_many(way: impl Into<Way>, call: &Call) -> Result<Vec<Answered>
 
 type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 
-async fn connect(way: Way, call: &Call) -> Result<Sender> {
+async fn connect(way: &Way, call: &Call) -> Result<Sender> {
     let mut stream = way.connect(call.from.as_deref()).await.with_context(|| format!("connect to {}", way.target))?;
     if let Some(header) = &call.proxy_protocol {
         let (_, bytes) = crate::bytes::header_of(header, way.target)?;
@@ -182,7 +191,7 @@ pub fn is_https(call: &Call) -> bool {
 }
 
 // Over TLS, by what ALPN says.
-async fn secured(way: Way, call: &Call) -> Result<Answered> {
+async fn secured(way: &Way, call: &Call) -> Result<Answered> {
     let stream = way.connect(call.from.as_deref()).await.with_context(|| format!("connect to {}", way.target))?;
     let (stream, tls) = crate::secured::connect(stream, authority(call)?.host(), call).await?;
     let stream = TokioIo::new(stream);
@@ -203,7 +212,7 @@ async fn secured(way: Way, call: &Call) -> Result<Answered> {
     Ok(answered)
 }
 
-async fn exchange(way: Way, call: &Call) -> Result<Answered> {
+async fn exchange(way: &Way, call: &Call) -> Result<Answered> {
     if is_https(call) {
         return secured(way, call).await;
     }

@@ -51,7 +51,8 @@ pub async fn serve(address: SocketAddr, names: Names) -> Result<NameServer> {
     Ok(NameServer { _tasks: tasks })
 }
 
-fn answer(question: &[u8], names: &Names) -> Option<Vec<u8>> {
+/// The answer to a question; `None`: it cannot be read.
+pub fn answer(question: &[u8], names: &Names) -> Option<Vec<u8>> {
     let asked = Message::from_vec(question).ok()?;
     let query = asked.queries.first()?.clone();
     let found = names.get(query.name().to_ascii().to_ascii_lowercase().trim_end_matches('.'));
@@ -83,16 +84,23 @@ pub struct Resolved {
     pub ttl: Option<u32>,
 }
 
-/// Asks a server for the addresses of a name, of family `A` or `AAAA`, over UDP or TCP.
-pub async fn ask(server: SocketAddr, name: &str, kind: &str, tcp: bool) -> Result<Resolved> {
+/// Asks a server over UDP or TCP.
+pub async fn ask(server: SocketAddr, question: &[u8], tcp: bool) -> Result<Vec<u8>> {
+    tokio::time::timeout(ANSWER_MAX, exchange(server, question, tcp)).await.context("no answer in time")?
+}
+
+/// A question for the addresses of a name, of family `A` or `AAAA`.
+pub fn question(name: &str, kind: &str) -> Result<Vec<u8>> {
     let kind: RecordType = kind.parse().with_context(|| format!("record type {kind:?}"))?;
     let mut question = Message::new(4711, MessageType::Query, OpCode::Query);
     question.metadata.recursion_desired = true;
     question.add_query(Query::query(Name::from_ascii(format!("{name}."))?, kind));
-    let bytes = question.to_vec()?;
-    let answered =
-        tokio::time::timeout(ANSWER_MAX, exchange(server, &bytes, tcp)).await.context("no answer in time")??;
-    let answer = Message::from_vec(&answered)?;
+    Ok(question.to_vec()?)
+}
+
+/// Takes an answer apart.
+pub fn read(answer: &[u8]) -> Result<Resolved> {
+    let answer = Message::from_vec(answer)?;
     if answer.metadata.id != 4711 {
         bail!("the answer has another id");
     }

@@ -16,6 +16,7 @@ pub mod placement;
 pub mod process;
 pub mod secured;
 pub mod serve;
+pub mod stream;
 pub mod wait;
 pub mod wire;
 pub mod world;

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::backend::{Answer, Backend};
 use crate::case::{PortTls, Stranger};
+use crate::stream::Stream;
 use crate::world::World;
 
 /// Running pods; dropping it stops them.
@@ -31,32 +32,49 @@ pub struct Servers {
     _tasks: JoinSet<()>,
 }
 
-/// Starts every pod of a world that does not refuse connections, and its strangers.
-pub async fn start(world: &World) -> Result<Servers> {
-    let mut tasks = JoinSet::new();
-    let mut backends = Vec::new();
+/// An address at which a pod or a stranger is.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The address.
+    pub address: SocketAddr,
+    /// Who answers.
+    pub backend: Arc<Backend>,
+    /// It speaks TLS there.
+    pub tls: Option<PortTls>,
+}
+
+/// Where everybody of a world is, and everybody; who refuses connections is nowhere.
+pub fn places(world: &World) -> (Vec<Place>, Vec<Arc<Backend>>) {
+    let (mut places, mut backends) = (Vec::new(), Vec::new());
     for pod in &world.pods {
         let backend = Arc::new(Backend::new(&pod.name, pod.behaviour.clone()));
-        backends.push(backend.clone());
-        if pod.behaviour.refuses {
-            continue;
-        }
-        for (port, _) in &pod.ports {
-            let address = SocketAddr::new(pod.ip, *port);
-            if pod.behaviour.unreachable {
-                tasks.spawn(leave_unanswered(full(address)?));
-                continue;
-            }
-            let listener =
-                TcpListener::bind(address).await.with_context(|| format!("pod {} at {address}", pod.name))?;
-            tasks.spawn(accept(listener, backend.clone(), pod.tls.get(port).cloned()));
-        }
+        let ports = pod.ports.iter().filter(|_| !pod.behaviour.refuses);
+        places.extend(ports.map(|(port, _)| Place {
+            address: SocketAddr::new(pod.ip, *port),
+            backend: backend.clone(),
+            tls: pod.tls.get(port).cloned(),
+        }));
+        backends.push(backend);
     }
     for Stranger { name, address, behaviour } in &world.strangers {
         let backend = Arc::new(Backend::new(name, behaviour.clone()));
-        backends.push(backend.clone());
-        let listener = TcpListener::bind(address).await.with_context(|| format!("{name} at {address}"))?;
-        tasks.spawn(accept(listener, backend, None));
+        places.push(Place { address: *address, backend: backend.clone(), tls: None });
+        backends.push(backend);
+    }
+    (places, backends)
+}
+
+/// Starts every pod of a world that does not refuse connections, and its strangers.
+pub async fn start(world: &World) -> Result<Servers> {
+    let mut tasks = JoinSet::new();
+    let (places, backends) = places(world);
+    for Place { address, backend, tls } in places {
+        if backend.behaviour.unreachable {
+            tasks.spawn(leave_unanswered(full(address)?));
+            continue;
+        }
+        let listener = TcpListener::bind(address).await.with_context(|| format!("{} at {address}", backend.name))?;
+        tasks.spawn(accept(listener, backend, tls));
     }
     Ok(Servers { backends, _tasks: tasks })
 }
@@ -81,22 +99,25 @@ async fn leave_unanswered(_full: (TcpListener, Vec<std::net::TcpStream>)) {
 async fn accept(listener: TcpListener, backend: Arc<Backend>, tls: Option<PortTls>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let (backend, tls) = (backend.clone(), tls.clone());
-        connections.spawn(async move {
-            if let Some(tls) = tls {
-                return secured(stream, backend, &tls).await;
-            }
-            let Some(stream) = crate::bytes::serve(stream, &backend).await else { return };
-            let service = service_fn(move |request| respond(backend.clone(), request));
-            let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-            // A client that goes away, or a reset that the case asks for, ends the connection; nothing to report.
-            let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
-        });
+        let local = stream.local_addr().ok();
+        connections.spawn(serve(Stream::new(stream, local), backend.clone(), tls.clone()));
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn secured(stream: tokio::net::TcpStream, backend: Arc<Backend>, tls: &PortTls) {
+/// Serves a connection until it ends.
+pub async fn serve(stream: Stream, backend: Arc<Backend>, tls: Option<PortTls>) {
+    if let Some(tls) = tls {
+        return secured(stream, backend, &tls).await;
+    }
+    let Some(stream) = crate::bytes::serve(stream, &backend).await else { return };
+    let service = service_fn(move |request| respond(backend.clone(), request));
+    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    // A client that goes away, or a reset that the case asks for, ends the connection; nothing to report.
+    let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+}
+
+async fn secured(stream: Stream, backend: Arc<Backend>, tls: &PortTls) {
     // A client that does not shake hands is the matter of the case.
     let Ok((stream, seen)) = crate::secured::accept(stream, tls).await else { return };
     let service = service_fn(move |mut request: Request<Incoming>| {

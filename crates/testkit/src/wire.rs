@@ -22,7 +22,7 @@ const SOCKET_BYTES_MAX: usize = 64 << 10;
 
 /// Sends a call over HTTP/2 with prior knowledge. The messages of `stream` go one after the other, each when the echo
 /// of the one before has come.
-pub async fn http2(way: Way, call: &Call) -> Result<Answered> {
+pub async fn http2(way: &Way, call: &Call) -> Result<Answered> {
     let stream = way.connect(call.from.as_deref()).await.with_context(|| format!("connect to proxy {}", way.target))?;
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
@@ -76,7 +76,7 @@ pub async fn http2(way: Way, call: &Call) -> Result<Answered> {
 
 /// Opens a WebSocket, says `text` and hears it back. The bytes are those of a connection, without frames: proxies do not
 /// look into them. An answer other than 101 is returned as it is.
-pub async fn websocket(way: Way, call: &Call, text: &str) -> Result<Answered> {
+pub async fn websocket(way: &Way, call: &Call, text: &str) -> Result<Answered> {
     let stream = way.connect(call.from.as_deref()).await.with_context(|| format!("connect to proxy {}", way.target))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await?;

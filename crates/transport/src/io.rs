@@ -7,9 +7,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
+
+use crate::memory::Pipe;
 
 /// A connection.
 #[derive(Debug)]
@@ -18,10 +20,10 @@ pub enum Io {
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
-    /// TLS over TCP.
-    Tls(Box<TlsStream<TcpStream>>),
+    /// TLS over one of the others.
+    Tls(Box<TlsStream<Io>>),
     /// In memory.
-    Memory(DuplexStream),
+    Memory(Pipe),
 }
 
 /// How to connect.
@@ -69,8 +71,30 @@ impl Io {
     pub fn local_address(&self) -> Option<SocketAddr> {
         match self {
             Io::Tcp(stream) => stream.local_addr().ok(),
-            Io::Tls(stream) => stream.get_ref().0.local_addr().ok(),
-            Io::Unix(_) | Io::Memory(_) => None,
+            Io::Tls(stream) => stream.get_ref().0.local_address(),
+            Io::Memory(pipe) => Some(pipe.ends().local).filter(|local| !crate::pipe::is_stand_in(*local)),
+            Io::Unix(_) => None,
+        }
+    }
+
+    /// The address that the other end dialled before it was led here; `None` when nothing did that.
+    pub fn original_destination(&self) -> Option<SocketAddr> {
+        match self {
+            Io::Tcp(stream) => crate::listen::original_destination(stream),
+            Io::Memory(pipe) => pipe.ends().dialled,
+            Io::Unix(_) | Io::Tls(_) => None,
+        }
+    }
+
+    /// The bytes that are there, which stay; waits while there are none. 0 bytes: the other end is done.
+    ///
+    /// # Errors
+    /// The system's, or that these bytes cannot be looked at: those under TLS.
+    pub async fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Io::Tcp(stream) => stream.peek(buffer).await,
+            Io::Memory(pipe) => pipe.peek(buffer).await,
+            Io::Unix(_) | Io::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }

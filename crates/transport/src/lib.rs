@@ -6,6 +6,8 @@ pub mod body;
 pub mod exec;
 pub mod io;
 pub mod listen;
+pub mod memory;
+pub mod network;
 pub mod pipe;
 pub mod pool;
 pub mod proxy_protocol;

@@ -18,7 +18,6 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 pub use rustls::{ClientConfig, ServerConfig};
 use rustls::{RootCertStore, SignatureAlgorithm, SupportedProtocolVersion};
-use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 pub use peer::{Peer, describe};
@@ -298,7 +297,7 @@ pub fn client(
 ///
 /// # Errors
 /// The peer's, or what it was refused for.
-pub async fn accept(stream: TcpStream, config: &Arc<ServerConfig>) -> io::Result<(Io, Peer)> {
+pub async fn accept(stream: Io, config: &Arc<ServerConfig>) -> io::Result<(Io, Peer)> {
     let stream = TlsAcceptor::from(config.clone()).accept(stream).await?;
     let (_, session) = stream.get_ref();
     let peer = Peer {
@@ -312,7 +311,7 @@ pub async fn accept(stream: TcpStream, config: &Arc<ServerConfig>) -> io::Result
 ///
 /// # Errors
 /// The peer's, or what it was refused for.
-pub async fn connect(stream: TcpStream, name: &str, config: &Arc<ClientConfig>) -> io::Result<Io> {
+pub async fn connect(stream: Io, name: &str, config: &Arc<ClientConfig>) -> io::Result<Io> {
     let name =
         ServerName::try_from(name.to_owned()).map_err(|_| io::Error::other(format!("{name:?} is not a host")))?;
     let stream = TlsConnector::from(config.clone()).connect(name, stream).await?;

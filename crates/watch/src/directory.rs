@@ -20,8 +20,10 @@ mod tests;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use api::Change;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use words::Diagnostic;
 
 use self::bell::Bell;
 use self::tree::{Look, Tree};
@@ -86,6 +88,14 @@ impl Directory {
             }
         }
     }
+}
+
+/// What files of these names and texts say, read once: the objects, and what there is to say about the files.
+pub fn read(files: &[(&str, &str)]) -> (Vec<Change>, Vec<Diagnostic>) {
+    let mut all = files::Files::default();
+    files.iter().for_each(|(name, text)| all.read(name, text.as_bytes()));
+    let files::Difference { changes, findings } = all.settle();
+    (changes, findings.into_iter().flat_map(|(_, list)| list).collect())
 }
 
 /// The receiver is gone.

@@ -53,12 +53,21 @@ pub struct Client {
     pub updates: mpsc::Receiver<Update>,
     /// Commands, in order: what an update makes us want goes before its answer.
     pub commands: mpsc::Sender<Command>,
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Client {
+    /// One whose other end is somebody else's business: who has it gives updates and takes commands.
+    pub fn of(updates: mpsc::Receiver<Update>, commands: mpsc::Sender<Command>) -> Self {
+        Self { updates, commands, task: None }
+    }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
@@ -100,7 +109,7 @@ pub fn connect(options: ClientOptions) -> Client {
         updates: update_queue,
         commands: command_queue,
     };
-    Client { updates, commands, task: tokio::spawn(keeper.run()) }
+    Client { updates, commands, task: Some(tokio::spawn(keeper.run())) }
 }
 
 struct Keeper {

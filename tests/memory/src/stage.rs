@@ -1,0 +1,201 @@
+//! A case without sockets and without real time: pods, proxy and client on one thread, joined by pipes.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use config::{AccessLog, AccessLogFormat};
+use futures::future::{BoxFuture, LocalBoxFuture};
+use proxy::admin::{Pages, respond};
+use proxy::dns_server::{Over, Server};
+use proxy::resolvers::Resolvers;
+use proxy::run::{App, Follower, Means, node};
+use proxy::worker::{self, COMMANDS_MAX, Worker};
+use suite::calls::{Around, By, call_all, holds};
+use suite::scene::{Scene, caller, fill_in, names, sockets};
+use testkit::case::Case;
+use testkit::serve::{Place, places, serve};
+use testkit::stream::{Dial, Stream};
+use testkit::wait;
+use testkit::world::{World, lay_out};
+use tokio::sync::mpsc;
+use tokio::task::spawn_local;
+use transport::memory::{Net, Pipe};
+use transport::network::Network;
+use xds::{StreamStatus, TypeUrl};
+
+use crate::compiled::{Compiled, compile};
+use crate::wire;
+
+/// Every case has the same addresses: each has a network of its own.
+const BLOCK: u8 = 10;
+/// Where iptables would lead captured connections (DP01).
+const CAPTURED_BY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15001);
+/// The first port of the proxy's own that is chosen, not given.
+const FIRST_PORT: u16 = 15080;
+/// How long a configuration may take to be taken, of the clock that is not real.
+const START: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// Call it before the first case: the clock that all workers of the process share must not begin on one that stands
+/// still.
+pub fn begin() {
+    proxy::cluster::uptime();
+}
+
+/// Plays a case on a `LocalSet`; what was not as expected, in words.
+pub async fn play(case: &Case) -> Result<Vec<String>> {
+    let files = tempfile::tempdir()?;
+    let net = Net::default();
+    let world = lay_out(case, BLOCK);
+    let manifests = testkit::pki::fill_in(&fill_in(&case.manifests, &world), files.path())?;
+    let (all, backends) = places(&world);
+    open_places(&net, case, &world, all)?;
+    let ports = std::cell::Cell::new(FIRST_PORT);
+    let caller = caller(case, &world, &|| Ok(SocketAddr::new(world.client_ip, ports.replace(ports.get() + 1))))?;
+    let mut arguments = vec!["sluice-proxy".to_owned(), "--control-plane".into(), "none".into()];
+    arguments.extend(caller.0.arguments());
+    let identity = Arc::new(proxy::args::Args::try_parse_from(arguments)?.identity());
+    let known = names(case, &world)?;
+    let resolvers = Resolvers::known(known.clone());
+    let answer = move |question: &[u8]| testkit::dns::answer(question, &known);
+    let dns = caller.0.dns.map(|_| Server::alone(Box::new(answer)));
+    let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+    let network = Network::Memory(net.clone());
+    let worker = Worker::new(identity.clone(), resolvers.clone(), network.clone(), seed(&case.name));
+    spawn_local(worker::run(worker, commands));
+    let app = Rc::new(App::new(identity.clone(), vec![sender], Box::new(|_| Ok(()))));
+    let log = files.path().join("access.log");
+    let path = log.to_string_lossy().into_owned();
+    let extra_log = Some(AccessLog { path, format: AccessLogFormat::Default });
+    let Compiled { layers, diagnostics, .. } = compile(case, &world.objects, &manifests, &node(&identity))?;
+    let (client, status) = wire::connect(&layers, node(&identity));
+    let means = Means { network, resolvers, dns: dns.clone(), extra_log };
+    spawn_local(Follower::new(app.clone(), means).follow(client));
+    taken(&app, &status, dns.is_some()).await?;
+    let mut scene = Scene::new(case, world, backends, caller);
+    scene.by = Some(Arc::new(Client(net)));
+    let around = Inside { app, dns, log };
+    let mut found = call_all(case, &scene, By::Sluice, &around).await?;
+    if case.config.says_something() {
+        found.extend(holds(case, &around.page("/config_dump").await?));
+    }
+    let said: Vec<String> = diagnostics.iter().map(line).collect();
+    let missing = case.diagnostics.iter().filter(|wanted| !said.contains(wanted));
+    found.extend(missing.map(|wanted| format!("diagnostic {wanted} is missing; said: {said:?}")));
+    Ok(found)
+}
+
+// Waits until everything is acknowledged, the names too where they are wanted.
+async fn taken(app: &App, status: &StreamStatus, wants_names: bool) -> Result<()> {
+    wait::until("the proxy has taken its configuration", START, || async {
+        let all = status.read();
+        let refused: Vec<&str> =
+            all.iter().map(|one| one.last_error.as_str()).filter(|said| !said.is_empty()).collect();
+        if !refused.is_empty() {
+            bail!("refused: {}", refused.join("; "));
+        }
+        let has_names = !wants_names || all[TypeUrl::NameTable.index()].subscribed;
+        if !app.is_ready() || !has_names || !all.iter().all(xds::TypeStatus::is_synced) {
+            bail!("not yet: {all:?}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+// The same numbers in every run of a case, others in other cases.
+fn seed(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+fn line(found: &words::Diagnostic) -> String {
+    let object = found.object.as_ref();
+    let (kind, namespace, name) = object.map_or(("", "", ""), |one| (&*one.kind, &*one.namespace, &*one.name));
+    format!("{} {kind} {namespace}/{name}", found.code)
+}
+
+fn open_places(net: &Net, case: &Case, world: &World, all: Vec<Place>) -> io::Result<()> {
+    for (path, pod, port) in sockets(case, world) {
+        let there = all.iter().find(|place| place.address == SocketAddr::new(pod.ip, port));
+        if let Some(place) = there {
+            open(net, Place { address: transport::pipe::stand_in(&path), ..place.clone() })?;
+        }
+    }
+    all.into_iter().try_for_each(|place| open(net, place))
+}
+
+fn open(net: &Net, place: Place) -> io::Result<()> {
+    let Place { address, backend, tls } = place;
+    if backend.behaviour.unreachable {
+        net.silence(address);
+        return Ok(());
+    }
+    let mut listener = net.listen(address)?;
+    tokio::spawn(async move {
+        while let Ok(pipe) = listener.accept().await {
+            tokio::spawn(serve(stream(pipe), backend.clone(), tls.clone()));
+        }
+    });
+    Ok(())
+}
+
+fn stream(pipe: Pipe) -> Stream {
+    let local = pipe.ends().local;
+    Stream::new(pipe, Some(local))
+}
+
+/// The test client.
+struct Client(Net);
+
+impl Dial for Client {
+    fn dial(&self, target: SocketAddr, captured: bool, from: Option<IpAddr>) -> BoxFuture<'static, io::Result<Stream>> {
+        let (net, from) = (self.0.clone(), from.unwrap_or(Ipv4Addr::LOCALHOST.into()));
+        Box::pin(async move {
+            let pipe = match captured {
+                true => net.capture(from, target, CAPTURED_BY).await?,
+                false => net.connect(from, target).await?,
+            };
+            Ok(stream(pipe))
+        })
+    }
+}
+
+/// The proxy, asked directly.
+struct Inside {
+    app: Rc<App>,
+    dns: Option<Rc<Server>>,
+    log: PathBuf,
+}
+
+impl Around for Inside {
+    fn page<'a>(&'a self, path: &'a str) -> LocalBoxFuture<'a, Result<String>> {
+        Box::pin(async move {
+            let request = http::Request::get(path).body(())?;
+            let response = respond(&self.app, Pages::All, &request).await;
+            let status = response.status();
+            let body = http_body_util::BodyExt::collect(response.into_body()).await?.to_bytes();
+            let text = String::from_utf8_lossy(&body).into_owned();
+            if status != 200 {
+                bail!("{path} answered {status}: {text}");
+            }
+            Ok(text)
+        })
+    }
+
+    fn log(&self) -> Option<Vec<String>> {
+        // There is none before the first line.
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        Some(text.lines().map(str::to_owned).collect())
+    }
+
+    fn resolve(&self, question: Vec<u8>, tcp: bool) -> LocalBoxFuture<'_, Result<Vec<u8>>> {
+        Box::pin(async move {
+            let server = self.dns.as_ref().context("no name server")?;
+            server.answer(&question, if tcp { Over::Tcp } else { Over::Udp }).await.context("no answer")
+        })
+    }
+}

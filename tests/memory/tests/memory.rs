@@ -1,0 +1,70 @@
+//! Altitude b: every case in memory. Manifests are compiled, sent over xDS and obeyed as in the processes; connections
+//! are pipes, the clock stands still while anything can be done, and chance comes from a seed. So it takes seconds, and a
+//! run is like the one before.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Result, bail};
+use testkit::case::{self, Case};
+use tokio::task::LocalSet;
+
+/// Cases that only real sockets or files can show, with the reason; the other altitudes run them.
+const LEFT_OUT: &[(&str, &str)] = &[];
+
+fn differences(one: &Case) -> Result<Vec<String>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+    LocalSet::new().block_on(&runtime, memory::stage::play(one))
+}
+
+fn run(one: &Case) -> Result<()> {
+    let found = std::panic::catch_unwind(|| differences(one)).unwrap_or_else(|_| bail!("the case panicked"))?;
+    if !found.is_empty() {
+        bail!("{}", found.join("\n  "));
+    }
+    Ok(())
+}
+
+fn cases() -> Vec<Case> {
+    memory::stage::begin();
+    case::all(&case::root()).unwrap()
+}
+
+#[test]
+fn every_case_holds_in_memory() {
+    let only = std::env::var("CASE").unwrap_or_default();
+    let cases: Vec<Case> = cases().into_iter().filter(|one| one.name.contains(&only)).collect();
+    let (left, cases): (Vec<_>, Vec<_>) =
+        cases.into_iter().partition(|one| LEFT_OUT.iter().any(|(name, _)| one.name == *name));
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let work = || {
+        while let Some(one) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = run(one) {
+                failed.lock().unwrap().insert(&one.name, format!("{}: {error:#}", one.name));
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| (0..threads).for_each(|_| _ = scope.spawn(work)));
+    let failed: Vec<String> = failed.into_inner().unwrap().into_values().collect();
+    for (name, reason) in LEFT_OUT.iter().filter(|(name, _)| left.iter().any(|one| one.name == *name)) {
+        println!("left out of memory: {name}: {reason}");
+    }
+    println!("memory: {} cases, {} failed, {} left out", cases.len(), failed.len(), left.len());
+    assert!(failed.is_empty(), "\n{}", failed.join("\n"));
+    assert!(!cases.is_empty(), "no case is named like {only:?}");
+}
+
+#[test]
+fn a_case_that_does_not_hold_is_found_and_always_in_the_same_words() {
+    let mut case = cases().into_iter().find(|one| one.calls.iter().any(|call| !call.expect.split.is_empty())).unwrap();
+    for share in case.calls.iter_mut().flat_map(|call| call.expect.split.values_mut()) {
+        *share = 1.0;
+    }
+    let first = differences(&case).unwrap();
+    assert!(first.iter().any(|difference| difference.contains("should answer 1 %")), "{first:?}");
+    assert_eq!(differences(&case).unwrap(), first);
+}
