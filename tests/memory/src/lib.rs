@@ -6,5 +6,6 @@
 //! sockets, and what the kernel does to them.
 
 pub mod compiled;
+pub mod shown;
 pub mod stage;
 pub mod wire;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,10 +12,12 @@ use config::{AccessLog, AccessLogFormat};
 use futures::future::{BoxFuture, LocalBoxFuture};
 use proxy::admin::{Pages, respond};
 use proxy::dns_server::{Over, Server};
+use proxy::identity::Identity;
 use proxy::resolvers::Resolvers;
 use proxy::run::{App, Follower, Means, node};
 use proxy::worker::{self, COMMANDS_MAX, Worker};
 use suite::calls::{Around, By, call_all, holds};
+use suite::mesh::Proxied;
 use suite::scene::{Scene, caller, fill_in, names, sockets};
 use testkit::case::Case;
 use testkit::serve::{Place, places, serve};
@@ -46,19 +48,39 @@ pub fn begin() {
     proxy::cluster::uptime();
 }
 
+/// A case with its addresses, the same in every run.
+pub struct Laid {
+    /// Objects and pods.
+    pub world: World,
+    /// The case's manifests, filled in.
+    pub manifests: String,
+    /// The caller's proxy and where calls go.
+    pub caller: (Proxied, SocketAddr),
+    /// Who the proxy says it is.
+    pub identity: Arc<Identity>,
+}
+
+impl Laid {
+    /// Lays a case out; files go into `folder`.
+    pub fn out(case: &Case, folder: &Path) -> Result<Self> {
+        let world = lay_out(case, BLOCK);
+        let manifests = testkit::pki::fill_in(&fill_in(&case.manifests, &world), folder)?;
+        let ports = std::cell::Cell::new(FIRST_PORT);
+        let caller = caller(case, &world, &|| Ok(SocketAddr::new(world.client_ip, ports.replace(ports.get() + 1))))?;
+        let mut arguments = vec!["sluice-proxy".to_owned(), "--control-plane".into(), "none".into()];
+        arguments.extend(caller.0.arguments());
+        let identity = Arc::new(proxy::args::Args::try_parse_from(arguments)?.identity());
+        Ok(Self { world, manifests, caller, identity })
+    }
+}
+
 /// Plays a case on a `LocalSet`; what was not as expected, in words.
 pub async fn play(case: &Case) -> Result<Vec<String>> {
     let files = tempfile::tempdir()?;
     let net = Net::default();
-    let world = lay_out(case, BLOCK);
-    let manifests = testkit::pki::fill_in(&fill_in(&case.manifests, &world), files.path())?;
+    let Laid { world, manifests, caller, identity } = Laid::out(case, files.path())?;
     let (all, backends) = places(&world);
     open_places(&net, case, &world, all)?;
-    let ports = std::cell::Cell::new(FIRST_PORT);
-    let caller = caller(case, &world, &|| Ok(SocketAddr::new(world.client_ip, ports.replace(ports.get() + 1))))?;
-    let mut arguments = vec!["sluice-proxy".to_owned(), "--control-plane".into(), "none".into()];
-    arguments.extend(caller.0.arguments());
-    let identity = Arc::new(proxy::args::Args::try_parse_from(arguments)?.identity());
     let known = names(case, &world)?;
     let resolvers = Resolvers::known(known.clone());
     let answer = move |question: &[u8]| testkit::dns::answer(question, &known);
