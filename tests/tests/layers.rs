@@ -26,6 +26,7 @@ fn allowed(name: &str) -> &'static [&'static str] {
         "tests" => &["testkit"],
         "memory" => &[
             "words",
+            "api",
             "config",
             "compile",
             "codec",

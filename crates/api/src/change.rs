@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{Object, ObjectKey};
 
 /// One change.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// The object is new, or is now this.
     Upsert(Arc<Object>),

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -26,7 +25,7 @@ use crate::cluster::{ClusterState, bump, socket, uptime};
 use crate::connection::Client;
 use crate::failure::{Failure, Flags};
 use crate::hash::{self, Hashed};
-use crate::local_reply::{Guards, ReplyBody, Watched};
+use crate::local_reply::{Guards, Home, ReplyBody, Watched};
 use crate::plan::ClusterPlan;
 use crate::record::Record;
 use crate::timeout::{Bounds, Watch};
@@ -72,8 +71,9 @@ impl Mission<'_> {
 /// What a try gave.
 pub struct Answered {
     response: Response<Incoming>,
-    connection: Option<Box<Http1>>,
+    connection: Option<Http1>,
     local: Option<SocketAddr>,
+    key: Key,
 }
 
 /// Sends a request, and gives the answer or says why there is none.
@@ -99,17 +99,13 @@ pub async fn send(mission: Mission<'_>, request: Request<Incoming>, mut record: 
     let hashed = mission.hashed(&cluster, &parts, &record);
     let started = record.started;
     let tries = Tries { mission: &mission, cluster: &cluster, parts, bounds, policy, started, hash: hashed.key };
-    let outcome = {
-        // Pinned once: each place that awaits it would have room for one of its own.
-        let mut run = pin!(tries.run(body, &mut record));
-        match &mut watched {
-            None => run.as_mut().await,
-            Some(watched) => tokio::select! {
-                biased;
-                outcome = run.as_mut() => outcome,
-                cut = &mut watched.watch => Err((cut.into(), false)),
-            },
-        }
+    let outcome = match &mut watched {
+        None => tries.run(body, &mut record).await,
+        Some(watched) => tokio::select! {
+            biased;
+            outcome = tries.run(body, &mut record) => outcome,
+            cut = &mut watched.watch => Err((cut.into(), false)),
+        },
     };
     match outcome {
         Err((failure, retried)) => {
@@ -152,8 +148,8 @@ pub async fn send_copy(
     if let Some(class) = cluster.counts.classes.get(usize::from(answered.response.status().as_u16() / 100)) {
         bump(class);
     }
-    let Answered { response, connection, local: _ } = answered;
-    let home = connection.is_some().then(|| cluster.clone());
+    let Answered { response, connection, local: _, key } = answered;
+    let home = connection.is_some().then(|| Home { cluster: cluster.clone(), host: key });
     let mut body = ReplyBody::unwanted(ResponseBody::new(response.into_body(), connection), home, guards);
     loop {
         match body.frame().await {
@@ -205,7 +201,7 @@ fn answer(
     back: Option<&WayBack<'_>>,
     mut record: Box<Record>,
 ) -> Response<ReplyBody> {
-    let Answered { response, connection, local } = answered;
+    let Answered { response, connection, local, key } = answered;
     let (mut parts, incoming) = response.into_parts();
     record.status = parts.status.as_u16();
     record.grpc_status = headers_grpc_status(&parts.headers);
@@ -225,7 +221,7 @@ fn answer(
     }
     // The version is that of each side's own connection.
     parts.version = Version::HTTP_11;
-    let home = connection.is_some().then(|| cluster.clone());
+    let home = connection.is_some().then(|| Home { cluster: cluster.clone(), host: key });
     let body = ReplyBody::upstream(ResponseBody::new(incoming, connection), record, home, guards);
     Response::from_parts(parts, body)
 }
@@ -329,8 +325,7 @@ impl<'a> Tries<'a> {
             if let (true, Some((_, address))) = (remembers, record.host) {
                 tried.push(EndpointAddress::Socket(address));
             }
-            let wait = balance::backoff::wait(policy.backoff_base, tries, self.mission.worker.draw());
-            Box::pin(tokio::time::sleep(wait)).await;
+            tokio::time::sleep(balance::backoff::wait(policy.backoff_base, tries, self.mission.worker.draw())).await;
         }
     }
 
@@ -350,10 +345,10 @@ impl<'a> Tries<'a> {
         let counters = active.counters().clone();
         let key = key(&plan, address, self.mission.authority);
         let aim = Aim { cluster, plan: &plan, host: &key, counters: &counters };
-        let mut answered = pin!(self.exchange(supply, aim, active, number));
+        let answered = self.exchange(supply, aim, active, number);
         let outcome = match self.bounds.per_try {
-            None => answered.as_mut().await,
-            Some(limit) => tokio::time::timeout(limit, answered.as_mut()).await.unwrap_or_else(|_| {
+            None => answered.await,
+            Some(limit) => tokio::time::timeout(limit, answered).await.unwrap_or_else(|_| {
                 bump(&cluster.counts.try_timeouts);
                 bump(&cluster.counts.timeouts);
                 Err(Failure::TryTimeout)
@@ -384,7 +379,7 @@ impl<'a> Tries<'a> {
         tried: &[EndpointAddress],
     ) -> Result<(HostId, SocketAddr), Failure> {
         match &plan.config.discovery {
-            Discovery::Dynamic(cache) => Box::pin(named(self.mission, plan, cache)).await,
+            Discovery::Dynamic(cache) => named(self.mission, plan, cache).await,
             _ => self.pick(plan, tried),
         }
     }
@@ -445,20 +440,20 @@ impl<'a> Tries<'a> {
             let request = self.request(supply, number, true).ok_or(Failure::ClientBody)?;
             let local = connection.local;
             let response = connection.send(request).await.map_err(|error| failure_of(&error))?;
-            return Ok((Answered { response, connection: None, local }, guards));
+            return Ok((Answered { response, connection: None, local, key: aim.host.clone() }, guards));
         }
         let connection = upstream::http1(aim).await?;
         let guards = match attach(aim, active, None) {
             Ok(guards) => guards,
             Err(failure) => {
-                aim.cluster.give(connection, Instant::now());
+                aim.cluster.give(aim.host.clone(), connection, Instant::now());
                 return Err(failure);
             }
         };
         let request = self.request(supply, number, false).ok_or(Failure::ClientBody)?;
         let local = connection.local;
         let (response, connection) = connection.send(request).await.map_err(|error| failure_of(&error))?;
-        Ok((Answered { response, connection: Some(connection), local }, guards))
+        Ok((Answered { response, connection: Some(connection), local, key: aim.host.clone() }, guards))
     }
 
     fn request(&self, supply: &mut Supply, number: u32, is_http2: bool) -> Option<Request<RequestBody>> {
@@ -530,7 +525,7 @@ pub fn attach(aim: Aim<'_>, active: Active, stream: Option<(Key, Stream)>) -> Re
     aim.plan.limits.begin(uptime);
     bump(&counts.requests);
     bump(&counts.active);
-    Ok(Guards { active, request, cluster: aim.cluster.clone(), stream: stream.map(Box::new) })
+    Ok(Guards { active, request, cluster: aim.cluster.clone(), stream })
 }
 
 /// A new connection to a host, within the cluster's timeout.

@@ -104,18 +104,13 @@ async fn serve(
         record.head = Some(Box::new(head_of(&request, &authority, &client)));
     }
     let manager = &plan.manager;
-    let seen = headers::Seen::in_request(request.headers());
-    let wants_upgrade = seen.hop_by_hop && headers::is_websocket(request.headers());
+    let wants_upgrade = headers::is_websocket(request.headers());
     let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
-    if seen.hop_by_hop {
-        headers::strip_hop_by_hop(request.headers_mut());
-    }
+    headers::strip_hop_by_hop(request.headers_mut());
     let scheme = if client.tls.is_some() { "https" } else { "http" };
     headers::forwarded(request.headers_mut(), scheme, manager.use_remote_address, client.peer.map(|peer| peer.ip()));
-    if seen.client_cert || client.tls.is_some() {
-        headers::client_cert(request.headers_mut(), manager.client_cert_header, client.tls.as_ref());
-    }
-    internal::screen(request.headers_mut(), manager, client.peer.map(|peer| peer.ip()), seen.envoy);
+    headers::client_cert(request.headers_mut(), manager.client_cert_header, client.tls.as_ref());
+    internal::screen(request.headers_mut(), manager, client.peer.map(|peer| peer.ip()));
     if manager.generate_request_id {
         headers::request_id(request.headers_mut(), || (worker.draw64(), worker.draw64()));
     }
@@ -167,7 +162,7 @@ async fn act(
     }
     if let Decision::Forward { forward: config::Forward { fault: Some(fault), .. }, cluster, .. } = &decision {
         record.cluster = Some(cluster.slot);
-        if let Some(status) = Box::pin(fault::inject(fault, worker, &mut record)).await {
+        if let Some(status) = fault::inject(fault, worker, &mut record).await {
             return fault::answer(status, record);
         }
     }
@@ -252,9 +247,8 @@ async fn send(
         back: back.as_ref(),
     };
     match upgrade.filter(|_| plan.manager.websocket) {
-        Some(upgrade) => Box::pin(upgrade::serve(mission, request, upgrade, record)).await,
-        // Boxed once more: what follows is most of the future, and each caller on the way moves what it awaits.
-        None => Box::pin(forward::send(mission, request, record)).await,
+        Some(upgrade) => upgrade::serve(mission, request, upgrade, record).await,
+        None => forward::send(mission, request, record).await,
     }
 }
 

@@ -20,13 +20,23 @@ use crate::stream::Stream;
 /// Longest line or hello read, in bytes.
 const BYTES_MAX: usize = 4096;
 
+/// How a TLS record of a handshake begins.
+const TLS: u8 = 0x16;
+
 /// Serves a connection that does not begin as HTTP; one that does is handed back untouched.
 pub async fn serve(mut stream: Stream, backend: &Backend) -> Option<Stream> {
     if let Some(greeting) = &backend.behaviour.greets {
         stream.write_all(format!("{greeting}\n").as_bytes()).await.ok()?;
     }
     let mut first = vec![0; BYTES_MAX];
-    let seen = stream.read(&mut first).await.ok()?;
+    let mut seen = stream.read(&mut first).await.ok()?;
+    // A hello may come in pieces.
+    while first[0] == TLS && seen < BYTES_MAX && seen < 5 + usize::from(u16::from_be_bytes([first[3], first[4]])) {
+        match stream.read(&mut first[seen..]).await.ok()? {
+            0 => return None,
+            more => seen += more,
+        }
+    }
     if let Some(hello) = Hello::read(&first[..seen]) {
         let facts = [("sni", hello.sni.unwrap_or_default()), ("alpn", hello.alpn.join(","))];
         let facts = facts.map(|(key, value)| (key.to_owned(), value)).into();

@@ -71,8 +71,8 @@ pub fn identity(spec: &str) -> Result<Arc<Identity>> {
         return Ok(found);
     }
     let made = Arc::new(make(spec).with_context(|| format!("identity {spec:?}"))?);
-    IDENTITIES.lock().unwrap_or_else(PoisonError::into_inner).insert(spec.to_owned(), made.clone());
-    Ok(made)
+    // Another thread may have made one meanwhile: the first one counts.
+    Ok(IDENTITIES.lock().unwrap_or_else(PoisonError::into_inner).entry(spec.to_owned()).or_insert(made).clone())
 }
 
 fn make(spec: &str) -> Result<Identity> {

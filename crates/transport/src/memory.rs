@@ -114,8 +114,9 @@ impl AsyncWrite for Pipe {
 #[derive(Clone, Debug, Default)]
 pub struct Net(Arc<Mutex<State>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    pipe_bytes: usize,
     places: BTreeMap<SocketAddr, Place>,
     connected: u16,
 }
@@ -124,6 +125,12 @@ struct State {
 enum Place {
     Open(mpsc::Sender<Pipe>),
     Silent,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { pipe_bytes: PIPE_BYTES, places: BTreeMap::new(), connected: 0 }
+    }
 }
 
 /// Accepts connections until it is dropped.
@@ -141,6 +148,11 @@ impl Listener {
 }
 
 impl Net {
+    /// A network whose pipes hold so many bytes, at least one; few of them cut everything into pieces.
+    pub fn with_pipes_of(bytes: usize) -> Self {
+        Self(Arc::new(Mutex::new(State { pipe_bytes: bytes.max(1), ..State::default() })))
+    }
+
     /// Listens at an address; an unspecified one stands for all of its port that nobody else has.
     ///
     /// # Errors
@@ -188,16 +200,16 @@ impl Net {
     async fn join(&self, from: IpAddr, at: SocketAddr, dialled: Option<SocketAddr>) -> io::Result<Pipe> {
         // What the system says.
         let refused = || io::Error::from_raw_os_error(libc::ECONNREFUSED);
-        let (place, port) = self.with(|state| {
+        let (place, port, bytes) = self.with(|state| {
             state.connected = state.connected.wrapping_add(1);
-            (state.find(at), FIRST_PORT + state.connected % FIRST_PORT)
+            (state.find(at), FIRST_PORT + state.connected % FIRST_PORT, state.pipe_bytes)
         });
         let listener = match place {
             None => return Err(refused()),
             Some(Place::Silent) => return std::future::pending().await,
             Some(Place::Open(listener)) => listener,
         };
-        let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        let (near, far) = tokio::io::duplex(bytes);
         let from = SocketAddr::new(from, port);
         let ends = Ends { local: from, peer: dialled.unwrap_or(at), dialled: None };
         let theirs = Ends { local: at, peer: from, dialled };

@@ -87,6 +87,8 @@ async fn one_way(
             return to.shutdown().await;
         }
         to.write_all(&buffer[..read]).await?;
+        // TLS keeps what its socket did not take; without this it would wait for the next bytes.
+        to.flush().await?;
         count.set(count.get() + read as u64);
         moved.set(Instant::now());
     }
@@ -100,5 +102,28 @@ async fn until_idle(moved: &Cell<Instant>, idle: Option<Duration>) {
             return;
         }
         tokio::time::sleep_until(deadline).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_side_keeps_until_it_is_flushed_is_not_left_there() {
+        let (mut client, near) = tokio::io::duplex(64);
+        let (far, mut upstream) = tokio::io::duplex(64);
+        let (near, far) = (tokio::io::BufStream::new(near), tokio::io::BufStream::new(far));
+        let talk = async {
+            let mut heard = [0; 2];
+            client.write_all(b"hi").await.unwrap();
+            upstream.read_exact(&mut heard).await.unwrap();
+            upstream.write_all(b"yo").await.unwrap();
+            client.read_exact(&mut heard).await.unwrap();
+            drop((client, upstream));
+            heard
+        };
+        let (carried, heard) = tokio::join!(relay(near, far, Bounds::default()), talk);
+        assert_eq!((heard, carried.up, carried.down), (*b"yo", 2, 2));
     }
 }

@@ -4,16 +4,18 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use api::Change;
 use clap::Parser;
-use compile::{Compiler, Layer, Scope, World};
+use compile::{Compiled, Compiler, Layer, Scope, World};
 use config::Snapshot;
+use serde_json::Value;
 use suite::scene::mesh_arguments;
 use testkit::case::Case;
 use testkit::world::to_yaml;
 use words::Diagnostic;
 
 /// The layers for one proxy, and what there is to say.
-pub struct Compiled {
+pub struct Told {
     /// As the compiler gives them.
     pub layers: Vec<Arc<Layer>>,
     /// All of them as one.
@@ -22,28 +24,67 @@ pub struct Compiled {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Compiles a case for the proxy with this node. `manifests` are the case's, filled in.
-pub fn compile(case: &Case, objects: &[serde_json::Value], manifests: &str, node: &xds::Node) -> Result<Compiled> {
-    let mut arguments = vec!["sluiced".to_owned()];
-    arguments.extend(mesh_arguments(case));
-    let args = control::args::Args::try_parse_from(arguments)?;
-    let world_text = to_yaml(objects);
-    let (changes, mut diagnostics) = watch::directory::read(&[("case.yaml", manifests), ("world.yaml", &world_text)]);
-    let mut world = World::new(args.mesh());
-    for change in changes {
-        world.apply(change);
+/// A control plane for one proxy.
+pub struct Plane {
+    world: World,
+    compiler: Compiler,
+    scope: Scope,
+    findings: Vec<Diagnostic>,
+    applied: Vec<Change>,
+}
+
+impl Plane {
+    /// One that knows no objects yet, with a case's settings, for the proxy with this node.
+    pub fn new(case: &Case, node: &xds::Node) -> Result<Self> {
+        let mut arguments = vec!["sluiced".to_owned()];
+        arguments.extend(mesh_arguments(case));
+        let args = control::args::Args::try_parse_from(arguments)?;
+        let scope = Scope::parse(&node.id, &codec::node::metadata(node)).context("the caller")?;
+        Ok(Self {
+            world: World::new(args.mesh()),
+            compiler: Compiler::default(),
+            scope: Scope { may_hold_secrets: args.serve_secrets, ..scope },
+            findings: Vec::new(),
+            applied: Vec::new(),
+        })
     }
-    let scope = Scope::parse(&node.id, &codec::node::metadata(node)).context("the caller")?;
-    let mut compiler = Compiler::default();
-    let compiled = compiler.compile(&world, &Scope { may_hold_secrets: args.serve_secrets, ..scope });
-    diagnostics.extend(compiler.diagnostics(&world));
-    diagnostics.extend(compiled.layers.iter().flat_map(|layer| layer.diagnostics.iter().cloned()));
-    diagnostics.sort();
-    diagnostics.dedup();
-    let snapshot = compiled.snapshot();
-    let problems = config::check(&snapshot);
-    if !problems.is_empty() {
-        bail!("what is compiled does not pass the check: {problems:?}");
+
+    /// What files say now that they did not say before. `manifests` are the case's, filled in.
+    pub fn read(&mut self, objects: &[Value], manifests: &str) -> Vec<Change> {
+        let world = to_yaml(objects);
+        let (mut changes, findings) = watch::directory::read(&[("case.yaml", manifests), ("world.yaml", &world)]);
+        self.findings = findings;
+        changes.retain(|change| !self.applied.contains(change));
+        changes
     }
-    Ok(Compiled { layers: compiled.layers, snapshot, diagnostics })
+
+    /// Takes a change.
+    pub fn apply(&mut self, change: Change) {
+        self.applied.push(change.clone());
+        self.world.apply(change);
+    }
+
+    /// What the proxy is told now.
+    pub fn compile(&mut self) -> Result<Told> {
+        let Compiled { layers } = self.compiler.compile(&self.world, &self.scope);
+        let mut diagnostics = self.findings.clone();
+        diagnostics.extend(self.compiler.diagnostics(&self.world));
+        diagnostics.extend(layers.iter().flat_map(|layer| layer.diagnostics.iter().cloned()));
+        diagnostics.sort();
+        diagnostics.dedup();
+        let mut snapshot = Snapshot::default();
+        layers.iter().for_each(|layer| snapshot.extend(&layer.snapshot));
+        let problems = config::check(&snapshot);
+        if !problems.is_empty() {
+            bail!("what is compiled does not pass the check: {problems:?}");
+        }
+        Ok(Told { layers, snapshot, diagnostics })
+    }
+}
+
+/// Compiles a case for the proxy with this node, from nothing.
+pub fn compile(case: &Case, objects: &[Value], manifests: &str, node: &xds::Node) -> Result<Told> {
+    let mut plane = Plane::new(case, node)?;
+    plane.read(objects, manifests).into_iter().for_each(|change| plane.apply(change));
+    plane.compile()
 }

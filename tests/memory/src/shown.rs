@@ -11,7 +11,7 @@ use proxy::run::node;
 use suite::scene::socket_path;
 use testkit::case::Case;
 
-use crate::compiled::{Compiled, compile};
+use crate::compiled::{Told, compile};
 use crate::stage::Laid;
 
 /// The text for a case, and then what there is to say about its objects.
@@ -19,7 +19,7 @@ pub fn show(case: &Case) -> Result<String> {
     let files = tempfile::tempdir()?;
     let Laid { world, manifests, identity, .. } = Laid::out(case, files.path())?;
     let node = node(&identity);
-    let Compiled { snapshot, diagnostics, .. } = compile(case, &world.objects, &manifests, &node)?;
+    let Told { snapshot, diagnostics, .. } = compile(case, &world.objects, &manifests, &node)?;
     let whole = config::render(&snapshot);
     let text = match case.manifests.trim().is_empty() {
         true => whole,

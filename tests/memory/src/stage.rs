@@ -30,7 +30,7 @@ use transport::memory::{Net, Pipe};
 use transport::network::Network;
 use xds::{StreamStatus, TypeUrl};
 
-use crate::compiled::{Compiled, compile};
+use crate::compiled::{Plane, Told};
 use crate::wire;
 
 /// Every case has the same addresses: each has a network of its own.
@@ -74,10 +74,24 @@ impl Laid {
     }
 }
 
+/// How a case is played.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// The proxy runs without the case's objects first; then they come one after the other.
+    pub late: bool,
+    /// So many bytes wait in a pipe, instead of what is usual.
+    pub pipe_bytes: Option<usize>,
+    /// Chooses the random numbers; each case has its own besides.
+    pub seed: u64,
+}
+
+/// How long what pods are slow with may take after the last call, of that clock.
+const OVER: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Plays a case on a `LocalSet`; what was not as expected, in words.
-pub async fn play(case: &Case) -> Result<Vec<String>> {
+pub async fn play(case: &Case, manner: Manner) -> Result<Vec<String>> {
     let files = tempfile::tempdir()?;
-    let net = Net::default();
+    let net = manner.pipe_bytes.map_or_else(Net::default, Net::with_pipes_of);
     let Laid { world, manifests, caller, identity } = Laid::out(case, files.path())?;
     let (all, backends) = places(&world);
     open_places(&net, case, &world, all)?;
@@ -87,28 +101,57 @@ pub async fn play(case: &Case) -> Result<Vec<String>> {
     let dns = caller.0.dns.map(|_| Server::alone(Box::new(answer)));
     let (sender, commands) = mpsc::channel(COMMANDS_MAX);
     let network = Network::Memory(net.clone());
-    let worker = Worker::new(identity.clone(), resolvers.clone(), network.clone(), seed(&case.name));
+    let worker = Worker::new(identity.clone(), resolvers.clone(), network.clone(), seed(&case.name, manner.seed));
     spawn_local(worker::run(worker, commands));
     let app = Rc::new(App::new(identity.clone(), vec![sender], Box::new(|_| Ok(()))));
     let log = files.path().join("access.log");
     let path = log.to_string_lossy().into_owned();
     let extra_log = Some(AccessLog { path, format: AccessLogFormat::Default });
-    let Compiled { layers, diagnostics, .. } = compile(case, &world.objects, &manifests, &node(&identity))?;
-    let (client, status) = wire::connect(&layers, node(&identity));
+    let (client, mut server) = wire::connect(node(&identity));
     let means = Means { network, resolvers, dns: dns.clone(), extra_log };
     spawn_local(Follower::new(app.clone(), means).follow(client));
-    taken(&app, &status, dns.is_some()).await?;
+    let mut plane = Plane::new(case, &node(&identity))?;
+    if manner.late {
+        plane.read(&world.objects, "").into_iter().for_each(|change| plane.apply(change));
+        server.publish(&plane.compile()?.layers).await;
+        taken(&app, &server.status, dns.is_some()).await?;
+    }
+    for change in plane.read(&world.objects, &manifests) {
+        plane.apply(change);
+        if manner.late {
+            server.publish(&plane.compile()?.layers).await;
+        }
+    }
+    let Told { layers, diagnostics, .. } = plane.compile()?;
+    server.publish(&layers).await;
+    taken(&app, &server.status, dns.is_some()).await?;
     let mut scene = Scene::new(case, world, backends, caller);
     scene.by = Some(Arc::new(Client(net)));
     let around = Inside { app, dns, log };
     let mut found = call_all(case, &scene, By::Sluice, &around).await?;
+    drop(scene);
     if case.config.says_something() {
         found.extend(holds(case, &around.page("/config_dump").await?));
     }
     let said: Vec<String> = diagnostics.iter().map(line).collect();
     let missing = case.diagnostics.iter().filter(|wanted| !said.contains(wanted));
     found.extend(missing.map(|wanted| format!("diagnostic {wanted} is missing; said: {said:?}")));
+    found.extend(finished(&around).await.err().map(|error| format!("{error:#}")));
     Ok(found)
+}
+
+// When the clients have gone, nothing is left of what they asked for.
+async fn finished(around: &Inside) -> Result<()> {
+    wait::until("everything is over", OVER, || async {
+        let all = around.page("/stats/prometheus").await?;
+        let gauges = ["envoy_http_downstream_cx_active", "upstream_rq_active", "upstream_rq_pending_active"];
+        let open = |line: &&str| !line.ends_with(" 0") && gauges.iter().any(|gauge| line.contains(gauge));
+        match all.lines().filter(|line| !line.starts_with('#')).find(open) {
+            None => Ok(()),
+            Some(line) => bail!("{line}"),
+        }
+    })
+    .await
 }
 
 // Waits until everything is acknowledged, the names too where they are wanted.
@@ -130,8 +173,9 @@ async fn taken(app: &App, status: &StreamStatus, wants_names: bool) -> Result<()
 }
 
 // The same numbers in every run of a case, others in other cases.
-fn seed(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+fn seed(name: &str, more: u64) -> u64 {
+    let start = 0xcbf2_9ce4_8422_2325 ^ more.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    name.bytes().fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 fn line(found: &words::Diagnostic) -> String {

@@ -7,7 +7,7 @@ use codec::{Encoder, Options, ResourceKind};
 use compile::Layer;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use prost::Message;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use xds::client::{ClientSession, Heard};
 use xds::grpc::{Client, Command};
@@ -16,26 +16,50 @@ use xds::{Mode, Node, Request, Resource, Session, StreamStatus, Target, TypeUrl}
 /// Messages on their way.
 const QUEUE: usize = 64;
 
-/// A client that is given compiled layers, and what it said of them.
-pub fn connect(layers: &[Arc<Layer>], node: Node) -> (Client, StreamStatus) {
+/// The control plane's end.
+pub struct Server {
+    targets: mpsc::Sender<(Target, oneshot::Sender<()>)>,
+    encoder: Encoder,
+    known: Vec<(Arc<Layer>, Arc<xds::Layer>)>,
+    /// What the proxy was sent, and what it said.
+    pub status: StreamStatus,
+}
+
+impl Server {
+    /// Has the proxy hold these layers, sooner or later.
+    pub async fn publish(&mut self, layers: &[Arc<Layer>]) {
+        let layers = layers.iter().map(|layer| self.encode(layer)).collect();
+        let (taken, wait) = oneshot::channel();
+        // The wire ends with the proxy, which shows in all that follows.
+        let _ = self.targets.send((Target { layers }, taken)).await;
+        let _ = wait.await;
+    }
+
+    fn encode(&mut self, layer: &Arc<Layer>) -> Arc<xds::Layer> {
+        if let Some((_, known)) = self.known.iter().find(|(known, _)| Arc::ptr_eq(known, layer)) {
+            return known.clone();
+        }
+        let all = self.encoder.snapshot(&layer.snapshot, Options { vhds: true });
+        let resource =
+            |one: &Arc<codec::Encoded>| Resource::new(kind(one.kind), one.name.clone(), &one.version, &one.body);
+        let made = xds::Layer::new(all.iter().map(resource));
+        self.known.push((layer.clone(), made.clone()));
+        made
+    }
+}
+
+/// Both ends of a new stream.
+pub fn connect(node: Node) -> (Client, Server) {
     let (updates, updates_out) = mpsc::channel(QUEUE);
     let (commands_in, commands) = mpsc::channel(QUEUE);
     let status = StreamStatus::default();
-    let mut server = Session::new(Mode::Delta, status.clone());
-    server.set_target(encode(layers));
+    let server = Session::new(Mode::Delta, status.clone());
     let mut client = ClientSession::new(node);
     let requests = client.reconnect().into();
-    tokio::task::spawn_local(Wire { server, client, requests, updates, commands }.run());
-    (Client::of(updates_out, commands_in), status)
-}
-
-fn encode(layers: &[Arc<Layer>]) -> Target {
-    let mut encoder = Encoder::default();
-    let mut layer = |layer: &Arc<Layer>| {
-        let all = encoder.snapshot(&layer.snapshot, Options { vhds: true });
-        xds::Layer::new(all.iter().map(|one| Resource::new(kind(one.kind), one.name.clone(), &one.version, &one.body)))
-    };
-    Target { layers: layers.iter().map(&mut layer).collect() }
+    let (targets_in, targets) = mpsc::channel(1);
+    tokio::task::spawn_local(Wire { server, client, requests, updates, commands, targets }.run());
+    let server = Server { targets: targets_in, encoder: Encoder::default(), known: Vec::new(), status };
+    (Client::of(updates_out, commands_in), server)
 }
 
 fn kind(kind: ResourceKind) -> TypeUrl {
@@ -50,6 +74,10 @@ fn kind(kind: ResourceKind) -> TypeUrl {
     }
 }
 
+fn far() -> Instant {
+    Instant::now() + std::time::Duration::from_secs(3600)
+}
+
 /// Both ends.
 struct Wire {
     server: Session,
@@ -57,25 +85,31 @@ struct Wire {
     requests: VecDeque<DeltaDiscoveryRequest>,
     updates: mpsc::Sender<xds::client::Update>,
     commands: mpsc::Receiver<Command>,
+    targets: mpsc::Receiver<(Target, oneshot::Sender<()>)>,
 }
 
 impl Wire {
     async fn run(mut self) {
         loop {
             self.move_messages().await;
-            let command = match self.server.deadline() {
-                None => self.commands.recv().await,
-                Some(deadline) => match tokio::time::timeout_at(deadline.into(), self.commands.recv()).await {
-                    Ok(command) => command,
-                    Err(_) => continue,
-                },
-            };
-            // The proxy is gone.
-            let Some(command) = command else { return };
-            self.requests.extend(match command {
-                Command::Want(kind, names) => self.client.want(kind, names),
-                Command::Answer(kind, nonce, refusal) => self.client.answer(kind, &nonce, refusal),
-            });
+            let deadline = self.server.deadline().map_or_else(far, Instant::from_std);
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => {
+                    // The proxy is gone.
+                    let Some(command) = command else { return };
+                    self.requests.extend(match command {
+                        Command::Want(kind, names) => self.client.want(kind, names),
+                        Command::Answer(kind, nonce, refusal) => self.client.answer(kind, &nonce, refusal),
+                    });
+                }
+                Some((target, taken)) = self.targets.recv() => {
+                    self.server.set_target(target);
+                    // Who published may have gone.
+                    let _ = taken.send(());
+                }
+                () = tokio::time::sleep_until(deadline) => {}
+            }
         }
     }
 

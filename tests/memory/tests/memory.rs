@@ -9,19 +9,20 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, bail};
+use memory::stage::{Manner, play};
 use testkit::case::{self, Case};
 use tokio::task::LocalSet;
 
 /// Cases that only real sockets or files can show, with the reason; the other altitudes run them.
 const LEFT_OUT: &[(&str, &str)] = &[];
 
-fn differences(one: &Case) -> Result<Vec<String>> {
+fn differences(one: &Case, manner: Manner) -> Result<Vec<String>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
-    LocalSet::new().block_on(&runtime, memory::stage::play(one))
+    LocalSet::new().block_on(&runtime, play(one, manner))
 }
 
-fn run(one: &Case) -> Result<()> {
-    let found = std::panic::catch_unwind(|| differences(one)).unwrap_or_else(|_| bail!("the case panicked"))?;
+fn run(one: &Case, manner: Manner) -> Result<()> {
+    let found = std::panic::catch_unwind(|| differences(one, manner)).unwrap_or_else(|_| bail!("the case panicked"))?;
     if !found.is_empty() {
         bail!("{}", found.join("\n  "));
     }
@@ -33,16 +34,18 @@ fn cases() -> Vec<Case> {
     case::all(&case::root()).unwrap()
 }
 
-#[test]
-fn every_case_holds_in_memory() {
+// `CASE` chooses cases by a part of their names, `SEED` other random numbers.
+fn run_all(manner: Manner) {
     let only = std::env::var("CASE").unwrap_or_default();
+    let seed = std::env::var("SEED").map_or(0, |text| text.parse().unwrap());
+    let manner = Manner { seed, ..manner };
     let cases: Vec<Case> = cases().into_iter().filter(|one| one.name.contains(&only)).collect();
     let (left, cases): (Vec<_>, Vec<_>) =
         cases.into_iter().partition(|one| LEFT_OUT.iter().any(|(name, _)| one.name == *name));
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let work = || {
         while let Some(one) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = run(one) {
+            if let Err(error) = run(one, manner) {
                 failed.lock().unwrap().insert(&one.name, format!("{}: {error:#}", one.name));
             }
         }
@@ -53,9 +56,24 @@ fn every_case_holds_in_memory() {
     for (name, reason) in LEFT_OUT.iter().filter(|(name, _)| left.iter().any(|one| one.name == *name)) {
         println!("left out of memory: {name}: {reason}");
     }
-    println!("memory: {} cases, {} failed, {} left out", cases.len(), failed.len(), left.len());
+    println!("memory ({manner:?}): {} cases, {} failed, {} left out", cases.len(), failed.len(), left.len());
     assert!(failed.is_empty(), "\n{}", failed.join("\n"));
     assert!(!cases.is_empty(), "no case is named like {only:?}");
+}
+
+#[test]
+fn every_case_holds_in_memory() {
+    run_all(Manner::default());
+}
+
+#[test]
+fn every_case_holds_when_its_objects_come_late() {
+    run_all(Manner { late: true, ..Manner::default() });
+}
+
+#[test]
+fn every_case_holds_when_bytes_come_in_pieces() {
+    run_all(Manner { pipe_bytes: Some(61), ..Manner::default() });
 }
 
 #[test]
@@ -64,7 +82,7 @@ fn a_case_that_does_not_hold_is_found_and_always_in_the_same_words() {
     for share in case.calls.iter_mut().flat_map(|call| call.expect.split.values_mut()) {
         *share = 1.0;
     }
-    let first = differences(&case).unwrap();
+    let first = differences(&case, Manner::default()).unwrap();
     assert!(first.iter().any(|difference| difference.contains("should answer 1 %")), "{first:?}");
-    assert_eq!(differences(&case).unwrap(), first);
+    assert_eq!(differences(&case, Manner::default()).unwrap(), first);
 }
