@@ -17,22 +17,30 @@ use crate::{cpu, load, peers};
 
 const CONNECTIONS: usize = 32;
 const BODY_BYTES: usize = 100;
+/// Requests that are counted under callgrind, which is slow.
+const COUNTED: u64 = 500;
 /// The service without any feature.
 const BASE: &str = "base";
 
-/// A feature as a user writes it: a part of the HTTP rule, and of the DestinationRule's `trafficPolicy`.
+/// A feature as a user writes it: a part of the HTTP rule, of the DestinationRule's `trafficPolicy`, or of the spec of a
+/// RateLimitPolicy.
 struct Feature {
     name: &'static str,
     rule: &'static str,
     policy: &'static str,
+    limits: &'static str,
 }
 
 const fn of_rule(name: &'static str, rule: &'static str) -> Feature {
-    Feature { name, rule, policy: "" }
+    Feature { name, rule, policy: "", limits: "" }
 }
 
 const fn of_policy(name: &'static str, policy: &'static str) -> Feature {
-    Feature { name, rule: "", policy }
+    Feature { name, rule: "", policy, limits: "" }
+}
+
+const fn of_limits(name: &'static str, limits: &'static str) -> Feature {
+    Feature { name, rule: "", policy: "", limits }
 }
 
 /// In the order of the table.
@@ -55,6 +63,8 @@ const FEATURES: &[Feature] = &[
         "pool",
         "connectionPool: {tcp: {maxConnections: 1000}, http: {http1MaxPendingRequests: 1000, http2MaxRequests: 1000}}",
     ),
+    of_limits("rate-limit", "limits: [{requests: 1000000}]"),
+    of_limits("rate-limit-by-header", "limits: [{requests: 1000000, key: {header: x-one}}]"),
 ];
 
 /// What to run.
@@ -82,27 +92,42 @@ pub async fn run(plan: &Plan) -> Result<()> {
         }
     }
     peer.stop().await;
-    let row = |(feature, cost): (&Feature, &Vec<f64>)| {
+    let mut rows = Vec::new();
+    let mut base = None;
+    for (index, (feature, cost)) in FEATURES.iter().zip(&costs).enumerate() {
         let over: Vec<f64> = cost.iter().zip(&costs[0]).map(|(with, without)| with - without).collect();
-        vec![feature.name.to_owned(), format!("{:.1}", median(cost)), format!("{:+.1}", median(&over))]
-    };
-    let rows: Vec<Vec<String>> = FEATURES.iter().zip(&costs).map(row).collect();
+        let mut row = vec![feature.name.to_owned(), format!("{:.1}", median(cost)), format!("{:+.1}", median(&over))];
+        // Without valgrind the time has to do.
+        let each = per_request(&program("sluice-proxy")?, index, plan.requests.min(COUNTED)).await.ok();
+        base = base.or(each);
+        row.push(each.map_or("-".to_owned(), |each| format!("{each:.0}")));
+        row.push(
+            each.zip(base).map_or("-".to_owned(), |(each, base)| format!("{:+.1} %", (each / base - 1.0) * 100.0)),
+        );
+        rows.push(row);
+    }
     println!("\n### What a feature costs, HTTP/1.1 keep-alive, {BODY_BYTES}-byte bodies, {CONNECTIONS} connections\n");
-    println!("{}", markdown(&["feature", "CPU us/request", "more than base"], &rows));
+    let head = ["feature", "CPU us/request", "more than base", "instructions/request", "more than base"];
+    println!("{}", markdown(&head, &rows));
     Ok(())
 }
 
 /// Instructions per request on the base path, counted by callgrind: the same for the same program, however busy the
 /// machine is. What starting and stopping cost is taken out by counting a short and a long run.
 pub async fn instructions(proxy: &std::path::Path, requests: u64) -> Result<()> {
-    let short = counted(proxy, 211, requests).await?;
-    let long = counted(proxy, 212, 3 * requests).await?;
-    let each = (long.saturating_sub(short)) as f64 / (2 * requests) as f64;
+    let each = per_request(proxy, 0, requests).await?;
     println!("{each:.0} instructions per request ({})", proxy.display());
     Ok(())
 }
 
-async fn counted(proxy: &std::path::Path, third: u8, requests: u64) -> Result<u64> {
+async fn per_request(proxy: &std::path::Path, feature: usize, requests: u64) -> Result<f64> {
+    let short = counted(proxy, feature, 211, requests).await?;
+    let long = counted(proxy, feature, 212, 3 * requests).await?;
+    Ok((long.saturating_sub(short)) as f64 / (2 * requests) as f64)
+}
+
+async fn counted(proxy: &std::path::Path, feature: usize, third: u8, requests: u64) -> Result<u64> {
+    let feature = &FEATURES[feature];
     let stage = Stage::set(third).await?;
     let out = stage.folder.path().join("callgrind.out");
     let mut child = Command::new("valgrind")
@@ -114,8 +139,8 @@ async fn counted(proxy: &std::path::Path, third: u8, requests: u64) -> Result<u6
         .kill_on_drop(true)
         .spawn()
         .context("valgrind is not installed")?;
-    ready(stage.target, &FEATURES[0]).await?;
-    ask(stage.target, &FEATURES[0], 1, requests).await?;
+    ready(stage.target, feature).await?;
+    ask(stage.target, feature, 1, requests).await?;
     let pid = child.id().context("it has ended")?;
     let stopped = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
     if !stopped.success() {
@@ -166,7 +191,7 @@ fn world(backends: &[SocketAddr]) -> String {
         .map(|one| format!("  - {{address: {}, ports: {{http: {}}}}}\n", one.ip(), one.port()))
         .collect();
     let mut text = String::new();
-    for Feature { name, rule, policy } in FEATURES {
+    for Feature { name, rule, policy, limits } in FEATURES {
         let host = format!("{name}.default.svc.cluster.local");
         let _ = write!(
             text,
@@ -181,6 +206,13 @@ fn world(backends: &[SocketAddr]) -> String {
                 text,
                 "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: {name}, namespace: default}}\n\
                  spec:\n  host: {host}\n  trafficPolicy:\n    {policy}\n"
+            );
+        }
+        if !limits.is_empty() {
+            let _ = write!(
+                text,
+                "---\napiVersion: networking.sluice.dev/v1alpha1\nkind: RateLimitPolicy\nmetadata: {{name: {name}, namespace: default}}\n\
+                 spec:\n  hosts: [{host}]\n  {limits}\n"
             );
         }
     }
