@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::object::{NETWORKING_GROUP, OWN_GROUP};
+use crate::object::{OWN_GROUP, TELEMETRY_GROUP};
 use crate::{Kind, schema};
 
 /// A CustomResourceDefinition with its file name, `virtualservices.networking.istio.io.yaml`.
@@ -29,6 +29,7 @@ fn definition(kind: Kind, mut spec: Value) -> Definition {
     let group = kind.group();
     let categories = match group {
         OWN_GROUP => json!(["sluice"]),
+        TELEMETRY_GROUP => json!(["istio-io", "telemetry-istio-io"]),
         _ => json!(["istio-io", "networking-istio-io"]),
     };
     let mut names = json!({
@@ -87,8 +88,8 @@ fn version(kind: Kind, version: &str, spec: &Value) -> Value {
 // Istio's definitions carry the labels of its chart, so that tools find them.
 fn labels(group: &str) -> Value {
     match group {
-        NETWORKING_GROUP => json!({"app": "istio-pilot", "chart": "istio", "release": "istio"}),
-        _ => json!({"app": "sluice"}),
+        OWN_GROUP => json!({"app": "sluice"}),
+        _ => json!({"app": "istio-pilot", "chart": "istio", "release": "istio"}),
     }
 }
 
@@ -101,6 +102,7 @@ fn short_name(kind: Kind) -> Option<&'static str> {
         Kind::WorkloadEntry => "we",
         Kind::WorkloadGroup => "wg",
         Kind::RateLimitPolicy => "rlp",
+        Kind::Telemetry => "telemetry",
         _ => return None,
     })
 }
@@ -124,7 +126,7 @@ fn columns(kind: Kind) -> Value {
             age
         ]),
         Kind::WorkloadEntry => json!([age, string("Address", "address", "Its address.")]),
-        Kind::WorkloadGroup => json!([age]),
+        Kind::WorkloadGroup | Kind::Telemetry => json!([age]),
         Kind::RateLimitPolicy => json!([string("Hosts", "hosts", "Hosts that are limited."), age]),
         _ => json!([]),
     }

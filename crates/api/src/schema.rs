@@ -11,7 +11,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    DestinationRuleSpec, GatewaySpec, Kind, RateLimitPolicySpec, ServiceEntrySpec, SidecarSpec, VirtualServiceSpec,
+    DestinationRuleSpec, GatewaySpec, Kind, RateLimitPolicySpec, ServiceEntrySpec, SidecarSpec, TelemetrySpec, VirtualServiceSpec,
     WorkloadEntrySpec, WorkloadGroupSpec,
 };
 
@@ -28,6 +28,7 @@ pub fn of(kind: Kind) -> Option<&'static Value> {
             (Kind::WorkloadEntry, structural::<WorkloadEntrySpec>()),
             (Kind::WorkloadGroup, structural::<WorkloadGroupSpec>()),
             (Kind::RateLimitPolicy, structural::<RateLimitPolicySpec>()),
+            (Kind::Telemetry, structural::<TelemetrySpec>()),
         ])
     };
     SCHEMAS.get_or_init(make).get(&kind)

@@ -29,6 +29,7 @@ mod selector;
 mod server_tls;
 mod service_entry;
 mod sidecar;
+mod telemetry;
 mod virtual_service;
 mod workload;
 
@@ -58,6 +59,7 @@ pub fn object(object: &Object) -> Vec<Diagnostic> {
         Object::Gateway(gateway) => gateway::check(&gateway.spec, &mut findings),
         Object::ServiceEntry(entry) => service_entry::check(&entry.metadata, &entry.spec, &mut findings),
         Object::Sidecar(sidecar) => sidecar::check(&sidecar.spec, &mut findings),
+        Object::Telemetry(telemetry) => telemetry::check(&telemetry.spec, &mut findings),
         Object::RateLimitPolicy(policy) => rate_limit::check(&policy.spec, &mut findings),
         Object::WorkloadEntry(entry) => workload::check_entry("spec", &entry.spec, &mut findings),
         Object::WorkloadGroup(group) => workload::check_group(&group.spec, &mut findings),

@@ -9,9 +9,9 @@ use api::inspect_yaml;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-/// The rules of one object by itself that a mesh's networking kinds have.
+/// The rules of one object by itself that a mesh's kinds have.
 fn rules() -> BTreeSet<String> {
-    let numbers = (1..=13).chain(20..=43).chain(50..=59).chain(60..=68).chain(70..=80).chain(90..=93).chain(100..=101);
+    let numbers = (1..=13).chain(20..=43).chain(50..=59).chain(60..=68).chain(70..=80).chain(90..=93).chain(100..=101).chain(108..=108);
     numbers.map(|number| format!("V-{number:02}")).collect()
 }
 
@@ -62,7 +62,8 @@ impl Example {
         let kind = self.kind.as_ref().unwrap_or(&file.kind);
         let top: String = self.top.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
         let metadata = Value::Object(metadata);
-        format!("apiVersion: networking.istio.io/v1\nkind: {kind}\n{top}metadata: {metadata}\nspec: {spec}\n")
+        let group = if kind == "Telemetry" { "telemetry" } else { "networking" };
+        format!("apiVersion: {group}.istio.io/v1\nkind: {kind}\n{top}metadata: {metadata}\nspec: {spec}\n")
     }
 }
 

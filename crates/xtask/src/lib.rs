@@ -46,8 +46,8 @@ mod tests {
         let generated = generated().unwrap();
         assert_eq!(
             generated.len(),
-            9,
-            "a definition for each of Istio's networking kinds and for our own, and a table"
+            10,
+            "a definition for each of Istio's networking kinds, for Telemetry and for our own, and a table"
         );
         for (path, text) in generated {
             let there = std::fs::read_to_string(root().join(&path)).unwrap_or_default();
