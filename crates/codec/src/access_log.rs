@@ -14,6 +14,7 @@ use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 
 use crate::common::{Reason, any, read_any};
+use crate::log_filter;
 
 /// Istio's default line, operators only (feature DP09).
 const DEFAULT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% \
@@ -41,8 +42,8 @@ fn encode_one(log: &AccessLog) -> pb::AccessLog {
     };
     pb::AccessLog {
         name: "envoy.access_loggers.file".into(),
+        filter: log.filter.as_ref().map(log_filter::encode),
         config_type: Some(pb::access_log::ConfigType::TypedConfig(any(&file))),
-        ..Default::default()
     }
 }
 
@@ -60,8 +61,16 @@ pub(crate) fn decode(logs: &[pb::AccessLog], notes: &mut Vec<String>) -> Result<
     let mut read = Vec::new();
     for log in logs {
         let Some(pb::access_log::ConfigType::TypedConfig(config)) = &log.config_type else { continue };
+        let filter = match log.filter.as_ref().map(log_filter::decode).transpose() {
+            Ok(filter) => filter,
+            Err(reason) => {
+                // Too many lines are better than none: they show what is wrong.
+                notes.push(format!("access log {:?}: every line is written: filter: {reason}", log.name));
+                None
+            }
+        };
         match read_any::<FileAccessLog>(config) {
-            Some(file) => read.push(decode_file(file?)),
+            Some(file) => read.push(AccessLog { filter, ..decode_file(file?) }),
             None => notes.push(format!("access log {:?} is not written here", log.name)),
         }
     }
@@ -87,7 +96,7 @@ fn decode_file(file: FileAccessLog) -> AccessLog {
         },
         None => AccessLogFormat::Default,
     };
-    AccessLog { path: file.path, format }
+    AccessLog { path: file.path, format, filter: None }
 }
 
 fn decode_json(keys: Struct) -> BTreeMap<String, String> {

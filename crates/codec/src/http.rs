@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter;
 
 use crate::common::{At, Reason, ads, any, boolean, cidr, duration, is_true, read_cidr, read_duration};
-use crate::{access_log, cors, dynamic, fault, rate_limit, route};
+use crate::{access_log, cors, dynamic, fault, rate_limit, route, tracing};
 
 const ROUTER: &str = "envoy.filters.http.router";
 /// Filters of istiod's that change no routing here: statistics, metadata exchange and features that are off by default.
@@ -43,6 +43,7 @@ pub(crate) fn encode(http: &HttpManager) -> pb::HttpConnectionManager {
         dynamic_hosts,
         access_log,
         client_cert_header,
+        tracing,
     } = http;
     let (forwarding, details) = encode_client_cert(*client_cert_header);
     let (server_name, transformation) = encode_server(server_header);
@@ -68,6 +69,8 @@ pub(crate) fn encode(http: &HttpManager) -> pb::HttpConnectionManager {
         access_log: access_log::encode(access_log),
         forward_client_cert_details: forwarding as i32,
         set_current_client_cert_details: details,
+        tracing: tracing.as_ref().map(tracing::encode),
+        request_id_extension: tracing.as_ref().and_then(tracing::encode_request_id),
         ..Default::default()
     }
 }
@@ -197,6 +200,7 @@ pub(crate) fn decode(http: &pb::HttpConnectionManager, notes: &mut Vec<String>) 
             // A header that nobody checked is not passed on.
             _ => ClientCertHeader::Remove,
         },
+        tracing: tracing::decode(http, notes).at("tracing")?,
     })
 }
 

@@ -255,6 +255,18 @@ fn manager(http: &HttpManager) -> Value {
         .map(|log| json!({"name": "envoy.access_loggers.file", "typed_config": {"path": log.path}}))
         .collect();
     set(&mut out, "access_log", (!logs.is_empty()).then(|| json!(logs)));
+    let tracing = http.tracing.as_ref().map(|tracing| {
+        json!({
+            "random_sampling": {"value": tracing.sampling.as_percent()},
+            "spawn_upstream_span": tracing.upstream_spans,
+            "custom_tags": tracing.tags.iter().map(|tag| json!({"tag": tag.name})).collect::<Vec<_>>(),
+            "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": {
+                "grpc_service": {"envoy_grpc": {"cluster_name": tracing.collector.as_ref(), "authority": tracing.authority}},
+                "service_name": tracing.service_name
+            }}
+        })
+    });
+    set(&mut out, "tracing", tracing);
     set(&mut out, "upgrade_configs", http.websocket.then(|| json!([{"upgrade_type": "websocket"}])));
     set(&mut out, "stream_idle_timeout", http.stream_idle_timeout.map(seconds));
     out

@@ -20,6 +20,7 @@ mod http;
 pub mod json;
 mod kind;
 mod listener;
+mod log_filter;
 mod metadata;
 mod mirror;
 mod name_table;
@@ -35,6 +36,7 @@ mod secret;
 mod share;
 mod tcp;
 mod tls;
+mod tracing;
 
 pub use encoder::{Encoded, Encoder};
 pub use kind::{Decoded, Rejected, ResourceKind, decode};

@@ -29,7 +29,7 @@ pub(crate) fn encode(matches: &RouteMatch) -> pb::RouteMatch {
     }
 }
 
-fn encode_header(header: &HeaderMatch) -> pb::HeaderMatcher {
+pub(crate) fn encode_header(header: &HeaderMatch) -> pb::HeaderMatcher {
     let HeaderMatch { name, value, invert, missing_is_empty } = header;
     let specifier = match string(value) {
         Some(matcher) => HeaderSpecifier::StringMatch(matcher),
@@ -95,7 +95,7 @@ pub(crate) fn decode(matches: &pb::RouteMatch) -> Result<RouteMatch, Reason> {
 }
 
 #[allow(deprecated, reason = "older control planes still send the single-purpose forms")]
-fn decode_header(header: &pb::HeaderMatcher) -> Result<HeaderMatch, Reason> {
+pub(crate) fn decode_header(header: &pb::HeaderMatcher) -> Result<HeaderMatch, Reason> {
     let mut invert = header.invert_match;
     let value = match &header.header_match_specifier {
         None => ValueMatch::Present,

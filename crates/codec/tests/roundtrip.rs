@@ -44,8 +44,7 @@ fn matches() -> impl Strategy<Value = RouteMatch> {
         text().prop_map(PathMatch::Exact),
         text().prop_map(PathMatch::Regex)
     ];
-    let header = (text(), value(), any::<bool>(), any::<bool>())
-        .prop_map(|(name, value, invert, missing_is_empty)| HeaderMatch { name, value, invert, missing_is_empty });
+    let header = header_match();
     let query = (text(), value()).prop_map(|(name, value)| QueryMatch { name, value });
     (path, any::<bool>(), vec(header, 0..3), vec(query, 0..3))
         .prop_map(|(path, ignore_case, headers, query)| RouteMatch { path, ignore_case, headers, query })
@@ -442,20 +441,62 @@ fn client_tls() -> impl Strategy<Value = ClientTls> {
     )
 }
 
+fn header_match() -> impl Strategy<Value = HeaderMatch> {
+    (text(), value(), any::<bool>(), any::<bool>())
+        .prop_map(|(name, value, invert, missing_is_empty)| HeaderMatch { name, value, invert, missing_is_empty })
+}
+
+fn log_filter() -> impl Strategy<Value = LogFilter> {
+    let how = prop_oneof![Just(Compare::Eq), Just(Compare::Ne), Just(Compare::Ge), Just(Compare::Le)].boxed();
+    let leaf = prop_oneof![
+        (how.clone(), 0_u32..600).prop_map(|(how, code)| LogFilter::Status(how, code)),
+        (how, any::<u32>()).prop_map(|(how, millis)| LogFilter::Millis(how, millis)),
+        vec(text(), 0..3).prop_map(LogFilter::Flags),
+        header_match().prop_map(LogFilter::Header),
+    ];
+    leaf.prop_recursive(3, 8, 3, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 2..3).prop_map(LogFilter::All),
+            vec(inner, 2..3).prop_map(LogFilter::Any)
+        ]
+    })
+}
+
+fn tracing() -> impl Strategy<Value = Tracing> {
+    let source = prop_oneof![
+        text().prop_map(TagSource::Literal),
+        (text(), text()).prop_map(|(name, default)| TagSource::Environment(name, default)),
+        (text(), text()).prop_map(|(name, default)| TagSource::Header(name, default)),
+    ];
+    let tag = (text(), source).prop_map(|(name, source)| SpanTag { name, source });
+    (name(), text(), text(), 0_u32..=1_000_000, any::<[bool; 2]>(), vec(tag, 0..3)).prop_map(
+        |(collector, authority, service_name, sampling, [by_request_id, upstream_spans], tags)| Tracing {
+            collector,
+            authority,
+            service_name,
+            sampling: Share::per_million(sampling),
+            by_request_id,
+            upstream_spans,
+            tags,
+        },
+    )
+}
+
 fn listener() -> impl Strategy<Value = Listener> {
     let log = prop_oneof![
         Just(AccessLogFormat::Default),
         text().prop_map(AccessLogFormat::Text),
         proptest::collection::btree_map(text(), text(), 0..3).prop_map(AccessLogFormat::Json)
     ];
-    let log = vec((text(), log).prop_map(|(path, format)| AccessLog { path, format }), 0..2).boxed();
+    let log = (text(), log, option::of(log_filter())).prop_map(|(path, format, filter)| AccessLog { path, format, filter });
+    let log = vec(log, 0..2).boxed();
     let routes =
         prop_oneof![name().prop_map(RouteSource::Rds), table().prop_map(|table| RouteSource::Inline(Arc::new(table)))];
     let cidr =
         (any::<[u8; 4]>(), 0_u8..33).prop_map(|(ip, prefix_len)| Cidr { address: ip.into(), prefix_len }).boxed();
     let codec = prop_oneof![Just(HttpCodec::Auto), Just(HttpCodec::Http1), Just(HttpCodec::Http2)];
     let server = prop_oneof![Just(ServerHeader::PassThrough), text().prop_map(ServerHeader::Overwrite)];
-    let idle = (option::of(positive()), option::of(cache()), vec(cidr.clone(), 0..3));
+    let idle = (option::of(positive()), option::of(cache()), vec(cidr.clone(), 0..3), option::of(tracing()));
     let http = (text(), routes, codec, any::<[bool; 5]>(), 0_u32..5, server, idle, log.clone()).prop_map(
         |(
             stat_prefix,
@@ -464,7 +505,7 @@ fn listener() -> impl Strategy<Value = Listener> {
             flags,
             xff_trusted_hops,
             server_header,
-            (stream_idle_timeout, dynamic_hosts, internal_addresses),
+            (stream_idle_timeout, dynamic_hosts, internal_addresses, tracing),
             access_log,
         )| {
             Filter::Http(HttpManager {
@@ -485,6 +526,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                     true => ClientCertHeader::Set,
                     false => ClientCertHeader::Remove,
                 },
+                tracing,
             })
         },
     );

@@ -28,8 +28,9 @@ pub mod share;
 pub mod snapshot;
 pub mod template;
 pub mod tls;
+pub mod tracing;
 
-pub use access_log::{AccessLog, AccessLogFormat};
+pub use access_log::{AccessLog, AccessLogFormat, Compare, LogFilter};
 pub use balancing::{Balancing, LocalityMode, SlowStart};
 pub use check::{Problem, check};
 pub use cluster::{
@@ -61,6 +62,7 @@ pub use secret::{Secret, SecretContent, Source};
 pub use share::Share;
 pub use snapshot::{Name, Snapshot};
 pub use tls::{ClientCertificates, ClientTls, ServerTls, Sni, TlsParameters, TlsVersion, Validation};
+pub use tracing::{SpanTag, TagSource, Tracing};
 
 /// The cluster that carries unknown destinations to wherever the application dialled (`ALLOW_ANY`).
 pub const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
