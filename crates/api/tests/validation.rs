@@ -11,7 +11,14 @@ use serde_json::{Map, Value, json};
 
 /// The rules of one object by itself that a mesh's kinds have.
 fn rules() -> BTreeSet<String> {
-    let numbers = (1..=13).chain(20..=43).chain(50..=59).chain(60..=68).chain(70..=80).chain(90..=93).chain(100..=101).chain(108..=108);
+    let numbers = (1..=13)
+        .chain(20..=43)
+        .chain(50..=59)
+        .chain(60..=68)
+        .chain(70..=80)
+        .chain(90..=93)
+        .chain(100..=101)
+        .chain(108..=108);
     numbers.map(|number| format!("V-{number:02}")).collect()
 }
 

@@ -24,9 +24,7 @@ pub(crate) fn encode(filter: &LogFilter) -> pb::AccessLogFilter {
         LogFilter::Millis(how, value) => FilterSpecifier::DurationFilter(pb::DurationFilter {
             comparison: Some(comparison(*how, *value, DURATION_KEY)),
         }),
-        LogFilter::Flags(flags) => {
-            FilterSpecifier::ResponseFlagFilter(pb::ResponseFlagFilter { flags: flags.clone() })
-        }
+        LogFilter::Flags(flags) => FilterSpecifier::ResponseFlagFilter(pb::ResponseFlagFilter { flags: flags.clone() }),
         LogFilter::Header(header) => {
             FilterSpecifier::HeaderFilter(pb::HeaderFilter { header: Some(route_match::encode_header(header)) })
         }

@@ -442,8 +442,12 @@ fn client_tls() -> impl Strategy<Value = ClientTls> {
 }
 
 fn header_match() -> impl Strategy<Value = HeaderMatch> {
-    (text(), value(), any::<bool>(), any::<bool>())
-        .prop_map(|(name, value, invert, missing_is_empty)| HeaderMatch { name, value, invert, missing_is_empty })
+    (text(), value(), any::<bool>(), any::<bool>()).prop_map(|(name, value, invert, missing_is_empty)| HeaderMatch {
+        name,
+        value,
+        invert,
+        missing_is_empty,
+    })
 }
 
 fn log_filter() -> impl Strategy<Value = LogFilter> {
@@ -455,10 +459,7 @@ fn log_filter() -> impl Strategy<Value = LogFilter> {
         header_match().prop_map(LogFilter::Header),
     ];
     leaf.prop_recursive(3, 8, 3, |inner| {
-        prop_oneof![
-            vec(inner.clone(), 2..3).prop_map(LogFilter::All),
-            vec(inner, 2..3).prop_map(LogFilter::Any)
-        ]
+        prop_oneof![vec(inner.clone(), 2..3).prop_map(LogFilter::All), vec(inner, 2..3).prop_map(LogFilter::Any)]
     })
 }
 
@@ -488,7 +489,8 @@ fn listener() -> impl Strategy<Value = Listener> {
         text().prop_map(AccessLogFormat::Text),
         proptest::collection::btree_map(text(), text(), 0..3).prop_map(AccessLogFormat::Json)
     ];
-    let log = (text(), log, option::of(log_filter())).prop_map(|(path, format, filter)| AccessLog { path, format, filter });
+    let log =
+        (text(), log, option::of(log_filter())).prop_map(|(path, format, filter)| AccessLog { path, format, filter });
     let log = vec(log, 0..2).boxed();
     let routes =
         prop_oneof![name().prop_map(RouteSource::Rds), table().prop_map(|table| RouteSource::Inline(Arc::new(table)))];

@@ -14,6 +14,7 @@ use crate::passthrough::Unknown;
 use crate::policy::{Blocks, Policy};
 use crate::scope::{Interception, Role, Scope};
 use crate::sidecar::Sidecar;
+use crate::telemetry::Effective;
 use crate::world::World;
 
 /// What tells classes of proxies apart.
@@ -47,6 +48,8 @@ pub(crate) struct Class {
     pub(crate) proxy_protocol: bool,
     /// Secrets of their namespace may go to them.
     pub(crate) may_hold_secrets: bool,
+    /// What they tell of their traffic.
+    pub(crate) telemetry: Effective,
 }
 
 impl Class {
@@ -80,17 +83,18 @@ impl Class {
             bind_ip: scope.bind_ip.filter(|_| gateway),
             proxy_protocol: gateway && (scope.proxy_protocol || annotated(scope, world)),
             may_hold_secrets: scope.may_hold_secrets,
+            telemetry: Effective::of(scope, labels, world),
         }
     }
 
     /// The key.
     pub(crate) fn print(&self) -> Fingerprint {
         let Self { role, namespace, labels, sidecar, captured, explicit, binds, dns, v6, node, place, .. } = self;
-        let Self { bind_ip, proxy_protocol, may_hold_secrets, .. } = self;
+        let Self { bind_ip, proxy_protocol, may_hold_secrets, telemetry, .. } = self;
         let sidecar = sidecar.as_ref().map(|sidecar| &sidecar.origin);
         let reached = (captured, explicit, binds, dns);
         let gateway = (bind_ip, proxy_protocol, may_hold_secrets);
-        Fingerprint::of(&(role, namespace, labels, sidecar, reached, v6, node, place, gateway))
+        Fingerprint::of(&(role, namespace, labels, sidecar, reached, v6, node, place, gateway, telemetry))
     }
 
     /// What becomes of unknown destinations.

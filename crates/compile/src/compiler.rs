@@ -183,7 +183,7 @@ impl Compiler {
         if scope.role == Role::Sidecar {
             let kept = self.workloads.entry(scope.print()).or_default();
             kept.used = self.round;
-            layers.push(kept.value.layer(world, &base, scope, labels, class.sidecar.as_deref(), &shared));
+            layers.push(kept.value.layer(world, &base, scope, labels, &class, &shared));
         }
         Compiled { layers }
     }

@@ -77,7 +77,8 @@ impl Slots {
         let listeners = refresh(&mut self.listeners, Fingerprint::of(&(place, of_connections)), |_| {
             let mut found = Vec::new();
             let ports = ports(seen, &selected, &targets, &mut found);
-            let made = ports.iter().filter_map(|port| listener(port, seen, &mut found)).collect();
+            let mut made: Vec<_> = ports.iter().filter_map(|port| listener(port, seen, &mut found)).collect();
+            made.iter_mut().for_each(|one| class.telemetry.put(one));
             listener_set(made, found, round, units)
         });
         let rules = base.rules.value.hash_print();

@@ -139,5 +139,6 @@ pub(crate) fn http(
             Side::Gateway => ClientCertHeader::Set,
             Side::Outbound | Side::Inbound => ClientCertHeader::Remove,
         },
+        tracing: None,
     })
 }

@@ -1,8 +1,9 @@
 //! Mesh-wide settings that shape what is compiled (Istio's MeshConfig, reference section 2.9), with Istio's defaults.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use config::{AccessLog, Cidr};
+use config::{AccessLog, Cidr, Share};
 use words::Fingerprint;
 
 /// Settings of the whole mesh. Every field is part of what is compiled: a change recompiles what it touches.
@@ -22,6 +23,12 @@ pub struct MeshConfig {
     pub default_destination_rule_export_to: Vec<String>,
     /// A line per request and connection; `None`: no access log, as in Istio (DP09).
     pub access_log: Option<AccessLog>,
+    /// More access logs by the names of their providers, for Telemetry (Istio's extension providers `envoyFileAccessLog`).
+    pub log_providers: BTreeMap<String, AccessLog>,
+    /// Who gets spans: the provider `otel`, which is the mesh's default; `None`: nobody.
+    pub collector: Option<Collector>,
+    /// How many requests are traced where no Telemetry says so, 1 % as in Istio.
+    pub sampling: Share,
     /// What is retried where no rule says so (VS80).
     pub default_retries: DefaultRetries,
     /// Copies of requests have `-shadow` behind their host name (TR08).
@@ -40,6 +47,29 @@ pub struct MeshConfig {
     pub proxy_listen_port: u16,
     /// Port of the listener that inbound traffic is captured by, 15006.
     pub proxy_inbound_listen_port: u16,
+}
+
+/// An OpenTelemetry collector, which takes OTLP over gRPC in plaintext.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Collector {
+    /// A name or an address.
+    pub host: String,
+    /// The port, 4317.
+    pub port: u16,
+}
+
+impl Collector {
+    /// Port of OTLP over gRPC.
+    pub const PORT: u16 = 4317;
+
+    /// Reads `host`, `host:port` or `[::1]:port`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (host, port) = words::host::split_port(text);
+        // Anything after a colon that is no port.
+        let whole = port.is_some() || host == text;
+        (whole && !host.is_empty())
+            .then(|| Self { host: host.trim_matches(['[', ']']).to_owned(), port: port.unwrap_or(Self::PORT) })
+    }
 }
 
 /// What happens to requests for unknown destinations (VS75, DP02).
@@ -86,6 +116,9 @@ impl Default for MeshConfig {
             default_virtual_service_export_to: vec!["*".into()],
             default_destination_rule_export_to: vec!["*".into()],
             access_log: None,
+            log_providers: BTreeMap::new(),
+            collector: None,
+            sampling: Share::per_million(10_000),
             default_retries: DefaultRetries::Istio,
             shadow_host_suffix: true,
             internal_addresses: Vec::new(),

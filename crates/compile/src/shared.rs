@@ -21,7 +21,7 @@ use crate::scope::Role;
 use crate::secret::{self, SecretSet};
 use crate::service::{Resolution, Service};
 use crate::world::World;
-use crate::{endpoints, gateway, name_table, sidecar_routes};
+use crate::{endpoints, gateway, name_table, sidecar_routes, telemetry};
 
 /// The memos that all classes share: what two classes have in common is computed once and is one `Arc`.
 #[derive(Debug, Default)]
@@ -206,6 +206,7 @@ impl Shared {
             class.dialled(),
             class.captured,
             &class.place,
+            class.telemetry.traces(),
         ));
         refresh(&mut self.clusters, inputs, |_| {
             let mut set = ClusterSet { by_name: BTreeMap::new(), wanting: Vec::new() };
@@ -217,6 +218,12 @@ impl Shared {
                     prints.push(unit.print);
                     set.by_name.insert(unit.value.name.clone(), unit.value);
                 }
+            }
+            if let Some(collector) = world.mesh().collector.as_ref().filter(|_| class.telemetry.traces()) {
+                let made = telemetry::collector(collector, world.mesh());
+                let unit = units.clusters.get(round, Fingerprint::of(&made), || made);
+                prints.push(unit.print);
+                set.by_name.insert(unit.value.name.clone(), unit.value);
             }
             for seen in &outlook.value.whole.services {
                 let service = seen.service();

@@ -70,7 +70,7 @@ impl Slots {
         // Labels decide which DestinationRule bounds the silence of TCP connections.
         let rules = (base.rules.print, &class.labels);
         let sidecar = class.sidecar.as_ref().map(|sidecar| sidecar.print);
-        let facts = (class.captured, class.dns, class.v6, &cache);
+        let facts = (class.captured, class.dns, class.v6, &cache, &class.telemetry);
         let of_world = (base.prints.mesh, rules, base.connections.print, sidecar);
         let inputs = Fingerprint::of(&(outlook.print, &pods, facts, &unknown, of_world));
         refresh(&mut self.listeners, inputs, |_| {
@@ -95,7 +95,8 @@ impl Slots {
                 unknown: &unknown,
                 cache: cache.as_ref(),
             };
-            let (made, diagnostics) = inputs.compute();
+            let (mut made, diagnostics) = inputs.compute();
+            made.iter_mut().for_each(|one| class.telemetry.put(one));
             listener_set(made, diagnostics, round, units)
         })
     }

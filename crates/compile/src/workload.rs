@@ -9,6 +9,7 @@ use std::sync::Arc;
 use config::{DnsCache, ServiceMeta, Snapshot};
 use words::{Diagnostic, Fingerprint, Labels, Origin};
 
+use crate::class::Class;
 use crate::compiler::{Base, Layer};
 use crate::destination_rule::{Lookup, Rules};
 use crate::endpoints;
@@ -22,6 +23,7 @@ use crate::registry::Registry;
 use crate::scope::Scope;
 use crate::service::{Known, Port};
 use crate::sidecar::Sidecar;
+use crate::telemetry::Effective;
 use crate::world::World;
 
 /// What a workload had.
@@ -42,9 +44,10 @@ impl Own {
         base: &Base,
         scope: &Scope,
         labels: &Labels,
-        sidecar: Option<&Sidecar>,
+        class: &Class,
         below: &Layer,
     ) -> Arc<Layer> {
+        let sidecar = class.sidecar.as_deref();
         let at: SlicePorts = scope.ips.iter().flat_map(|ip| world.ports_at(&scope.namespace, *ip)).collect();
         let named = world.pod(&scope.namespace, &scope.name).map(|pod| &pod.ports);
         let said = sidecar.map(|sidecar| sidecar.print);
@@ -66,16 +69,16 @@ impl Own {
         });
         // The scope itself is the key that this slot was found by.
         let cache = base.registry.value.any_dynamic.then(DnsCache::default);
-        let content = Fingerprint::of(&(ports.print, base.prints.mesh, &cache, &below.bound));
+        let content = Fingerprint::of(&(ports.print, base.prints.mesh, &cache, &below.bound, &class.telemetry));
         let layer = refresh(&mut self.layer, content, |_| {
-            (compute(scope, &ports.value, cache.as_ref(), world, below), content)
+            (compute((scope, &class.telemetry), &ports.value, cache.as_ref(), world, below), content)
         });
         layer.value
     }
 }
 
 fn compute(
-    scope: &Scope,
+    (scope, telemetry): (&Scope, &Effective),
     ports: &BTreeMap<u16, InboundPort>,
     cache: Option<&DnsCache>,
     world: &World,
@@ -84,6 +87,7 @@ fn compute(
     let inputs = inbound::Inputs { scope, ports, mesh: world.mesh() };
     let (mut listeners, clusters) = inputs.compute();
     listeners.extend(scope.outbound_address.map(|address| explicit::listener(address, cache, world.mesh())));
+    listeners.iter_mut().for_each(|one| telemetry.put(one));
     // An address has one socket: a Sidecar's outbound listener there came first.
     let mut conflicts = Vec::new();
     listeners.retain(|one| {

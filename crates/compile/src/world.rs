@@ -28,6 +28,7 @@ use crate::server::Gateway;
 use crate::service::{Distribution, Known, age};
 use crate::service_entry::{self, Entry, Workloaded};
 use crate::sidecar::{self, Sidecar};
+use crate::telemetry::{self, Telemetry};
 use crate::{server, traffic_policy, virtual_service};
 
 /// Everything that was applied.
@@ -40,6 +41,7 @@ pub struct World {
     gateways: Table<Gateway>,
     sidecars: Table<Sidecar>,
     limits: Table<Policy>,
+    telemetries: Table<Telemetry>,
     services: Table<Known>,
     entries: Table<Entry>,
     workload_entries: Table<Workloaded>,
@@ -80,6 +82,7 @@ pub(crate) struct Prints {
     pub(crate) gateways: Fingerprint,
     pub(crate) sidecars: Fingerprint,
     pub(crate) limits: Fingerprint,
+    pub(crate) telemetries: Fingerprint,
     pub(crate) services: Fingerprint,
     pub(crate) endpoints: Fingerprint,
     pub(crate) pods: Fingerprint,
@@ -97,6 +100,7 @@ impl World {
             gateways: Table::default(),
             sidecars: Table::default(),
             limits: Table::default(),
+            telemetries: Table::default(),
             services: Table::default(),
             entries: Table::default(),
             workload_entries: Table::default(),
@@ -145,6 +149,10 @@ impl World {
             Object::Sidecar(one) => {
                 let made = sidecar::lower(origin(), age(&one.metadata), &one.spec, &mesh);
                 config_if(self.sidecars.set(ns, name, made.print, made))
+            }
+            Object::Telemetry(one) => {
+                let made = telemetry::lower(origin(), age(&one.metadata), &one.spec, &mesh);
+                config_if(self.telemetries.set(ns, name, made.print, made))
             }
             Object::RateLimitPolicy(one) => {
                 let made = rate_limit::lower(origin(), age(&one.metadata), &one.spec, &mesh);
@@ -206,6 +214,7 @@ impl World {
             Kind::DestinationRule => config_if(self.rules.remove(ns, name).is_some()),
             Kind::Gateway => config_if(self.gateways.remove(ns, name).is_some()),
             Kind::Sidecar => config_if(self.sidecars.remove(ns, name).is_some()),
+            Kind::Telemetry => config_if(self.telemetries.remove(ns, name).is_some()),
             Kind::RateLimitPolicy => config_if(self.limits.remove(ns, name).is_some()),
             Kind::Service => {
                 let changed = self.services.remove(ns, name).is_some();
@@ -245,6 +254,7 @@ impl World {
             gateways: self.gateways.print(),
             sidecars: self.sidecars.print(),
             limits: self.limits.print(),
+            telemetries: self.telemetries.print(),
             services: Fingerprint::of(&(self.services.print(), self.entries.print(), self.namespaces.print())),
             endpoints: Fingerprint::of(&(self.of_services.print(), self.of_entries.print())),
             pods: self.pods.print(),
@@ -270,6 +280,11 @@ impl World {
     /// Sidecars.
     pub(crate) fn sidecars(&self) -> impl Iterator<Item = &Arc<Sidecar>> {
         self.sidecars.values()
+    }
+
+    /// Telemetries.
+    pub(crate) fn telemetries(&self) -> impl Iterator<Item = &Arc<Telemetry>> {
+        self.telemetries.values()
     }
 
     /// RateLimitPolicies.

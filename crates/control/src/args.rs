@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use compile::{DefaultRetries, MeshConfig, OutboundTrafficPolicy};
-use config::{AccessLog, AccessLogFormat, Cidr};
+use compile::{Collector, DefaultRetries, MeshConfig, OutboundTrafficPolicy};
+use config::{AccessLog, AccessLogFormat, Cidr, Share};
 
 /// The command line.
 #[derive(Parser, Clone, Debug)]
@@ -49,6 +49,16 @@ pub struct Args {
     /// The access log as JSON objects.
     #[arg(long)]
     pub access_log_json: bool,
+    /// One more access log for Telemetry to name: its provider's name and file, errors=/dev/stderr; with ,json behind it
+    /// as JSON objects. May be repeated. The provider envoy is always there.
+    #[arg(long, value_name = "NAME=PATH[,json]", value_parser = parse_log)]
+    pub access_log_provider: Vec<(String, AccessLog)>,
+    /// Have every proxy send spans here, OTLP over gRPC: host or host:port (4317). Telemetry calls this provider otel.
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_collector)]
+    pub tracing_otlp: Option<Collector>,
+    /// How many requests are traced where no Telemetry says so, in percent.
+    #[arg(long, value_name = "PERCENT", default_value = "1", value_parser = parse_percent)]
+    pub tracing_sampling: Share,
     /// What is retried where no rule says so: istio (also what a gRPC application answers with unavailable or
     /// cancelled), safe (only what no application has seen), or off.
     #[arg(long, default_value = "istio", value_parser = parse_retries)]
@@ -79,6 +89,29 @@ fn parse_retries(text: &str) -> Result<DefaultRetries, String> {
     DefaultRetries::parse(text).ok_or_else(|| "expected istio, safe or off".to_owned())
 }
 
+fn parse_log(text: &str) -> Result<(String, AccessLog), String> {
+    let expected = || "expected a provider's name and a file such as errors=/dev/stderr".to_owned();
+    let (name, path) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(expected)?;
+    let (path, format) = match path.strip_suffix(",json") {
+        Some(path) => (path, AccessLogFormat::Json(Default::default())),
+        None => (path, AccessLogFormat::Default),
+    };
+    if path.is_empty() {
+        return Err(expected());
+    }
+    Ok((name.to_owned(), AccessLog { path: path.to_owned(), format, filter: None }))
+}
+
+fn parse_collector(text: &str) -> Result<Collector, String> {
+    Collector::parse(text)
+        .ok_or_else(|| "expected a host or host:port such as otel-collector.observability:4317".to_owned())
+}
+
+fn parse_percent(text: &str) -> Result<Share, String> {
+    let read = text.parse().ok().and_then(Share::percent);
+    read.ok_or_else(|| "expected a percentage from 0 to 100 such as 0.5".to_owned())
+}
+
 fn parse_cidr(text: &str) -> Result<Cidr, String> {
     Cidr::parse(text).ok_or_else(|| "expected an address range such as 10.0.0.0/8".to_owned())
 }
@@ -104,7 +137,10 @@ impl Args {
             shadow_host_suffix: !self.no_shadow_host_suffix,
             internal_addresses: self.internal_addresses.clone(),
             stream_idle_timeout: self.stream_idle_timeout,
-            access_log: self.access_log_file.clone().map(|path| AccessLog { path, format }),
+            access_log: self.access_log_file.clone().map(|path| AccessLog { path, format, filter: None }),
+            log_providers: self.access_log_provider.iter().cloned().collect(),
+            collector: self.tracing_otlp.clone(),
+            sampling: self.tracing_sampling,
             locality_lb: self.locality_lb,
             ..MeshConfig::default()
         }

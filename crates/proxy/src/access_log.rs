@@ -7,6 +7,7 @@ use config::{AccessLog, AccessLogFormat};
 use http::HeaderMap;
 
 use crate::failure::Flags;
+use crate::log_filter::Filter;
 use crate::record::Head;
 
 /// A log: its file, and how a line is made.
@@ -15,6 +16,7 @@ pub struct Format {
     /// The file.
     pub path: String,
     form: Form,
+    filter: Option<Filter>,
 }
 
 #[derive(Debug)]
@@ -124,7 +126,14 @@ impl Format {
                 Form::Json(keys.iter().map(|(key, text)| (key.clone(), parse(text))).collect())
             }
         };
-        Self { path: log.path.clone(), form }
+        // What does not compile was refused by the check; if it was not, too many lines are better than none.
+        let filter = log.filter.as_ref().and_then(|filter| Filter::new(filter).ok());
+        Self { path: log.path.clone(), form, filter }
+    }
+
+    /// True when this log has the line.
+    pub fn takes(&self, line: &Line<'_>) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.takes(line))
     }
 
     /// Writes a line.

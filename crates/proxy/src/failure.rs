@@ -46,6 +46,15 @@ impl Flags {
         self.0 & other.0 != 0
     }
 
+    /// The flags of these names, or all flags when there are none. Unknown names stand for nothing.
+    pub fn named(names: &[String]) -> Flags {
+        if names.is_empty() {
+            return Flags(u32::MAX);
+        }
+        let known = Self::NAMES.iter().filter(|(name, _)| names.iter().any(|wanted| wanted == name));
+        known.fold(Flags::default(), |all, (_, flag)| all.with(*flag))
+    }
+
     /// The bits, as a small key.
     pub fn bits(self) -> u32 {
         self.0

@@ -30,6 +30,7 @@ use crate::plan::ClusterPlan;
 use crate::record::Record;
 use crate::timeout::{Bounds, Watch};
 use crate::tls::Load;
+use crate::trace::{self, Told};
 use crate::upstream::{self, Aim};
 use crate::worker::Worker;
 use crate::{actions, headers, headers_grpc_status, mirror, outlier, retry};
@@ -211,6 +212,9 @@ fn answer(
     headers::strip_hop_by_hop(&mut parts.headers);
     let waited = record.started.elapsed().as_millis() as u64;
     parts.headers.insert(headers::SERVICE_TIME, headers::number(waited));
+    if record.trace.is_some() {
+        trace::strip(&mut parts.headers);
+    }
     if let Some(back) = back {
         back.change(&mut parts.headers, record.status, &record, record.host.map(|(_, address)| address));
     }
@@ -235,6 +239,13 @@ pub(crate) struct Tries<'a> {
     policy: Option<Cow<'a, RetryPolicy>>,
     started: Instant,
     hash: Option<u64>,
+}
+
+/// Which try it is, and what its host is told of its span.
+#[derive(Clone, Copy)]
+struct Numbered {
+    number: u32,
+    told: Option<Told>,
 }
 
 /// The body for one try, and whether there may be another.
@@ -345,7 +356,8 @@ impl<'a> Tries<'a> {
         let counters = active.counters().clone();
         let key = key(&plan, address, self.mission.authority);
         let aim = Aim { cluster, plan: &plan, host: &key, counters: &counters };
-        let answered = self.exchange(supply, aim, active, number);
+        let told = record.trace.as_mut().and_then(|trace| trace.begin_try(|| self.mission.worker.draw64()));
+        let answered = self.exchange(supply, aim, active, Numbered { number, told });
         let outcome = match self.bounds.per_try {
             None => answered.await,
             Some(limit) => tokio::time::timeout(limit, answered).await.unwrap_or_else(|_| {
@@ -354,6 +366,12 @@ impl<'a> Tries<'a> {
                 Err(Failure::TryTimeout)
             }),
         };
+        if told.is_some()
+            && let Some(trace) = &mut record.trace
+        {
+            let came_to = outcome.as_ref().map(|(answered, _)| answered.response.status().as_u16());
+            trace.tried(Some(address), came_to.map_err(|failure| failure.tell(false).flags));
+        }
         let is_error = outcome.as_ref().map_or(true, |(answered, _)| answered.response.status().is_server_error());
         if is_error {
             bump(&counters.errors);
@@ -427,7 +445,7 @@ impl<'a> Tries<'a> {
         supply: &mut Supply,
         aim: Aim<'_>,
         active: Active,
-        number: u32,
+        number: Numbered,
     ) -> Result<(Answered, Guards), Failure> {
         let is_http2 = match aim.plan.config.protocol {
             UpstreamProtocol::Http1 => false,
@@ -456,7 +474,8 @@ impl<'a> Tries<'a> {
         Ok((Answered { response, connection: Some(connection), local, key: aim.host.clone() }, guards))
     }
 
-    fn request(&self, supply: &mut Supply, number: u32, is_http2: bool) -> Option<Request<RequestBody>> {
+    fn request(&self, supply: &mut Supply, numbered: Numbered, is_http2: bool) -> Option<Request<RequestBody>> {
+        let Numbered { number, told } = numbered;
         let body = supply.take()?;
         let mut request = Request::new(body);
         *request.method_mut() = self.parts.method.clone();
@@ -464,6 +483,9 @@ impl<'a> Tries<'a> {
         *request.uri_mut() = self.parts.uri.clone();
         if self.mission.counts_attempts {
             request.headers_mut().insert(headers::ATTEMPT_COUNT, headers::number(number.into()));
+        }
+        if let Some(told) = told {
+            told.inject(request.headers_mut());
         }
         let elapsed = if number > 1 { self.started.elapsed() } else { Duration::ZERO };
         self.bounds.announce(request.headers_mut(), elapsed);

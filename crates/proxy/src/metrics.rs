@@ -189,6 +189,11 @@ pub struct Scrape {
 }
 
 impl Scrape {
+    /// Adds a number.
+    pub fn add_single(&mut self, name: &'static str, value: u64) {
+        *self.singles.entry(name).or_default() += value;
+    }
+
     /// Adds what another worker counted.
     pub fn add(&mut self, other: Scrape) {
         for (labels, counts) in other.http {

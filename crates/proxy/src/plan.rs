@@ -16,6 +16,7 @@ use routing::Router;
 use words::Origin;
 
 use crate::tls::{self, ClientTls, Materials, ServerTls};
+use crate::trace::Tracer;
 
 /// A snapshot, ready.
 #[derive(Default)]
@@ -70,6 +71,8 @@ pub struct HttpPlan {
     pub server: Option<HeaderValue>,
     /// Access logs, compiled.
     pub logs: Vec<Arc<crate::access_log::Format>>,
+    /// Who makes spans.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 /// A TCP proxy, ready.
@@ -296,7 +299,12 @@ impl Planner {
                     config::ServerHeader::PassThrough => None,
                 };
                 let logs = self.logs(&manager.access_log);
+                let tracer = manager.tracing.as_ref().map(|tracing| {
+                    let slot = self.cluster_slot(&tracing.collector);
+                    Arc::new(Tracer::new(tracing, slot, direction))
+                });
                 Ok(ChainPlan::Http(Arc::new(HttpPlan {
+                    tracer,
                     direction,
                     manager: manager.clone(),
                     tls,

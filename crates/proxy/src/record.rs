@@ -9,6 +9,7 @@ use words::Origin;
 
 use crate::failure::Flags;
 use crate::plan::HttpPlan;
+use crate::trace::Trace;
 use crate::worker::Worker;
 
 /// One request, from its head to the last byte of its answer.
@@ -19,7 +20,7 @@ pub struct Record {
     pub plan: std::sync::Arc<HttpPlan>,
     /// When its head was read.
     pub started: Instant,
-    /// Its head, kept only when something logs it.
+    /// Its head, kept only when something logs or traces it.
     pub head: Option<Box<Head>>,
     /// `http` or `grpc`, for metrics.
     pub is_grpc: bool,
@@ -39,6 +40,8 @@ pub struct Record {
     pub host: Option<(balance::HostId, SocketAddr)>,
     /// `grpc-status` of the answer.
     pub grpc_status: Option<u16>,
+    /// Its span.
+    pub trace: Option<Box<Trace>>,
 }
 
 /// What only the access log needs.
@@ -82,11 +85,23 @@ impl Record {
         self.plan.direction == Direction::Inbound
     }
 
+    // The collector gets the request's spans.
+    fn report(&self, trace: Trace) {
+        let Some(head) = self.head.as_ref().filter(|_| trace.is_sampled()) else { return };
+        let state = self.cluster.and_then(|slot| self.worker.cluster(slot));
+        let name = state.map(|state| state.plan.borrow().config.name.clone());
+        let (tracer, spans) = trace.end(self, head, name.as_ref(), &self.worker.identity.node_id);
+        self.worker.spans.add(&self.worker, &tracer, spans);
+    }
+
     /// Writes log and metrics. Called once, when nothing more will happen.
     pub fn finish(&mut self, now: Instant) {
         let worker = self.worker.clone();
         let elapsed = now.saturating_duration_since(self.started);
         worker.metrics.request(&worker, self, elapsed);
+        if let Some(trace) = self.trace.take() {
+            self.report(*trace);
+        }
         if let Some(head) = &self.head {
             for format in &self.plan.logs {
                 let Self { status, flags, details, received, sent, .. } = *self;

@@ -66,6 +66,8 @@ pub struct Worker {
     draining: watch::Sender<bool>,
     /// Copies of requests.
     pub mirrors: crate::mirror::UnderWay,
+    /// Spans for collectors.
+    pub spans: crate::spans::Spans,
     /// Connections and requests that are not over.
     pub busy: Cell<usize>,
 }
@@ -91,6 +93,7 @@ impl Worker {
             log_flush_due: Cell::new(false),
             draining: watch::Sender::new(false),
             mirrors: crate::mirror::UnderWay::default(),
+            spans: crate::spans::Spans::default(),
             busy: Cell::new(0),
         })
     }
@@ -166,6 +169,9 @@ impl Worker {
 
     /// Writes a line to an access log, sooner or later.
     pub fn log(self: &Rc<Self>, format: &Format, line: &Line<'_>) {
+        if !format.takes(line) {
+            return;
+        }
         let mut logs = self.logs.borrow_mut();
         let log = logs.entry(format.path.clone()).or_insert_with(|| LogFile::open(&format.path));
         if log.waiting.len() >= LOG_BYTES_MAX {
@@ -192,6 +198,9 @@ impl Worker {
 
     fn scrape(&self) -> Scrape {
         let mut scrape = self.metrics.read();
+        scrape.add_single("sluice_spans_sent", self.spans.sent.get());
+        scrape.add_single("sluice_spans_dropped", self.spans.dropped.get());
+        scrape.add_single("sluice_span_exports_failed", self.spans.failed.get());
         for state in self.clusters.borrow().iter().flatten() {
             let name = state.plan.borrow().config.name.to_string();
             scrape.clusters.insert(name, ClusterStats::read(state));
@@ -259,6 +268,7 @@ pub async fn run(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
                 Some(Command::Drain) => {
                     listening.drain().for_each(|(_, task)| task.abort());
                     worker.draining.send_replace(true);
+                    worker.spans.hurry();
                 }
             },
             _ = sweep.tick() => {

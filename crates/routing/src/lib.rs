@@ -21,5 +21,5 @@ mod value;
 pub use actions::{Actions, ClusterActions};
 pub use explain::{Step, explain};
 pub use head::Head;
-pub use matcher::Miss;
+pub use matcher::{HeaderCondition, Miss};
 pub use router::{BuildError, Decision, Router, Target};

@@ -47,6 +47,25 @@ pub(crate) enum Path {
     Regex(Regex, Box<str>),
 }
 
+/// A condition on a header by itself, compiled.
+#[derive(Debug)]
+pub struct HeaderCondition(Header);
+
+impl HeaderCondition {
+    /// Compiles a condition.
+    ///
+    /// # Errors
+    /// A sentence about a regex that does not compile.
+    pub fn new(header: &HeaderMatch) -> Result<Self, String> {
+        Header::new(header).map(Self)
+    }
+
+    /// True when a request meets it.
+    pub fn holds(&self, head: &Head<'_>) -> bool {
+        self.0.holds(head)
+    }
+}
+
 #[derive(Debug)]
 struct Header {
     name: Box<str>,

@@ -16,6 +16,8 @@ pub enum RequestBody {
     /// None.
     #[default]
     Empty,
+    /// Known bytes.
+    Whole(Option<Bytes>),
     /// As it comes from the client.
     Stream(Source),
     /// What another request's body gives away as it passes.
@@ -95,6 +97,7 @@ impl Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             RequestBody::Empty => Poll::Ready(None),
+            RequestBody::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             RequestBody::Stream(source) => Pin::new(source).poll_frame(cx),
             RequestBody::Copy(copied) => Pin::new(copied).poll_frame(cx),
             RequestBody::Replay(replay) => replay.poll(cx),
@@ -104,6 +107,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             RequestBody::Empty => true,
+            RequestBody::Whole(bytes) => bytes.is_none(),
             RequestBody::Stream(source) => source.is_end_stream(),
             RequestBody::Copy(copied) => copied.is_end_stream(),
             RequestBody::Replay(replay) => {
@@ -116,6 +120,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             RequestBody::Empty => SizeHint::with_exact(0),
+            RequestBody::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             RequestBody::Stream(source) => source.size_hint(),
             RequestBody::Copy(copied) => copied.size_hint(),
             RequestBody::Replay(replay) => replay.kept.borrow().hint,

@@ -29,8 +29,8 @@ type lines struct {
 }
 
 func (lines) Start(context.Context, component.Host) error { return nil }
-func (lines) Shutdown(context.Context) error               { return nil }
-func (lines) Capabilities() consumer.Capabilities          { return consumer.Capabilities{} }
+func (lines) Shutdown(context.Context) error              { return nil }
+func (lines) Capabilities() consumer.Capabilities         { return consumer.Capabilities{} }
 
 func (l lines) ConsumeTraces(_ context.Context, batch ptrace.Traces) error {
 	text, err := (&ptrace.JSONMarshaler{}).MarshalTraces(batch)
@@ -72,6 +72,7 @@ func main() {
 		ConfigProviderSettings: otelcol.ConfigProviderSettings{
 			ResolverSettings: confmap.ResolverSettings{
 				ProviderFactories: []confmap.ProviderFactory{fileprovider.NewFactory()},
+				DefaultScheme:     "file",
 			},
 		},
 	})

@@ -2,13 +2,17 @@
 
 use super::{Findings, selector};
 use crate::telemetry::{
-    AccessLogging, CustomTag, Metrics, ProviderRef, TagOperation, TagOverride, TagSource, TagValue, TelemetrySpec, Tracing,
+    AccessLogging, CustomTag, Metrics, ProviderRef, TagOperation, TagOverride, TagSource, TagValue, TelemetrySpec,
+    Tracing,
 };
 
 pub(super) fn check(spec: &TelemetrySpec, found: &mut Findings) {
     let TelemetrySpec { selector, target_ref, target_refs, tracing, metrics, access_logging } = spec;
-    let set =
-        [("selector", selector.is_some()), ("targetRef", target_ref.is_some()), ("targetRefs", !target_refs.is_empty())];
+    let set = [
+        ("selector", selector.is_some()),
+        ("targetRef", target_ref.is_some()),
+        ("targetRefs", !target_refs.is_empty()),
+    ];
     found.at_most_one("spec", &set);
     let labels = selector.as_ref().map(|selector| &selector.match_labels);
     selector::check("spec.selector.matchLabels", labels, "the whole namespace", found);
