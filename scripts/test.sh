@@ -20,10 +20,10 @@ fetch() {
   scripts/fetch-envoy.sh
 }
 
-# Kubernetes takes minutes to build once: it does so beside cargo.
+# Kubernetes takes minutes to build once: it does so beside cargo. So does the collector of the tests about spans.
 start_kube_build() {
   mkdir -p "$cache"
-  scripts/build-kube.sh kube-apiserver etcd >"$cache/build-kube.log" 2>&1 &
+  { scripts/build-otelcol.sh && scripts/build-kube.sh kube-apiserver etcd; } >"$cache/build-kube.log" 2>&1 &
   kube_build=$!
 }
 
@@ -47,7 +47,7 @@ all() {
   say "units, properties, goldens"
   cargo test --workspace --exclude sluice-tests --quiet 2>&1 | tee -a "$out"
   end_kube_build
-  say "corpus through our processes and through Envoy, live changes, a real API server"
+  say "corpus through our processes and through Envoy, live changes, spans, a real API server"
   run_cargo --package sluice-tests
   say "custom resource definitions on a real API server"
   tests/kube/crds.sh 2>&1 | tee -a "$out"

@@ -2,6 +2,7 @@
 
 pub mod calls;
 pub mod case;
+pub mod collector;
 pub mod envoy;
 pub mod mesh;
 pub mod scene;
