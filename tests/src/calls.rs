@@ -124,7 +124,7 @@ impl Background {
     async fn begin(call: &Call, scene: &Scene, around: &dyn Around) -> Result<Self> {
         let mut call = call.clone();
         let id = (call.expect.flags.is_some() && around.log().is_some()).then(next_id);
-        call.headers.extend(id.clone().map(|id| ("x-request-id".to_owned(), id)));
+        call.headers.extend(id.clone().map(|id| ("user-agent".to_owned(), id)));
         let asked = || scene.backends.iter().map(|backend| backend.count()).sum::<u32>();
         let before = asked();
         let (way, waits) = (scene.way(&call)?, call.admin.is_empty());
@@ -231,7 +231,7 @@ async fn call_many(call: &Call, scene: &Scene, around: &dyn Around) -> Result<Ve
             call.headers.extend((!pairs.is_empty()).then(|| ("cookie".to_owned(), pairs.join("; "))));
         }
         let id = (is_logged && around.log().is_some()).then(next_id);
-        call.headers.extend(id.clone().map(|id| ("x-request-id".to_owned(), id)));
+        call.headers.extend(id.clone().map(|id| ("user-agent".to_owned(), id)));
         let asked = || {
             let all = scene.backends.iter();
             all.filter(|one| !call.expect.mirrored.contains_key(&one.name)).map(|one| one.count()).sum::<u32>()
@@ -279,6 +279,7 @@ async fn copies(expect: &Expect, calls: u32, scene: &Scene, before: &[u32]) -> V
 }
 
 // An id that no other call of this process has, to find its line in the access log.
+// A call's own name, found again in the access log: a gateway gives requests from outside ids of its own.
 fn next_id() -> String {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     format!("00000000-0000-4000-8000-{:012}", NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed))

@@ -138,7 +138,7 @@ pub fn run(args: Args, set_log_level: SetLogLevel) -> Result<()> {
                 true => AccessLogFormat::Json(BTreeMap::new()),
                 false => AccessLogFormat::Default,
             };
-            AccessLog { path, format }
+            AccessLog { path, format, filter: None }
         });
         let means = Means { network: Network::Sockets, resolvers, dns, extra_log: extra };
         let follower = Follower::new(app.clone(), means);

@@ -106,7 +106,7 @@ pub async fn play(case: &Case, manner: Manner) -> Result<Vec<String>> {
     let app = Rc::new(App::new(identity.clone(), vec![sender], Box::new(|_| Ok(()))));
     let log = files.path().join("access.log");
     let path = log.to_string_lossy().into_owned();
-    let extra_log = Some(AccessLog { path, format: AccessLogFormat::Default });
+    let extra_log = Some(AccessLog { path, format: AccessLogFormat::Default, filter: None });
     let (client, mut server) = wire::connect(node(&identity));
     let means = Means { network, resolvers, dns: dns.clone(), extra_log };
     spawn_local(Follower::new(app.clone(), means).follow(client));
