@@ -5,11 +5,12 @@
 use std::fmt::Write;
 
 use crate::{
-    Abort, AbortStatus, Action, Balancing, ChainMatch, ClientTls, Cluster, ClusterChoice, Delay, Discovery, Endpoint,
-    Endpoints, Fault, Filter, FilterChain, Forward, HashKey, HeaderChanges, HeaderMatch, Health, Lb, Listener,
-    LocalityMode, Mirror, Outlier, PathMatch, PathRewrite, PutHow, RateKey, RateLimit, Redirect, RedirectPath,
-    RetryBudget, RetryPolicy, Rewrite, Route, RouteMatch, RouteSource, RouteTable, ServerTls, SlowStart, Snapshot, Sni,
-    Thresholds, TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost, Weighted, default_connect_timeout,
+    Abort, AbortStatus, AccessLog, AccessLogFormat, Action, Balancing, ChainMatch, ClientTls, Cluster, ClusterChoice,
+    Compare, Delay, Discovery, Endpoint, Endpoints, Fault, Filter, FilterChain, Forward, HashKey, HeaderChanges,
+    HeaderMatch, Health, Lb, Listener, LocalityMode, LogFilter, Mirror, Outlier, PathMatch, PathRewrite, PutHow,
+    RateKey, RateLimit, Redirect, RedirectPath, RetryBudget, RetryPolicy, Rewrite, Route, RouteMatch, RouteSource,
+    RouteTable, ServerTls, SlowStart, Snapshot, Sni, SpanTag, TagSource, Thresholds, Tracing, TransportMatch,
+    UpstreamProtocol, ValueMatch, VirtualHost, Weighted, default_connect_timeout,
 };
 
 // Writing to a String cannot fail.
@@ -80,14 +81,78 @@ fn chain(out: &mut String, one: &FilterChain, when: &str) {
         Some(tls) => format!("{when} {}", server_tls(tls)),
     };
     match &one.filter {
-        Filter::Tcp(tcp) => line!(out, "  {when} -> tcp {}", choice(&tcp.cluster)),
-        Filter::Http(http) => match &http.routes {
-            RouteSource::Rds(name) => line!(out, "  {when} -> http table {name}"),
-            RouteSource::Inline(inline) => {
-                line!(out, "  {when} -> http");
-                table(out, inline, "    ");
+        Filter::Tcp(tcp) => {
+            line!(out, "  {when} -> tcp {}", choice(&tcp.cluster));
+            logs(out, &tcp.access_log);
+        }
+        Filter::Http(http) => {
+            match &http.routes {
+                RouteSource::Rds(name) => line!(out, "  {when} -> http table {name}"),
+                RouteSource::Inline(inline) => {
+                    line!(out, "  {when} -> http");
+                    table(out, inline, "    ");
+                }
             }
-        },
+            if let Some(tracing) = &http.tracing {
+                spans(out, tracing);
+            }
+            logs(out, &http.access_log);
+        }
+    }
+}
+
+fn spans(out: &mut String, tracing: &Tracing) {
+    let Tracing { collector, authority, service_name, sampling, by_request_id, upstream_spans, tags } = tracing;
+    let mut text = format!("spans of {service_name} to {collector} ({authority}) {}%", sampling.as_percent());
+    if !by_request_id {
+        text.push_str(" whatever the request's id");
+    }
+    if *upstream_spans {
+        text.push_str(" and one a try");
+    }
+    for SpanTag { name, source } in tags {
+        match source {
+            TagSource::Literal(value) => _ = write!(text, " {name}={value}"),
+            TagSource::Environment(from, default) => _ = write!(text, " {name}=env {from}/{default}"),
+            TagSource::Header(from, default) => _ = write!(text, " {name}=header {from}/{default}"),
+        }
+    }
+    line!(out, "    {text}");
+}
+
+fn logs(out: &mut String, logs: &[AccessLog]) {
+    for AccessLog { path, format, filter } in logs {
+        let form = match format {
+            AccessLogFormat::Default => "text",
+            AccessLogFormat::Text(_) => "text of its own",
+            AccessLogFormat::Json(_) => "json",
+        };
+        let when = filter.as_ref().map_or_else(String::new, |filter| format!(" when {}", log_filter(filter)));
+        line!(out, "    log {path} {form}{when}");
+    }
+}
+
+fn log_filter(filter: &LogFilter) -> String {
+    let compared = |how: &Compare, value: &u32| match how {
+        Compare::Eq => format!("= {value}"),
+        Compare::Ne => format!("!= {value}"),
+        Compare::Ge => format!(">= {value}"),
+        Compare::Le => format!("<= {value}"),
+    };
+    let joined = |filters: &[LogFilter], sign: &str| {
+        let parts: Vec<String> = filters.iter().map(log_filter).collect();
+        format!("({})", parts.join(sign))
+    };
+    match filter {
+        LogFilter::Status(how, code) => format!("status {}", compared(how, code)),
+        LogFilter::Millis(how, millis) => format!("ms {}", compared(how, millis)),
+        LogFilter::Flags(flags) if flags.is_empty() => "any flag".to_owned(),
+        LogFilter::Flags(flags) => format!("flags {}", flags.join(",")),
+        LogFilter::Header(HeaderMatch { name, value, invert, missing_is_empty: _ }) => {
+            format!("{}{name}{}", if *invert { "!" } else { "" }, self::value(value))
+        }
+        LogFilter::All(filters) => joined(filters, " and "),
+        LogFilter::Any(filters) => joined(filters, " or "),
     }
 }
 

@@ -463,6 +463,9 @@ pub struct Expect {
     /// What request headers contain as the pod saw them.
     #[serde(default)]
     pub seen_parts: BTreeMap<String, String>,
+    /// Request headers whose whole value a regex describes, as the pod saw them.
+    #[serde(default)]
+    pub seen_forms: BTreeMap<String, String>,
     /// What TLS agreed on: `certificate` (an identity of `pki`), `alpn`, `version`, `cipher`.
     #[serde(default)]
     pub tls: BTreeMap<String, String>,

@@ -110,6 +110,7 @@ fn compare_one(expect: &Expect, got: &Outcome, found: &mut Vec<String>) {
         header_forms,
         seen,
         seen_parts,
+        seen_forms,
         tls,
         seen_path,
         attempts,
@@ -152,14 +153,12 @@ fn compare_one(expect: &Expect, got: &Outcome, found: &mut Vec<String>) {
     }
     for (name, form) in header_forms {
         let value = got.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        let fits =
-            regex::Regex::new(&format!("^(?:{form})$")).is_ok_and(|form| form.is_match(value.as_deref().unwrap_or("")));
-        if !fits {
+        if !fits(form, value.as_deref()) {
             found.push(format!("response header {name}: expected the form {form}, got {value:?}"));
         }
     }
     let Some(saw) = &got.seen else {
-        if !seen.is_empty() || !seen_parts.is_empty() || seen_path.is_some() {
+        if !seen.is_empty() || !seen_parts.is_empty() || !seen_forms.is_empty() || seen_path.is_some() {
             found.push("expected a pod to be asked, none was".into());
         }
         return;
@@ -170,6 +169,12 @@ fn compare_one(expect: &Expect, got: &Outcome, found: &mut Vec<String>) {
             found.push(format!("request header {name} seen: expected {wanted:?} in it, got {value:?}"));
         }
     }
+    for (name, form) in seen_forms {
+        let value = saw.headers.get(name).map(String::as_str);
+        if !fits(form, value) {
+            found.push(format!("request header {name} seen: expected the form {form}, got {value:?}"));
+        }
+    }
     differ("path seen", seen_path.as_ref(), Some(&saw.path), found);
     for (name, wanted) in seen {
         let value = saw.headers.get(name).cloned();
@@ -177,6 +182,11 @@ fn compare_one(expect: &Expect, got: &Outcome, found: &mut Vec<String>) {
             found.push(format!("request header {name} seen: expected {wanted:?}, got {value:?}"));
         }
     }
+}
+
+// The whole value.
+fn fits(form: &str, value: Option<&str>) -> bool {
+    regex::Regex::new(&format!("^(?:{form})$")).is_ok_and(|form| form.is_match(value.unwrap_or("")))
 }
 
 fn compare_headers(what: &str, wanted: &BTreeMap<String, Option<String>>, got: &HeaderMap, found: &mut Vec<String>) {
