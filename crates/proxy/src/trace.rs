@@ -69,8 +69,8 @@ impl Tracer {
         self.fixed.iter().cloned().chain(self.from_headers.iter().filter_map(found))
     }
 
-    // As Envoy decides: who has decided before is obeyed, else the request's id is compared with the rate; the id then says
-    // so to others, in the digit that is a UUID's version.
+    // As Envoy decides: what the request's id says is obeyed, else the id is compared with the rate; it then says so to
+    // others, in the digit that is a UUID's version.
     fn samples(&self, headers: &mut HeaderMap) -> bool {
         if !self.config.by_request_id {
             return true;
@@ -135,6 +135,7 @@ struct Try {
 impl Trace {
     /// The span of a request that comes with these headers; `None` when it cannot be told to whom it belongs.
     pub fn begin(tracer: &Arc<Tracer>, headers: &mut HeaderMap, mut draw: impl FnMut() -> u64) -> Option<Box<Self>> {
+        // Measured with Envoy 1.40: both the caller and this proxy have to want it.
         let decided = tracer.samples(headers);
         // 0 is no id.
         let mut id = || draw().max(1);
@@ -142,8 +143,10 @@ impl Trace {
         let (trace, parent, sampled, form) = match context::extract(headers) {
             Incoming::Broken => return None,
             Incoming::None => (new_trace(&mut id), None, decided, Form::W3c),
-            Incoming::Wanted(wanted) => (new_trace(&mut id), None, wanted, Form::W3c),
-            Incoming::Parent { trace, span, sampled, form } => (trace, Some(span), sampled.unwrap_or(decided), form),
+            Incoming::Wanted(wanted) => (new_trace(&mut id), None, wanted && decided, Form::W3c),
+            Incoming::Parent { trace, span, sampled, form } => {
+                (trace, Some(span), sampled.unwrap_or(true) && decided, form)
+            }
         };
         let context = Context { trace, span: id(), sampled };
         let named = match tracer.direction {
@@ -417,14 +420,20 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_has_decided() {
-        let mut no = with(&[("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00")]);
-        assert!(!begin(100.0, &mut no).unwrap().is_sampled());
-        let mut yes = with(&[("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")]);
-        let trace = begin(0.0, &mut yes).unwrap();
-        assert!(trace.is_sampled());
-        trace.inject(&mut yes);
-        assert_eq!(yes["traceparent"], "00-0af7651916cd43dd8448eb211c80319c-0000000000000007-01");
+    fn a_parent_may_say_no() {
+        let with_flags = |flags: &'static str, percent: f64| {
+            let mut headers = with(&[("traceparent", flags)]);
+            let trace = begin(percent, &mut headers).unwrap();
+            trace.inject(&mut headers);
+            headers["traceparent"].to_str().unwrap().to_owned()
+        };
+        let (no, yes) = (
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        );
+        assert_eq!(with_flags(no, 100.0), "00-0af7651916cd43dd8448eb211c80319c-0000000000000007-00");
+        assert_eq!(with_flags(yes, 100.0), "00-0af7651916cd43dd8448eb211c80319c-0000000000000007-01");
+        assert_eq!(with_flags(yes, 0.0), "00-0af7651916cd43dd8448eb211c80319c-0000000000000007-00");
         let mut broken = with(&[("traceparent", "00-1-2-3")]);
         assert!(begin(100.0, &mut broken).is_none());
     }
