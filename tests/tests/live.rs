@@ -308,3 +308,56 @@ fn a_drain_finishes_what_is_under_way() {
         assert_eq!(under_way.await.unwrap().unwrap().status, 200);
     });
 }
+
+/// Who answers each of many users.
+async fn users(mesh: &Mesh) -> Result<Vec<String>> {
+    let mut pods = Vec::new();
+    for user in 0..USERS {
+        let call: Call = serde_saphyr::from_str(&format!(
+            "request: GET http://reviews:9080/\nheaders: {{x-user: user-{user}}}\nexpect: {{}}\n"
+        ))?;
+        let answer = testkit::call::send(mesh.who.outbound.context("a sidecar")?, &call).await?;
+        let seen: testkit::backend::Seen = serde_json::from_slice(&answer.body)?;
+        pods.push(seen.pod);
+    }
+    Ok(pods)
+}
+
+const USERS: usize = 60;
+
+/// Waits until just these pods share the users, each of whom stays at one.
+async fn shared_by(mesh: &Mesh, pods: &[&str]) -> Result<Vec<String>> {
+    wait::until(&format!("{pods:?} share the users for good"), SOON, || async {
+        let (first, second) = (users(mesh).await?, users(mesh).await?);
+        let who: std::collections::BTreeSet<&str> = first.iter().map(String::as_str).collect();
+        if first == second && who == pods.iter().copied().collect() {
+            Ok(first)
+        } else {
+            bail!("{first:?}, {second:?}")
+        }
+    })
+    .await
+}
+
+#[test]
+fn s50_users_stay_at_their_pods_while_one_is_added() {
+    runtime().block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let mesh = start(209, folder.path()).await.unwrap();
+        let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: reviews}\n\
+                    spec: {host: reviews, trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x-user}}}}\n";
+        let world = world(209).unwrap();
+        let mut without_v3 = world.objects.clone();
+        for endpoints in without_v3.iter_mut().filter_map(|object| object["endpoints"].as_array_mut()) {
+            endpoints.retain(|one| one["targetRef"]["name"] != "reviews-v3");
+        }
+        write(folder.path(), "world.yaml", &to_yaml(&without_v3)).unwrap();
+        write(folder.path(), "rules.yaml", rule).unwrap();
+        let before = shared_by(&mesh, &["reviews-v1", "reviews-v2"]).await.unwrap();
+        write(folder.path(), "world.yaml", &to_yaml(&world.objects)).unwrap();
+        let after = shared_by(&mesh, &["reviews-v1", "reviews-v2", "reviews-v3"]).await.unwrap();
+        let stayed = before.iter().zip(&after).filter(|(before, after)| before == after).count();
+        // A third has to move; the ring has fewer points per pod now, which moves a few more (as in Envoy).
+        assert!(stayed * 2 > USERS, "{stayed} of {USERS} stayed");
+    });
+}
