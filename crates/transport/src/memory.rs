@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
@@ -117,6 +118,7 @@ pub struct Net(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     pipe_bytes: usize,
+    connecting: Duration,
     places: BTreeMap<SocketAddr, Place>,
     connected: u16,
 }
@@ -129,7 +131,7 @@ enum Place {
 
 impl Default for State {
     fn default() -> Self {
-        Self { pipe_bytes: PIPE_BYTES, places: BTreeMap::new(), connected: 0 }
+        Self { pipe_bytes: PIPE_BYTES, connecting: Duration::ZERO, places: BTreeMap::new(), connected: 0 }
     }
 }
 
@@ -148,9 +150,14 @@ impl Listener {
 }
 
 impl Net {
-    /// A network whose pipes hold so many bytes, at least one; few of them cut everything into pieces.
-    pub fn with_pipes_of(bytes: usize) -> Self {
-        Self(Arc::new(Mutex::new(State { pipe_bytes: bytes.max(1), ..State::default() })))
+    /// Its pipes hold so many bytes from now on, at least one; few of them cut everything into pieces.
+    pub fn set_pipes(&self, bytes: usize) {
+        self.with(|state| state.pipe_bytes = bytes.max(1));
+    }
+
+    /// Connecting takes this long from now on; at first no time at all.
+    pub fn set_connecting(&self, time: Duration) {
+        self.with(|state| state.connecting = time);
     }
 
     /// Listens at an address; an unspecified one stands for all of its port that nobody else has.
@@ -198,6 +205,10 @@ impl Net {
     }
 
     async fn join(&self, from: IpAddr, at: SocketAddr, dialled: Option<SocketAddr>) -> io::Result<Pipe> {
+        let connecting = self.with(|state| state.connecting);
+        if !connecting.is_zero() {
+            tokio::time::sleep(connecting).await;
+        }
         // What the system says.
         let refused = || io::Error::from_raw_os_error(libc::ECONNREFUSED);
         let (place, port, bytes) = self.with(|state| {

@@ -54,19 +54,32 @@ impl Plane {
         let world = to_yaml(objects);
         let (mut changes, findings) = watch::directory::read(&[("case.yaml", manifests), ("world.yaml", &world)]);
         self.findings = findings;
+        let there: Vec<_> = changes.iter().map(Change::key).collect();
+        let gone = self.applied.iter().map(Change::key).filter(|key| !there.contains(key));
+        let gone: Vec<Change> = gone.map(Change::Delete).collect();
         changes.retain(|change| !self.applied.contains(change));
+        changes.extend(gone);
         changes
     }
 
     /// Takes a change.
     pub fn apply(&mut self, change: Change) {
-        self.applied.push(change.clone());
+        self.applied.retain(|known| known.key() != change.key());
+        if matches!(change, Change::Upsert(_)) {
+            self.applied.push(change.clone());
+        }
         self.world.apply(change);
+    }
+
+    /// The layers of this moment.
+    pub fn layers(&mut self) -> Vec<Arc<Layer>> {
+        let Compiled { layers } = self.compiler.compile(&self.world, &self.scope);
+        layers
     }
 
     /// What the proxy is told now.
     pub fn compile(&mut self) -> Result<Told> {
-        let Compiled { layers } = self.compiler.compile(&self.world, &self.scope);
+        let layers = self.layers();
         let mut diagnostics = self.findings.clone();
         diagnostics.extend(self.compiler.diagnostics(&self.world));
         diagnostics.extend(layers.iter().flat_map(|layer| layer.diagnostics.iter().cloned()));

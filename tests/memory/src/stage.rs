@@ -1,5 +1,6 @@
 //! A case without sockets and without real time: pods, proxy and client on one thread, joined by pipes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use config::{AccessLog, AccessLogFormat};
+use config::{AccessLog, AccessLogFormat, RouteTable, Snapshot};
 use futures::future::{BoxFuture, LocalBoxFuture};
 use proxy::admin::{Pages, respond};
 use proxy::dns_server::{Over, Server};
@@ -16,6 +17,7 @@ use proxy::identity::Identity;
 use proxy::resolvers::Resolvers;
 use proxy::run::{App, Follower, Means, node};
 use proxy::worker::{self, COMMANDS_MAX, Worker};
+use serde_json::Value;
 use suite::calls::{Around, By, call_all, holds};
 use suite::mesh::Proxied;
 use suite::scene::{Scene, caller, fill_in, names, sockets};
@@ -28,7 +30,8 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 use transport::memory::{Net, Pipe};
 use transport::network::Network;
-use xds::{StreamStatus, TypeUrl};
+use words::Diagnostic;
+use xds::TypeUrl;
 
 use crate::compiled::{Plane, Told};
 use crate::wire;
@@ -85,92 +88,157 @@ pub struct Manner {
     pub seed: u64,
 }
 
+/// How long connecting takes, of that clock: some cases are about what comes meanwhile.
+const CONNECTING: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// How long what pods are slow with may take after the last call, of that clock.
 const OVER: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Plays a case on a `LocalSet`; what was not as expected, in words.
 pub async fn play(case: &Case, manner: Manner) -> Result<Vec<String>> {
     let files = tempfile::tempdir()?;
-    let net = manner.pipe_bytes.map_or_else(Net::default, Net::with_pipes_of);
-    let Laid { world, manifests, caller, identity } = Laid::out(case, files.path())?;
-    let (all, backends) = places(&world);
-    open_places(&net, case, &world, all)?;
-    let known = names(case, &world)?;
-    let resolvers = Resolvers::known(known.clone());
-    let answer = move |question: &[u8]| testkit::dns::answer(question, &known);
-    let dns = caller.0.dns.map(|_| Server::alone(Box::new(answer)));
-    let (sender, commands) = mpsc::channel(COMMANDS_MAX);
-    let network = Network::Memory(net.clone());
-    let worker = Worker::new(identity.clone(), resolvers.clone(), network.clone(), seed(&case.name, manner.seed));
-    spawn_local(worker::run(worker, commands));
-    let app = Rc::new(App::new(identity.clone(), vec![sender], Box::new(|_| Ok(()))));
-    let log = files.path().join("access.log");
-    let path = log.to_string_lossy().into_owned();
-    let extra_log = Some(AccessLog { path, format: AccessLogFormat::Default, filter: None });
-    let (client, mut server) = wire::connect(node(&identity));
-    let means = Means { network, resolvers, dns: dns.clone(), extra_log };
-    spawn_local(Follower::new(app.clone(), means).follow(client));
-    let mut plane = Plane::new(case, &node(&identity))?;
+    let net = Net::default();
+    net.set_connecting(CONNECTING);
+    manner.pipe_bytes.into_iter().for_each(|bytes| net.set_pipes(bytes));
+    let laid = Laid::out(case, files.path())?;
+    let (all, backends) = places(&laid.world);
+    open_places(&net, case, &laid.world, all)?;
+    let mut inside = Inside::start(case, &laid, &net, manner.seed, files.path())?;
+    let (objects, manifests) = (laid.world.objects.clone(), laid.manifests);
     if manner.late {
-        plane.read(&world.objects, "").into_iter().for_each(|change| plane.apply(change));
-        server.publish(&plane.compile()?.layers).await;
-        taken(&app, &server.status, dns.is_some()).await?;
+        inside.publish(&objects, "", false).await?;
     }
-    for change in plane.read(&world.objects, &manifests) {
-        plane.apply(change);
-        if manner.late {
-            server.publish(&plane.compile()?.layers).await;
-        }
-    }
-    let Told { layers, diagnostics, .. } = plane.compile()?;
-    server.publish(&layers).await;
-    taken(&app, &server.status, dns.is_some()).await?;
-    let mut scene = Scene::new(case, world, backends, caller);
+    let diagnostics = inside.publish(&objects, &manifests, manner.late).await?;
+    let mut scene = Scene::new(case, laid.world, backends, laid.caller);
     scene.by = Some(Arc::new(Client(net)));
-    let around = Inside { app, dns, log };
-    let mut found = call_all(case, &scene, By::Sluice, &around).await?;
+    let mut found = call_all(case, &scene, By::Sluice, &inside).await?;
     drop(scene);
     if case.config.says_something() {
-        found.extend(holds(case, &around.page("/config_dump").await?));
+        found.extend(holds(case, &inside.page("/config_dump").await?));
     }
     let said: Vec<String> = diagnostics.iter().map(line).collect();
     let missing = case.diagnostics.iter().filter(|wanted| !said.contains(wanted));
     found.extend(missing.map(|wanted| format!("diagnostic {wanted} is missing; said: {said:?}")));
-    found.extend(finished(&around).await.err().map(|error| format!("{error:#}")));
+    found.extend(inside.finished().await.err().map(|error| format!("{error:#}")));
+    if manner.late {
+        inside.publish(&objects, "", true).await.context("without the case's objects again")?;
+    }
     Ok(found)
 }
 
-// When the clients have gone, nothing is left of what they asked for.
-async fn finished(around: &Inside) -> Result<()> {
-    wait::until("everything is over", OVER, || async {
-        let all = around.page("/stats/prometheus").await?;
-        let gauges = ["envoy_http_downstream_cx_active", "upstream_rq_active", "upstream_rq_pending_active"];
-        let open = |line: &&str| !line.ends_with(" 0") && gauges.iter().any(|gauge| line.contains(gauge));
-        match all.lines().filter(|line| !line.starts_with('#')).find(open) {
-            None => Ok(()),
-            Some(line) => bail!("{line}"),
-        }
-    })
-    .await
+/// The control plane and the proxy, asked directly.
+struct Inside {
+    plane: Plane,
+    server: wire::Server,
+    app: Rc<App>,
+    dns: Option<Rc<Server>>,
+    log: PathBuf,
 }
 
-// Waits until everything is acknowledged, the names too where they are wanted.
-async fn taken(app: &App, status: &StreamStatus, wants_names: bool) -> Result<()> {
-    wait::until("the proxy has taken its configuration", START, || async {
-        let all = status.read();
-        let refused: Vec<&str> =
-            all.iter().map(|one| one.last_error.as_str()).filter(|said| !said.is_empty()).collect();
-        if !refused.is_empty() {
-            bail!("refused: {}", refused.join("; "));
+impl Inside {
+    fn start(case: &Case, laid: &Laid, net: &Net, more: u64, folder: &Path) -> Result<Self> {
+        let Laid { world, caller, identity, .. } = laid;
+        let known = names(case, world)?;
+        let resolvers = Resolvers::known(known.clone());
+        let answer = move |question: &[u8]| testkit::dns::answer(question, &known);
+        let dns = caller.0.dns.map(|_| Server::alone(Box::new(answer)));
+        let network = Network::Memory(net.clone());
+        let worker = Worker::new(identity.clone(), resolvers.clone(), network.clone(), seed(&case.name, more));
+        let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+        spawn_local(worker::run(worker, commands));
+        let app = Rc::new(App::new(identity.clone(), vec![sender], Box::new(|_| Ok(()))));
+        let log = folder.join("access.log");
+        let path = log.to_string_lossy().into_owned();
+        let extra_log = Some(AccessLog { path, format: AccessLogFormat::Default, filter: None });
+        let (client, server) = wire::connect(node(identity));
+        let means = Means { network, resolvers, dns: dns.clone(), extra_log };
+        spawn_local(Follower::new(app.clone(), means).follow(client));
+        Ok(Self { plane: Plane::new(case, &node(identity))?, server, app, dns, log })
+    }
+
+    // Has the proxy obey what the files say now, all at once or object by object; what is said about the objects.
+    async fn publish(&mut self, objects: &[Value], manifests: &str, one_by_one: bool) -> Result<Vec<Diagnostic>> {
+        for change in self.plane.read(objects, manifests) {
+            self.plane.apply(change);
+            if one_by_one {
+                self.server.publish(&self.plane.layers()).await;
+            }
         }
-        let has_names = !wants_names || all[TypeUrl::NameTable.index()].subscribed;
-        if !app.is_ready() || !has_names || !all.iter().all(xds::TypeStatus::is_synced) {
-            bail!("not yet: {all:?}");
-        }
-        Ok(())
-    })
-    .await
+        let Told { layers, snapshot, diagnostics } = self.plane.compile()?;
+        self.server.publish(&layers).await;
+        self.taken(&snapshot).await?;
+        Ok(diagnostics)
+    }
+
+    // Waits until everything is acknowledged, the names too where they are wanted, and is what was compiled.
+    async fn taken(&self, told: &Snapshot) -> Result<()> {
+        wait::until("the proxy has taken its configuration", START, || async {
+            let all = self.server.status.read();
+            let refused: Vec<&str> =
+                all.iter().map(|one| one.last_error.as_str()).filter(|said| !said.is_empty()).collect();
+            if !refused.is_empty() {
+                bail!("refused: {}", refused.join("; "));
+            }
+            let has_names = self.dns.is_none() || all[TypeUrl::NameTable.index()].subscribed;
+            if !self.app.is_ready() || !has_names || !all.iter().all(xds::TypeStatus::is_synced) {
+                bail!("not yet: {all:?}");
+            }
+            let obeyed = self.app.snapshot.borrow().clone();
+            match different(told, &obeyed, self.dns.is_some()) {
+                names if names.is_empty() => Ok(()),
+                names => bail!("obeyed otherwise than it was compiled: {}", names.join(", ")),
+            }
+        })
+        .await
+    }
+
+    // When the clients have gone, nothing is left of what they asked for.
+    async fn finished(&self) -> Result<()> {
+        wait::until("everything is over", OVER, || async {
+            let all = self.page("/stats/prometheus").await?;
+            let gauges = ["envoy_http_downstream_cx_active", "upstream_rq_active", "upstream_rq_pending_active"];
+            let open = |line: &&str| !line.ends_with(" 0") && gauges.iter().any(|gauge| line.contains(gauge));
+            match all.lines().filter(|line| !line.starts_with('#')).find(open) {
+                None => Ok(()),
+                Some(line) => bail!("{line}"),
+            }
+        })
+        .await
+    }
 }
+
+// The resources of a compiled snapshot that the proxy has otherwise or not at all, and those that it has besides. What no
+// listener and no cluster names is not asked for.
+fn different(told: &Snapshot, obeyed: &Snapshot, wants_names: bool) -> Vec<String> {
+    fn of<T: PartialEq>(kind: &str, told: &Named<T>, obeyed: &Named<T>) -> Vec<String> {
+        let wanted = told.keys().filter(|_| matches!(kind, "listener" | "cluster"));
+        let names: BTreeSet<_> = wanted.chain(obeyed.keys()).collect();
+        let others = names.into_iter().filter(|name| told.get(*name) != obeyed.get(*name));
+        others.map(|name| format!("{kind} {name}")).collect()
+    }
+    let names = (wants_names && told.names != obeyed.names).then(|| vec!["the names".to_owned()]);
+    let all = [
+        of("listener", &told.listeners, &obeyed.listeners),
+        of("table", &sorted(told), &sorted(obeyed)),
+        of("cluster", &told.clusters, &obeyed.clusters),
+        of("endpoints", &told.endpoints, &obeyed.endpoints),
+        of("secret", &told.secrets, &obeyed.secrets),
+        names.unwrap_or_default(),
+    ];
+    all.concat()
+}
+
+// Hosts that travel on their own come in the order of their names; none matches what another one does.
+fn sorted(snapshot: &Snapshot) -> Named<RouteTable> {
+    let sort = |table: &RouteTable| {
+        let mut table = table.clone();
+        table.virtual_hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        Arc::new(table)
+    };
+    snapshot.routes.iter().map(|(name, table)| (name.clone(), sort(table))).collect()
+}
+
+type Named<T> = BTreeMap<config::Name, Arc<T>>;
 
 // The same numbers in every run of a case, others in other cases.
 fn seed(name: &str, more: u64) -> u64 {
@@ -178,7 +246,7 @@ fn seed(name: &str, more: u64) -> u64 {
     name.bytes().fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
-fn line(found: &words::Diagnostic) -> String {
+fn line(found: &Diagnostic) -> String {
     let object = found.object.as_ref();
     let (kind, namespace, name) = object.map_or(("", "", ""), |one| (&*one.kind, &*one.namespace, &*one.name));
     format!("{} {kind} {namespace}/{name}", found.code)
@@ -228,13 +296,6 @@ impl Dial for Client {
             Ok(stream(pipe))
         })
     }
-}
-
-/// The proxy, asked directly.
-struct Inside {
-    app: Rc<App>,
-    dns: Option<Rc<Server>>,
-    log: PathBuf,
 }
 
 impl Around for Inside {
