@@ -82,6 +82,8 @@ impl Laid {
 pub struct Manner {
     /// The proxy runs without the case's objects first; then they come one after the other.
     pub late: bool,
+    /// While the calls are made, a service that is none of theirs comes and goes.
+    pub restless: bool,
     /// So many bytes wait in a pipe, instead of what is usual.
     pub pipe_bytes: Option<usize>,
     /// Chooses the random numbers; each case has its own besides.
@@ -93,6 +95,18 @@ const CONNECTING: std::time::Duration = std::time::Duration::from_millis(1);
 
 /// How long what pods are slow with may take after the last call, of that clock.
 const OVER: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// The service of a restless world.
+const BYSTANDER: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: bystander, namespace: bystanders}
+spec:
+  hosts: [bystander.example]
+  ports: [{number: 9080, name: http, protocol: HTTP}, {number: 80, name: http-80, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: 127.250.0.1}]
+";
 
 /// Plays a case on a `LocalSet`; what was not as expected, in words.
 pub async fn play(case: &Case, manner: Manner) -> Result<Vec<String>> {
@@ -109,10 +123,15 @@ pub async fn play(case: &Case, manner: Manner) -> Result<Vec<String>> {
         inside.publish(&objects, "", false).await?;
     }
     let diagnostics = inside.publish(&objects, &manifests, manner.late).await?;
+    let restless = match manner.restless {
+        true => Some(spawn_local(inside.disturbed(&objects, &manifests))),
+        false => None,
+    };
     let mut scene = Scene::new(case, laid.world, backends, laid.caller);
     scene.by = Some(Arc::new(Client(net)));
     let mut found = call_all(case, &scene, By::Sluice, &inside).await?;
     drop(scene);
+    restless.inspect(|task| task.abort());
     if case.config.says_something() {
         found.extend(holds(case, &inside.page("/config_dump").await?));
     }
@@ -129,7 +148,7 @@ pub async fn play(case: &Case, manner: Manner) -> Result<Vec<String>> {
 /// The control plane and the proxy, asked directly.
 struct Inside {
     plane: Plane,
-    server: wire::Server,
+    server: Rc<wire::Server>,
     app: Rc<App>,
     dns: Option<Rc<Server>>,
     log: PathBuf,
@@ -153,7 +172,7 @@ impl Inside {
         let (client, server) = wire::connect(node(identity));
         let means = Means { network, resolvers, dns: dns.clone(), extra_log };
         spawn_local(Follower::new(app.clone(), means).follow(client));
-        Ok(Self { plane: Plane::new(case, &node(identity))?, server, app, dns, log })
+        Ok(Self { plane: Plane::new(case, &node(identity))?, server: Rc::new(server), app, dns, log })
     }
 
     // Has the proxy obey what the files say now, all at once or object by object; what is said about the objects.
@@ -168,6 +187,22 @@ impl Inside {
         self.server.publish(&layers).await;
         self.taken(&snapshot).await?;
         Ok(diagnostics)
+    }
+
+    // Brings and takes a service again and again, often at first.
+    fn disturbed(&mut self, objects: &[Value], manifests: &str) -> impl Future<Output = ()> + use<> {
+        let before = self.plane.layers();
+        for change in self.plane.read(objects, &format!("{manifests}\n---\n{BYSTANDER}")) {
+            self.plane.apply(change);
+        }
+        let after = self.plane.layers();
+        let server = self.server.clone();
+        async move {
+            for count in 0_u64.. {
+                tokio::time::sleep(std::time::Duration::from_millis(1 + count / 3)).await;
+                server.publish(if count % 2 == 0 { &after } else { &before }).await;
+            }
+        }
     }
 
     // Waits until everything is acknowledged, the names too where they are wanted, and is what was compiled.

@@ -1,5 +1,6 @@
 //! The control plane's end and the proxy's end of an xDS stream, with every message encoded and decoded between them.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -19,15 +20,15 @@ const QUEUE: usize = 64;
 /// The control plane's end.
 pub struct Server {
     targets: mpsc::Sender<(Target, oneshot::Sender<()>)>,
-    encoder: Encoder,
-    known: Vec<(Arc<Layer>, Arc<xds::Layer>)>,
+    encoder: RefCell<Encoder>,
+    known: RefCell<Vec<(Arc<Layer>, Arc<xds::Layer>)>>,
     /// What the proxy was sent, and what it said.
     pub status: StreamStatus,
 }
 
 impl Server {
     /// Has the proxy hold these layers, sooner or later.
-    pub async fn publish(&mut self, layers: &[Arc<Layer>]) {
+    pub async fn publish(&self, layers: &[Arc<Layer>]) {
         let layers = layers.iter().map(|layer| self.encode(layer)).collect();
         let (taken, wait) = oneshot::channel();
         // The wire ends with the proxy, which shows in all that follows.
@@ -35,15 +36,15 @@ impl Server {
         let _ = wait.await;
     }
 
-    fn encode(&mut self, layer: &Arc<Layer>) -> Arc<xds::Layer> {
-        if let Some((_, known)) = self.known.iter().find(|(known, _)| Arc::ptr_eq(known, layer)) {
+    fn encode(&self, layer: &Arc<Layer>) -> Arc<xds::Layer> {
+        if let Some((_, known)) = self.known.borrow().iter().find(|(known, _)| Arc::ptr_eq(known, layer)) {
             return known.clone();
         }
-        let all = self.encoder.snapshot(&layer.snapshot, Options { vhds: true });
+        let all = self.encoder.borrow_mut().snapshot(&layer.snapshot, Options { vhds: true });
         let resource =
             |one: &Arc<codec::Encoded>| Resource::new(kind(one.kind), one.name.clone(), &one.version, &one.body);
         let made = xds::Layer::new(all.iter().map(resource));
-        self.known.push((layer.clone(), made.clone()));
+        self.known.borrow_mut().push((layer.clone(), made.clone()));
         made
     }
 }
@@ -58,7 +59,7 @@ pub fn connect(node: Node) -> (Client, Server) {
     let requests = client.reconnect().into();
     let (targets_in, targets) = mpsc::channel(1);
     tokio::task::spawn_local(Wire { server, client, requests, updates, commands, targets }.run());
-    let server = Server { targets: targets_in, encoder: Encoder::default(), known: Vec::new(), status };
+    let server = Server { targets: targets_in, encoder: RefCell::default(), known: RefCell::default(), status };
     (Client::of(updates_out, commands_in), server)
 }
 
