@@ -23,6 +23,38 @@ const DEFAULT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PAT
 \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% \
 %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n";
 
+/// Istio's JSON keys.
+const DEFAULT_JSON: &[(&str, &str)] = &[
+    ("start_time", "%START_TIME%"),
+    ("route_name", "%ROUTE_NAME%"),
+    ("method", "%REQ(:METHOD)%"),
+    ("path", "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%"),
+    ("protocol", "%PROTOCOL%"),
+    ("response_code", "%RESPONSE_CODE%"),
+    ("response_flags", "%RESPONSE_FLAGS%"),
+    ("response_code_details", "%RESPONSE_CODE_DETAILS%"),
+    ("connection_termination_details", "%CONNECTION_TERMINATION_DETAILS%"),
+    ("bytes_received", "%BYTES_RECEIVED%"),
+    ("bytes_sent", "%BYTES_SENT%"),
+    ("duration", "%DURATION%"),
+    ("upstream_service_time", "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%"),
+    ("x_forwarded_for", "%REQ(X-FORWARDED-FOR)%"),
+    ("user_agent", "%REQ(USER-AGENT)%"),
+    ("request_id", "%REQ(X-REQUEST-ID)%"),
+    ("authority", "%REQ(:AUTHORITY)%"),
+    ("upstream_host", "%UPSTREAM_HOST%"),
+    ("upstream_cluster", "%UPSTREAM_CLUSTER_RAW%"),
+    ("upstream_local_address", "%UPSTREAM_LOCAL_ADDRESS%"),
+    ("downstream_local_address", "%DOWNSTREAM_LOCAL_ADDRESS%"),
+    ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"),
+    ("requested_server_name", "%REQUESTED_SERVER_NAME%"),
+    ("upstream_transport_failure_reason", "%UPSTREAM_TRANSPORT_FAILURE_REASON%"),
+];
+
+fn default_json() -> BTreeMap<String, String> {
+    DEFAULT_JSON.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect()
+}
+
 pub(crate) fn encode(logs: &[AccessLog]) -> Vec<pb::AccessLog> {
     logs.iter().map(encode_one).collect()
 }
@@ -31,6 +63,8 @@ fn encode_one(log: &AccessLog) -> pb::AccessLog {
     let format = match &log.format {
         AccessLogFormat::Default => text(DEFAULT),
         AccessLogFormat::Text(line) => text(line),
+        // Envoy has no default: it would write empty objects.
+        AccessLogFormat::Json(keys) if keys.is_empty() => Format::JsonFormat(json(&default_json())),
         AccessLogFormat::Json(keys) => Format::JsonFormat(json(keys)),
     };
     let file = FileAccessLog {
@@ -104,5 +138,6 @@ fn decode_json(keys: Struct) -> BTreeMap<String, String> {
         Some(Kind::StringValue(text)) => Some(text),
         _ => None,
     };
-    keys.fields.into_iter().filter_map(|(key, value)| Some((key, text(value)?))).collect()
+    let keys = keys.fields.into_iter().filter_map(|(key, value)| Some((key, text(value)?))).collect();
+    if keys == default_json() { BTreeMap::new() } else { keys }
 }

@@ -145,7 +145,9 @@ impl Format {
                 for (key, parts) in keys {
                     let mut text = String::new();
                     parts.iter().for_each(|part| part.write(line, &mut text));
-                    object.insert(key.clone(), json_value(text));
+                    // Flags are always there.
+                    let is_flags = matches!(&parts[..], [Part::Operator(Operator::Flags)]);
+                    object.insert(key.clone(), if is_flags { text.into() } else { json_value(text) });
                 }
                 let _ = writeln!(out, "{}", serde_json::Value::Object(object));
             }

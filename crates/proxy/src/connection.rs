@@ -196,6 +196,7 @@ async fn look(stream: &mut Io) -> Sniffed {
 pub async fn serve_http(worker: Rc<Worker>, first: Arc<HttpPlan>, io: Io, client: Rc<Client>, is_http2: bool) {
     let mut draining = worker.draining();
     let chain = Rc::new(std::cell::RefCell::new((worker.plan().generation, first)));
+    let known = (worker.clone(), client.clone(), chain.clone());
     let service = service_fn(move |request| {
         let (worker, client, chain) = (worker.clone(), client.clone(), chain.clone());
         async move { Ok::<_, Infallible>(pipeline::respond(worker, client, chain, request).await) }
@@ -227,8 +228,7 @@ pub async fn serve_http(worker: Rc<Worker>, first: Arc<HttpPlan>, io: Io, client
             .header_read_timeout(Some(Duration::from_secs(HEAD_SECONDS_MAX)))
             .max_buf_size(HEAD_BYTES_MAX)
             .max_headers(HEADERS_MAX)
-            .preserve_header_case(false)
-            .half_close(true);
+            .preserve_header_case(false);
         let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(io), service).with_upgrades());
         tokio::select! {
             outcome = &mut connection => outcome,
@@ -240,5 +240,9 @@ pub async fn serve_http(worker: Rc<Worker>, first: Arc<HttpPlan>, io: Io, client
     };
     if let Err(error) = outcome {
         tracing::debug!("client connection ended: {error}");
+        if !is_http2 && error.is_parse() {
+            let (worker, client, chain) = known;
+            pipeline::unread(&worker, &client, &chain, error.is_parse_too_large());
+        }
     }
 }

@@ -27,6 +27,7 @@ flags! {
     6 UPSTREAM_RESET "UR" "The upstream reset the stream.";
     7 RETRIES_EXHAUSTED "URX" "No tries were left.";
     8 DOWNSTREAM_ENDED "DC" "The client hung up.";
+    17 UPSTREAM_PROTOCOL "UPE" "The upstream broke the protocol.";
     9 DOWNSTREAM_PROTOCOL "DPE" "The client broke the protocol.";
     10 STREAM_IDLE "SI" "Nothing moved for too long.";
     12 RATE_LIMITED "RL" "A local rate limit had no token.";
@@ -101,6 +102,8 @@ pub enum Failure {
         /// The whole request was there: it was the upstream's turn.
         arrived: bool,
     },
+    /// What the upstream said is not the protocol.
+    Protocol,
     /// The stream was refused; the application has not seen it.
     Refused,
     /// The upstream reset the stream.
@@ -165,6 +168,10 @@ impl Failure {
                 let details = "upstream_reset_before_response_started{connection_termination}";
                 told(503, Flags::UPSTREAM_CONNECTION_ENDED, details, reset("connection termination"))
             }
+            Failure::Protocol => {
+                let details = "upstream_reset_before_response_started{protocol_error}";
+                told(502, Flags::UPSTREAM_PROTOCOL, details, reset("protocol error"))
+            }
             Failure::Refused | Failure::Reset => {
                 let details = "upstream_reset_before_response_started{remote_reset}";
                 told(503, Flags::UPSTREAM_RESET, details, reset("remote reset"))
@@ -195,6 +202,7 @@ impl Failure {
             | Failure::Tls(_)
             | Failure::Ended
             | Failure::Unsent
+            | Failure::Protocol
             | Failure::Refused
             | Failure::Reset => Some(Report::Broken),
             Failure::ConnectTimeout | Failure::TryTimeout | Failure::Timeout => Some(Report::Timeout),
@@ -213,7 +221,9 @@ impl Failure {
         Some(match self {
             Failure::Connect(_) | Failure::Tls(_) | Failure::ConnectTimeout => Outcome::ConnectFailure,
             Failure::Refused => Outcome::RefusedStream,
-            Failure::Ended | Failure::Reset | Failure::TryTimeout => Outcome::Reset { before_request: false },
+            Failure::Ended | Failure::Protocol | Failure::Reset | Failure::TryTimeout => {
+                Outcome::Reset { before_request: false }
+            }
             Failure::Unsent => Outcome::Reset { before_request: true },
             Failure::Overflow => Outcome::Overflow,
             Failure::NoHost

@@ -599,12 +599,13 @@ fn plain(error: &std::io::Error) -> String {
 }
 
 fn failure_of(error: &hyper::Error) -> Failure {
-    let h2_reason = std::error::Error::source(error)
-        .and_then(|source| source.downcast_ref::<h2::Error>())
-        .and_then(h2::Error::reason);
-    match h2_reason {
+    let h2_error = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    match h2_error.and_then(h2::Error::reason) {
         Some(h2::Reason::REFUSED_STREAM) => Failure::Refused,
+        // What we found, not what the upstream says of us.
+        Some(h2::Reason::PROTOCOL_ERROR) if h2_error.is_some_and(h2::Error::is_library) => Failure::Protocol,
         Some(_) => Failure::Reset,
+        None if error.is_parse() => Failure::Protocol,
         None if error.is_canceled() => Failure::Unsent,
         None if error.is_user() || error.is_body_write_aborted() => Failure::ClientBody,
         None => Failure::Ended,

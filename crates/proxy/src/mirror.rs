@@ -135,7 +135,8 @@ impl Copy {
             counts_attempts: false,
             back: None,
         };
-        let record = Box::new(new_record(worker, &self.plan, Instant::now()));
+        let mut record = Box::new(new_record(worker, &self.plan, Instant::now()));
+        record.is_over = true;
         let sent = forward::send_copy(&mission, &cluster, record, self.parts, body);
         if !matches!(tokio::time::timeout(self.limit, sent).await, Ok(true)) {
             bump(&cluster.counts.mirrors_failed);

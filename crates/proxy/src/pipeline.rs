@@ -52,6 +52,19 @@ pub async fn respond(
     }
 }
 
+/// Remembers a request that could not be read, and that was answered for us.
+pub fn unread(worker: &Rc<Worker>, client: &Client, chain: &Chain, too_large: bool) {
+    let plan = current(worker, client, chain);
+    let mut record = new_record(worker, &plan, Instant::now());
+    (record.status, record.flags) = (if too_large { 431 } else { 400 }, Flags::DOWNSTREAM_PROTOCOL);
+    record.details = if too_large { "http1.headers_too_large" } else { "http1.codec_error" };
+    if !plan.logs.is_empty() {
+        let local = client.dialled.or(client.local);
+        record.head = Some(Box::new(Head { protocol: "HTTP/1.1", local, peer: client.peer, ..Head::default() }));
+    }
+    record.finish(Instant::now());
+}
+
 // A connection stays with its chain; what the chain says is of the newest plan.
 fn current(worker: &Worker, client: &Client, chain: &Chain) -> Arc<HttpPlan> {
     let plan = worker.plan();
@@ -83,6 +96,7 @@ pub(crate) fn new_record(worker: &Rc<Worker>, plan: &Arc<HttpPlan>, now: Instant
         host: None,
         grpc_status: None,
         trace: None,
+        is_over: false,
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Record {
     pub grpc_status: Option<u16>,
     /// Its span.
     pub trace: Option<Box<Trace>>,
+    /// Log and metrics have it, or are not to have it.
+    pub is_over: bool,
 }
 
 /// What only the access log needs.
@@ -96,6 +98,7 @@ impl Record {
 
     /// Writes log and metrics. Called once, when nothing more will happen.
     pub fn finish(&mut self, now: Instant) {
+        self.is_over = true;
         let worker = self.worker.clone();
         let elapsed = now.saturating_duration_since(self.started);
         worker.metrics.request(&worker, self, elapsed);
@@ -107,6 +110,21 @@ impl Record {
                 let Self { status, flags, details, received, sent, .. } = *self;
                 worker.log(format, &crate::access_log::Line { status, flags, details, received, sent, head, elapsed });
             }
+        }
+    }
+}
+
+// A request whose client hung up before there was an answer: nobody asks for the rest of it.
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.is_over && !std::thread::panicking() {
+            self.flags = self.flags.with(Flags::DOWNSTREAM_ENDED);
+            self.details = "downstream_remote_disconnect";
+            let upstream = self.host.map(|(_, address)| address);
+            if let Some(head) = &mut self.head {
+                head.upstream = upstream;
+            }
+            self.finish(Instant::now());
         }
     }
 }
