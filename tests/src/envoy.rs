@@ -41,6 +41,9 @@ impl Envoy {
             "--log-level".as_ref(),
             "warn".as_ref(),
             "--disable-hot-restart".as_ref(),
+            // Its access logs are read while it runs.
+            "--file-flush-interval-msec".as_ref(),
+            "100".as_ref(),
             "--log-path".as_ref(),
             log.as_os_str(),
         ];

@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter;
 
 use crate::common::{At, Reason, ads, any, boolean, cidr, duration, is_true, read_cidr, read_duration};
-use crate::{access_log, cors, dynamic, fault, rate_limit, route, tracing};
+use crate::{access_log, cors, dynamic, fault, metrics, rate_limit, route, tracing};
 
 const ROUTER: &str = "envoy.filters.http.router";
 /// Filters of istiod's that change no routing here: statistics, metadata exchange and features that are off by default.
@@ -21,7 +21,7 @@ const HARMLESS: &[&str] = &[
     rate_limit::FILTER,
     "envoy.filters.http.grpc_stats",
     "istio.metadata_exchange",
-    "istio.stats",
+    metrics::FILTER,
     "istio.alpn",
     "envoy.filters.http.alpn",
     "envoy.filters.http.grpc_web",
@@ -44,6 +44,7 @@ pub(crate) fn encode(http: &HttpManager) -> pb::HttpConnectionManager {
         access_log,
         client_cert_header,
         tracing,
+        metrics,
     } = http;
     let (forwarding, details) = encode_client_cert(*client_cert_header);
     let (server_name, transformation) = encode_server(server_header);
@@ -55,7 +56,9 @@ pub(crate) fn encode(http: &HttpManager) -> pb::HttpConnectionManager {
         http_filters: dynamic_hosts
             .iter()
             .map(dynamic_filter)
-            .chain([rate_limit::filter(), fault::filter(), cors(), router()])
+            .chain([rate_limit::filter(), fault::filter(), cors()])
+            .chain(metrics::encode(metrics))
+            .chain([router()])
             .collect(),
         use_remote_address: boolean(*use_remote_address),
         xff_num_trusted_hops: *xff_trusted_hops,
@@ -201,6 +204,7 @@ pub(crate) fn decode(http: &pb::HttpConnectionManager, notes: &mut Vec<String>) 
             _ => ClientCertHeader::Remove,
         },
         tracing: tracing::decode(http, notes).at("tracing")?,
+        metrics: metrics::decode(&http.http_filters, notes),
     })
 }
 

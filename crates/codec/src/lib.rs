@@ -22,6 +22,7 @@ mod kind;
 mod listener;
 mod log_filter;
 mod metadata;
+mod metrics;
 mod mirror;
 mod name_table;
 pub mod node;

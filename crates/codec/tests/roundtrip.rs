@@ -463,6 +463,19 @@ fn log_filter() -> impl Strategy<Value = LogFilter> {
     })
 }
 
+fn metric() -> impl Strategy<Value = MetricRule> {
+    let label = prop_oneof![
+        text().prop_map(Label::Literal),
+        text().prop_map(Label::Header),
+        text().prop_map(Label::ResponseHeader),
+        Just(Label::Host),
+        Just(Label::Code),
+    ];
+    let metric = option::of((0..4_usize).prop_map(|index| Metric::ALL[index]));
+    (metric, option::of(any::<bool>()), proptest::collection::btree_map(text(), option::of(label), 0..3))
+        .prop_map(|(metric, dropped, labels)| MetricRule { metric, dropped, labels })
+}
+
 fn tracing() -> impl Strategy<Value = Tracing> {
     let source = prop_oneof![
         text().prop_map(TagSource::Literal),
@@ -498,7 +511,13 @@ fn listener() -> impl Strategy<Value = Listener> {
         (any::<[u8; 4]>(), 0_u8..33).prop_map(|(ip, prefix_len)| Cidr { address: ip.into(), prefix_len }).boxed();
     let codec = prop_oneof![Just(HttpCodec::Auto), Just(HttpCodec::Http1), Just(HttpCodec::Http2)];
     let server = prop_oneof![Just(ServerHeader::PassThrough), text().prop_map(ServerHeader::Overwrite)];
-    let idle = (option::of(positive()), option::of(cache()), vec(cidr.clone(), 0..3), option::of(tracing()));
+    let idle = (
+        option::of(positive()),
+        option::of(cache()),
+        vec(cidr.clone(), 0..3),
+        option::of(tracing()),
+        vec(metric(), 0..3),
+    );
     let http = (text(), routes, codec, any::<[bool; 5]>(), 0_u32..5, server, idle, log.clone()).prop_map(
         |(
             stat_prefix,
@@ -507,7 +526,7 @@ fn listener() -> impl Strategy<Value = Listener> {
             flags,
             xff_trusted_hops,
             server_header,
-            (stream_idle_timeout, dynamic_hosts, internal_addresses, tracing),
+            (stream_idle_timeout, dynamic_hosts, internal_addresses, tracing, metrics),
             access_log,
         )| {
             Filter::Http(HttpManager {
@@ -529,6 +548,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                     false => ClientCertHeader::Remove,
                 },
                 tracing,
+                metrics,
             })
         },
     );

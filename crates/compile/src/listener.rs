@@ -140,5 +140,6 @@ pub(crate) fn http(
             Side::Outbound | Side::Inbound => ClientCertHeader::Remove,
         },
         tracing: None,
+        metrics: Vec::new(),
     })
 }

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::telemetry::{
-    AccessLogging, CustomTag, ModeMatch, ProviderRef, TagSource as Source, TelemetrySpec, Tracing as TracingSpec,
-    WorkloadMode,
+    AccessLogging, CustomTag, IstioMetric, Metrics, ModeMatch, ProviderRef, TagOperation, TagSource as Source,
+    TelemetrySpec, Tracing as TracingSpec, WorkloadMode,
 };
 use config::{
-    AccessLog, Cluster, Direction, Discovery, Endpoint, EndpointAddress, Endpoints, Filter, Health, Listener, Locality,
-    LocalityEndpoints, LogFilter, Name, Share, SpanTag, TagSource, Tracing, UpstreamProtocol,
+    AccessLog, Cluster, Direction, Discovery, Endpoint, EndpointAddress, Endpoints, Filter, Health, Label, Listener,
+    Locality, LocalityEndpoints, LogFilter, Metric, MetricRule, Name, Share, SpanTag, TagSource, Tracing,
+    UpstreamProtocol,
 };
 use words::{Diagnostic, Fingerprint, Labels, Origin};
 
@@ -29,6 +30,8 @@ pub(crate) const COLLECTOR: &str = "otlp-collector";
 pub(crate) const ENVOY: &str = "envoy";
 /// The provider of spans that `--tracing-otlp` declares.
 pub(crate) const OTEL: &str = "otel";
+/// Istio's provider of metrics.
+const PROMETHEUS: &str = "prometheus";
 /// Where `envoy` writes when no file is named.
 const STDOUT: &str = "/dev/stdout";
 
@@ -45,6 +48,7 @@ pub(crate) struct Telemetry {
     targeted: bool,
     tracing: Vec<Said<Traced>>,
     logging: Vec<Said<Logged>>,
+    metrics: Vec<Said<MetricRule>>,
     /// What is wrong with the object itself.
     pub(crate) diagnostics: Vec<Diagnostic>,
     /// The content of all of the above.
@@ -85,7 +89,6 @@ pub(crate) fn lower(origin: Origin, age: Age, spec: &TelemetrySpec, mesh: &MeshC
     let mut notes = Notes::about(&origin);
     notes.not_obeyed(target_ref.is_some(), || "spec.targetRef".into());
     notes.not_obeyed(!target_refs.is_empty(), || "spec.targetRefs".into());
-    notes.not_obeyed(!metrics.is_empty(), || "spec.metrics".into());
     let selector = selector.as_ref().map(|selector| selector.match_labels.clone()).filter(|labels| !labels.is_empty());
     let tracing = tracing.iter().enumerate();
     let tracing =
@@ -94,10 +97,14 @@ pub(crate) fn lower(origin: Origin, age: Age, spec: &TelemetrySpec, mesh: &MeshC
     let logging = logging
         .filter_map(|(index, one)| logged(&format!("spec.accessLogging[{index}]"), one, mesh, &mut notes))
         .collect();
+    let mut changed = Vec::new();
+    for (index, one) in metrics.iter().enumerate() {
+        measured(&format!("spec.metrics[{index}]"), one, &mut notes, &mut changed);
+    }
     let targeted = target_ref.is_some() || !target_refs.is_empty();
     let diagnostics = notes.into_found();
-    let print = Fingerprint::of(&(&origin, &age, &selector, targeted, &tracing, &logging, &diagnostics));
-    Telemetry { origin, age, selector, targeted, tracing, logging, diagnostics, print }
+    let print = Fingerprint::of(&(&origin, &age, &selector, targeted, &tracing, &logging, &changed, &diagnostics));
+    Telemetry { origin, age, selector, targeted, tracing, logging, metrics: changed, diagnostics, print }
 }
 
 fn mode(matches: Option<&ModeMatch>) -> WorkloadMode {
@@ -203,6 +210,59 @@ fn logged(field: &str, spec: &AccessLogging, mesh: &MeshConfig, notes: &mut Note
     Some(Said { mode: mode(spec.matches.as_ref()), block: Logged { providers, disabled: spec.disabled, filter } })
 }
 
+// Adds what a block changes, in its order.
+fn measured(field: &str, spec: &Metrics, notes: &mut Notes, changed: &mut Vec<Said<MetricRule>>) {
+    notes.not_obeyed(spec.reporting_interval.is_some(), || format!("{field}.reportingInterval"));
+    let unknown = names(&spec.providers).enumerate().find(|(_, name)| *name != PROMETHEUS);
+    if let Some((index, name)) = unknown {
+        let message = format!("no provider of metrics is called {name:?}; there is \"prometheus\"");
+        notes.ignored(format!("{field}.providers[{index}].name"), message);
+        if spec.providers.len() == 1 {
+            return;
+        }
+    }
+    for (index, one) in spec.overrides.iter().enumerate() {
+        let field = format!("{field}.overrides[{index}]");
+        let matches = one.matches.as_ref();
+        let metric = match matches.and_then(|matches| matches.metric) {
+            None | Some(IstioMetric::AllMetrics) => None,
+            Some(IstioMetric::RequestCount) => Some(Metric::Requests),
+            Some(IstioMetric::RequestDuration) => Some(Metric::Duration),
+            Some(IstioMetric::RequestSize) => Some(Metric::RequestBytes),
+            Some(IstioMetric::ResponseSize) => Some(Metric::ResponseBytes),
+            Some(_) => {
+                notes.not_obeyed(true, || format!("{field}.match.metric"));
+                continue;
+            }
+        };
+        if matches.is_some_and(|matches| matches.custom_metric.is_some()) {
+            notes.not_obeyed(true, || format!("{field}.match.customMetric"));
+            continue;
+        }
+        let mut labels = BTreeMap::new();
+        for (name, tag) in &one.tag_overrides {
+            let text = tag.value.as_deref().unwrap_or_default();
+            match (tag.operation.unwrap_or_default(), Label::parse(text)) {
+                (TagOperation::Remove, _) => drop(labels.insert(name.clone(), None)),
+                _ if !is_label(name) => notes.ignored(format!("{field}.tagOverrides.{name}"), "not a label's name"),
+                (TagOperation::Upsert, Some(label)) => drop(labels.insert(name.clone(), Some(label))),
+                (TagOperation::Upsert, None) => {
+                    let message = format!("{text:?} is not understood; the label stays as it is");
+                    notes.ignored(format!("{field}.tagOverrides.{name}.value"), message);
+                }
+            }
+        }
+        let mode = matches.and_then(|matches| matches.mode).unwrap_or_default();
+        changed.push(Said { mode, block: MetricRule { metric, dropped: one.disabled, labels } });
+    }
+}
+
+// As Prometheus has them.
+fn is_label(name: &str) -> bool {
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    name.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_') && name.chars().all(is_part)
+}
+
 /// What a proxy tells of its traffic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Effective {
@@ -217,6 +277,7 @@ pub(crate) struct Effective {
 pub(crate) struct Side {
     tracing: Option<Tracing>,
     logs: Vec<AccessLog>,
+    metrics: Vec<MetricRule>,
 }
 
 impl Effective {
@@ -229,8 +290,10 @@ impl Effective {
             let tracing = tracing.map(|said| &said.block).collect::<Vec<_>>();
             let logging = levels.iter().flat_map(|one| one.logging.iter().filter(|said| says(said.mode)));
             let logging = logging.map(|said| &said.block).collect::<Vec<_>>();
+            let metrics = levels.iter().flat_map(|one| one.metrics.iter().filter(|said| says(said.mode)));
+            let metrics = metrics.map(|said| said.block.clone()).collect();
             let mesh = world.mesh();
-            Side { tracing: tracing_of(&tracing, scope, labels, mesh), logs: logs_of(&logging, mesh) }
+            Side { tracing: tracing_of(&tracing, scope, labels, mesh), logs: logs_of(&logging, mesh), metrics }
         };
         Self { client: side(WorkloadMode::Client), server: side(WorkloadMode::Server) }
     }
@@ -252,6 +315,7 @@ impl Effective {
                 Filter::Http(http) => {
                     http.access_log.clone_from(&side.logs);
                     http.tracing.clone_from(&side.tracing);
+                    http.metrics.clone_from(&side.metrics);
                 }
             }
         }

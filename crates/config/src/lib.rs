@@ -15,6 +15,7 @@ pub mod fault;
 pub mod hash;
 pub mod header_changes;
 pub mod listener;
+pub mod metrics;
 pub mod name_table;
 pub mod outlier;
 pub mod rate_limit;
@@ -47,6 +48,7 @@ pub use listener::{
     ChainMatch, Cidr, ClientCertHeader, ClusterSplit, Direction, Filter, FilterChain, HttpCodec, HttpManager, Listener,
     ListenerFilters, RouteSource, ServerHeader, TcpProxy, TransportMatch,
 };
+pub use metrics::{Label, Metric, MetricRule};
 pub use name_table::{NAME_TABLE, NameInfo, NameTable};
 pub use outlier::Outlier;
 pub use rate_limit::{RateKey, RateLimit};

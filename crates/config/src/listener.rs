@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use words::Origin;
 
-use crate::{AccessLog, ClusterChoice, DnsCache, DynamicHost, Name, RouteTable, ServerTls, Tracing};
+use crate::{AccessLog, ClusterChoice, DnsCache, DynamicHost, MetricRule, Name, RouteTable, ServerTls, Tracing};
 
 /// One listener, by Istio's name: `virtualOutbound`, `0.0.0.0_9080`, `10.0.0.1_3306` (X51).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -152,6 +152,8 @@ pub struct HttpManager {
     pub client_cert_header: ClientCertHeader,
     /// Spans; `None`: none, and trace headers pass untouched.
     pub tracing: Option<Tracing>,
+    /// What is different of Istio's metrics.
+    pub metrics: Vec<MetricRule>,
 }
 
 /// What becomes of `x-forwarded-client-cert` (`forward_client_cert_details`).

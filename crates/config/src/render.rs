@@ -7,10 +7,10 @@ use std::fmt::Write;
 use crate::{
     Abort, AbortStatus, AccessLog, AccessLogFormat, Action, Balancing, ChainMatch, ClientTls, Cluster, ClusterChoice,
     Compare, Delay, Discovery, Endpoint, Endpoints, Fault, Filter, FilterChain, Forward, HashKey, HeaderChanges,
-    HeaderMatch, Health, Lb, Listener, LocalityMode, LogFilter, Mirror, Outlier, PathMatch, PathRewrite, PutHow,
-    RateKey, RateLimit, Redirect, RedirectPath, RetryBudget, RetryPolicy, Rewrite, Route, RouteMatch, RouteSource,
-    RouteTable, ServerTls, SlowStart, Snapshot, Sni, SpanTag, TagSource, Thresholds, Tracing, TransportMatch,
-    UpstreamProtocol, ValueMatch, VirtualHost, Weighted, default_connect_timeout,
+    HeaderMatch, Health, Label, Lb, Listener, LocalityMode, LogFilter, Metric, MetricRule, Mirror, Outlier, PathMatch,
+    PathRewrite, PutHow, RateKey, RateLimit, Redirect, RedirectPath, RetryBudget, RetryPolicy, Rewrite, Route,
+    RouteMatch, RouteSource, RouteTable, ServerTls, SlowStart, Snapshot, Sni, SpanTag, TagSource, Thresholds, Tracing,
+    TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost, Weighted, default_connect_timeout,
 };
 
 // Writing to a String cannot fail.
@@ -97,6 +97,15 @@ fn chain(out: &mut String, one: &FilterChain, when: &str) {
                 spans(out, tracing);
             }
             logs(out, &http.access_log);
+            for MetricRule { metric, dropped, labels } in &http.metrics {
+                let name = metric.map_or("all metrics", Metric::name);
+                let drop = dropped.map_or("", |dropped| if dropped { " not kept" } else { " kept" });
+                let text = |(name, label): (&String, &Option<Label>)| match label {
+                    Some(label) => format!(" {name}={}", label.text()),
+                    None => format!(" without {name}"),
+                };
+                line!(out, "    {name}{drop}{}", labels.iter().map(text).collect::<String>());
+            }
         }
     }
 }

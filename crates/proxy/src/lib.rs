@@ -25,6 +25,7 @@ pub mod identity;
 pub mod internal;
 pub mod local_reply;
 pub mod log_filter;
+pub mod metric_labels;
 pub mod metrics;
 pub mod mirror;
 pub mod names;

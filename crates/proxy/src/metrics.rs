@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use config::Metric;
 use rustc_hash::FxHashMap;
 
 use crate::cluster::{ClusterState, bump};
 use crate::identity::{Identity, UNKNOWN};
+use crate::metric_labels::Changes;
 use crate::record::Record;
 use crate::worker::Worker;
 
@@ -96,6 +98,9 @@ pub struct Metrics {
 impl Metrics {
     /// Counts a request that is over.
     pub fn request(&self, worker: &Worker, record: &Record, elapsed: Duration) {
+        if let Some(changes) = &record.plan.changes {
+            return self.changed(changes, worker, record, elapsed);
+        }
         let series = match record.cluster.and_then(|slot| worker.cluster(slot)) {
             Some(cluster) => self.series_of(worker, record, Some(&cluster)),
             None => self.series_of(worker, record, None),
@@ -104,6 +109,22 @@ impl Metrics {
         series.duration.observe(elapsed.as_secs_f64() * 1000.0);
         series.request_bytes.observe(record.received as f64);
         series.response_bytes.observe(record.sent as f64);
+    }
+
+    // With labels of its own for each metric. Their values are anybody's, so nothing is remembered by a small key.
+    fn changed(&self, changes: &Changes, worker: &Worker, record: &Record, elapsed: Duration) {
+        let cluster = record.cluster.and_then(|slot| worker.cluster(slot));
+        let labels = labels(&worker.identity, record, cluster.as_deref());
+        for metric in Metric::ALL {
+            let Some(labels) = changes.labels(metric, &labels, record) else { continue };
+            let series = self.series(labels);
+            match metric {
+                Metric::Requests => bump(&series.requests),
+                Metric::Duration => series.duration.observe(elapsed.as_secs_f64() * 1000.0),
+                Metric::RequestBytes => series.request_bytes.observe(record.received as f64),
+                Metric::ResponseBytes => series.response_bytes.observe(record.sent as f64),
+            }
+        }
     }
 
     fn series_of(&self, worker: &Worker, record: &Record, cluster: Option<&ClusterState>) -> Rc<Series> {
@@ -224,13 +245,15 @@ impl Scrape {
             let _ = writeln!(out, "# TYPE {name} {kind}");
         };
         help(&mut out, "istio_requests_total", "counter");
-        for (labels, counts) in &self.http {
+        for (labels, counts) in self.http.iter().filter(|(_, counts)| counts.requests > 0) {
             let _ = writeln!(out, "istio_requests_total{{{labels}}} {}", counts.requests);
         }
         let names = ["istio_request_duration_milliseconds", "istio_request_bytes", "istio_response_bytes"];
         for (index, name) in names.iter().enumerate() {
             help(&mut out, name, "histogram");
-            for (labels, counts) in &self.http {
+            // Where metrics have labels of their own, not all are of one series.
+            let counted = |counts: &HttpCounts| counts.histograms[index].0.iter().any(|count| *count > 0);
+            for (labels, counts) in self.http.iter().filter(|(_, counts)| counted(counts)) {
                 write_histogram(&mut out, name, labels, &counts.histograms[index]);
             }
         }
@@ -356,6 +379,6 @@ pub fn end_labels(ends: &Ends<'_>) -> String {
     )
 }
 
-fn escape(value: &str) -> String {
+pub(crate) fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

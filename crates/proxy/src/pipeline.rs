@@ -116,7 +116,7 @@ async fn serve(
         }
     };
     record.is_grpc = grpc::is_grpc(request.headers());
-    if !plan.logs.is_empty() {
+    if !plan.logs.is_empty() || plan.changes.is_some() {
         record.head = Some(Box::new(head_of(&request, &authority, &client)));
     }
     let manager = &plan.manager;

@@ -15,6 +15,7 @@ use http::HeaderValue;
 use routing::Router;
 use words::Origin;
 
+use crate::metric_labels::Changes;
 use crate::tls::{self, ClientTls, Materials, ServerTls};
 use crate::trace::Tracer;
 
@@ -73,6 +74,8 @@ pub struct HttpPlan {
     pub logs: Vec<Arc<crate::access_log::Format>>,
     /// Who makes spans.
     pub tracer: Option<Arc<Tracer>>,
+    /// What is different of the metrics.
+    pub changes: Option<Changes>,
 }
 
 /// A TCP proxy, ready.
@@ -305,6 +308,7 @@ impl Planner {
                 });
                 Ok(ChainPlan::Http(Arc::new(HttpPlan {
                     tracer,
+                    changes: Changes::new(&manager.metrics),
                     direction,
                     manager: manager.clone(),
                     tls,
