@@ -1,4 +1,4 @@
-//! Access logs as Telemetry wants them, written by our proxy and by stock Envoy: who is logged where, and the response
+//! Access logs and metrics as Telemetry wants them, written by our proxy and by stock Envoy: who is logged where, and the response
 //! flags of clients that misbehave.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use suite::envoy::{self, Envoy};
-use suite::mesh::{ControlPlane, Proxied, Proxy, write};
+use suite::mesh::{ControlPlane, Proxied, Proxy, get, write};
 use suite::skip::skip;
 use testkit::case::{Call, Case};
 use testkit::process::free_address;
@@ -37,6 +37,15 @@ spec:
     filter: {expression: 'response.code >= 400 || response.flags != 0'}
   - providers: [{name: objects}]
     filter: {expression: '!request.url_path.startsWith("/quiet")'}
+  metrics:
+  - overrides:
+    - match: {metric: REQUEST_COUNT}
+      tagOverrides:
+        path: {value: request.url_path}
+        team: {value: "'blue'"}
+        source_principal: {operation: REMOVE}
+    - match: {metric: REQUEST_SIZE}
+      disabled: true
 "#;
 
 async fn line(file: &Path, of: &str) -> String {
@@ -93,23 +102,23 @@ async fn logs_are_as_wanted(block: u8, by_envoy: bool) {
         resolver: None,
         dns: None,
     };
-    let (mut _ours, mut _envoy) = (None, None);
+    let (mut ours, mut envoys) = (None, None);
     match by_envoy {
         true => {
             let binary = envoy::binary().unwrap();
-            _envoy = Some(Envoy::start(&binary, folder.path(), &who, plane.xds, true).await.unwrap());
+            envoys = Some(Envoy::start(&binary, folder.path(), &who, plane.xds, true).await.unwrap());
         }
-        false => _ours = Some(Proxy::start(&who, plane.xds).await.unwrap()),
+        false => ours = Some(Proxy::start(&who, plane.xds).await.unwrap()),
     }
     plane.synced(1).await.unwrap();
-    let get = async |path: &str| {
+    let ask = async |path: &str| {
         let call: Call =
             serde_saphyr::from_str(&format!("request: GET http://reviews:9080{path}\nexpect: {{}}\n")).unwrap();
         testkit::call::send(at, &call).await.unwrap().status
     };
-    assert_eq!(get("/ok").await, 200);
-    assert_eq!(get("/quiet").await, 200);
-    assert_eq!(get("/none").await, 404);
+    assert_eq!(ask("/ok").await, 200);
+    assert_eq!(ask("/quiet").await, 200);
+    assert_eq!(ask("/none").await, 404);
     // A client that does not wait.
     let mut stream = TcpStream::connect(at).await.unwrap();
     stream.write_all(b"GET /ok-but-gone HTTP/1.1\r\nhost: reviews:9080\r\n\r\n").await.unwrap();
@@ -131,6 +140,25 @@ async fn logs_are_as_wanted(block: u8, by_envoy: bool) {
     let objects = std::fs::read_to_string(&objects).unwrap();
     assert!(!errors.contains("GET /ok HTTP") && !errors.contains("/quiet"), "{errors}");
     assert!(!objects.contains("/quiet"), "{objects}");
+    if let Some(proxy) = &ours {
+        metrics_are_as_wanted(proxy).await;
+    }
+    if let Some(envoy) = &envoys {
+        assert_eq!(envoy.rejected().await.unwrap(), 0, "what Envoy has not, it passes over");
+    }
+}
+
+async fn metrics_are_as_wanted(proxy: &Proxy) {
+    let page = get(proxy.admin, "/stats/prometheus").await.unwrap();
+    let page = String::from_utf8_lossy(&page).into_owned();
+    let lines = |name: &str| page.lines().filter(|line| line.starts_with(name)).collect::<Vec<_>>();
+    let requests = lines("istio_requests_total{");
+    let none = requests.iter().find(|line| line.contains("path=\"/none\"")).unwrap();
+    assert!(none.contains("response_code=\"404\"") && none.contains("team=\"blue\""), "{none}");
+    assert!(requests.iter().all(|line| !line.contains("source_principal=")), "{requests:?}");
+    assert!(lines("istio_request_bytes").is_empty(), "{page}");
+    let responses = lines("istio_response_bytes_count{");
+    assert!(!responses.is_empty() && responses.iter().all(|line| line.contains("source_principal=")), "{responses:?}");
 }
 
 fn run(test: &str, block: u8, by_envoy: bool) {
