@@ -295,3 +295,72 @@ fn spans_wait_for_a_collector_that_comes_late() {
         drop(mesh.plane);
     });
 }
+
+const EDGE: &str = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge}\nspec:\n  selector: {app: edge}\n  \
+    servers:\n  - {port: {number: 8080, name: http, protocol: HTTP}, hosts: [shop.example.com]}\n---\n\
+    apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: shop}\nspec:\n  hosts: [shop.example.com]\n  \
+    gateways: [edge]\n  http:\n  - retries: {attempts: 1, retryOn: 5xx}\n    route: [{destination: {host: reviews}}]\n";
+
+fn tries_have_spans(test: &str, block: u8, by: By) {
+    if !is_possible(test) {
+        return;
+    }
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime(), async {
+        let folder = tempfile::tempdir().unwrap();
+        let at = free_address("127.0.0.1").unwrap();
+        let collector = Collector::start(&binary().unwrap(), folder.path(), at).await.unwrap();
+        let case = "rule: x\nservices: [{name: reviews, behaviour: {v1: {status: 503, times: 1}}}]\n";
+        let case: Case = serde_saphyr::from_str(case).unwrap();
+        let world = lay_out(&case, block);
+        let manifests = folder.path().join("manifests");
+        std::fs::create_dir_all(&manifests).unwrap();
+        write(&manifests, "world.yaml", &to_yaml(&world.objects)).unwrap();
+        write(&manifests, "edge.yaml", EDGE).unwrap();
+        let _servers = testkit::serve::start(&world).await.unwrap();
+        let (directory, to) = (manifests.to_string_lossy().into_owned(), at.to_string());
+        let arguments = ["--config-dir", &directory, "--tracing-otlp", &to, "--tracing-sampling", "100"];
+        let plane = ControlPlane::start(&arguments).await.unwrap();
+        let ip = world.client_ip;
+        let who =
+            Proxied { role: "router", outbound: None, bind_ip: Some(ip), app_ip: None, ..sidecar("edge", ip, ip) };
+        let _proxy = run(by, folder.path(), &who, &plane).await.unwrap();
+        plane.synced(1).await.unwrap();
+        let call: Call = serde_saphyr::from_str("request: GET http://shop.example.com:8080/\nexpect: {}\n").unwrap();
+        let answer = testkit::call::send(SocketAddr::new(ip, 8080), &call).await.unwrap();
+        assert_eq!(answer.status, 200);
+        let enough = |spans: &[Span]| (spans.len() == 3).then(|| spans.to_vec());
+        let spans = collector.until("a span of the request and one of each try", enough).await.unwrap();
+        let server = spans.iter().find(|span| span.kind == "server").unwrap();
+        assert!(server.parent.is_empty() && !server.is_error, "{server:#?}");
+        assert_eq!(server.attributes["http.status_code"], "200");
+        let tries: Vec<&Span> = spans.iter().filter(|span| span.kind == "client").collect();
+        assert!(tries.iter().all(|span| span.parent == server.id && span.trace == server.trace), "{spans:#?}");
+        let mut told: Vec<String> = tries
+            .iter()
+            .map(|span| {
+                let attribute = |key: &str| span.attributes.get(key).cloned().unwrap_or_default();
+                format!(
+                    "{} {} {} retry {:?}",
+                    span.name,
+                    attribute("http.status_code"),
+                    span.is_error,
+                    attribute("retry.count")
+                )
+            })
+            .collect();
+        told.sort();
+        let name = "router outbound|9080||reviews.default.svc.cluster.local egress";
+        assert_eq!(told, [format!("{name} 200 false retry \"1\""), format!("{name} 503 true retry \"\"")]);
+    });
+}
+
+#[test]
+fn tries_of_our_gateway_have_spans() {
+    tries_have_spans("tries_of_our_gateway_have_spans", 225, By::Sluice);
+}
+
+#[test]
+fn tries_of_envoys_gateway_have_spans() {
+    tries_have_spans("tries_of_envoys_gateway_have_spans", 226, By::Envoy);
+}
