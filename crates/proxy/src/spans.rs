@@ -208,6 +208,42 @@ fn request(tracer: &Tracer, framed: Bytes) -> Option<Request<RequestBody>> {
 mod tests {
     use super::*;
 
+    fn tracer() -> Arc<Tracer> {
+        let config = config::Tracing {
+            collector: "otlp".into(),
+            authority: "otlp".into(),
+            service_name: "a.b".into(),
+            sampling: config::Share::ALL,
+            by_request_id: true,
+            upstream_spans: false,
+            tags: Vec::new(),
+        };
+        Arc::new(Tracer::new(&config, 0, config::Direction::Outbound))
+    }
+
+    fn counts(worker: &Worker) -> [u64; 3] {
+        [&worker.spans.sent, &worker.spans.dropped, &worker.spans.failed].map(Cell::get)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_queue_is_bounded_and_what_nobody_takes_is_counted() {
+        let local = tokio::task::LocalSet::new();
+        let resolvers = crate::resolvers::Resolvers::known(Default::default());
+        let worker = Worker::new(Arc::default(), resolvers, transport::network::Network::Sockets, 1);
+        local
+            .run_until(async {
+                worker.spans.add(&worker, &tracer(), vec![otlp::Span::default(); WAITING_MAX + 4]);
+                assert_eq!(counts(&worker), [0, 4, 0]);
+                // The collector's cluster is gone: nobody will ever take them.
+                tokio::time::sleep(SEND_AFTER * 2).await;
+                let batches = WAITING_MAX.div_ceil(BATCH_MAX) as u64;
+                assert_eq!(counts(&worker), [0, WAITING_MAX as u64 + 4, batches]);
+                worker.spans.add(&worker, &tracer(), vec![otlp::Span::default()]);
+                assert!(worker.spans.runs.get(), "the next ones are sent again");
+            })
+            .await;
+    }
+
     #[test]
     fn answers_are_judged_by_otlps_rules() {
         assert_eq!(judge(Some(0)), Ok(()));
