@@ -153,10 +153,9 @@ async fn faults(demo: &Demo) -> Result<()> {
         bail!("others must not notice: {} after {:?}", page.version(), page.took);
     }
     demo.save(RATINGS, &seed("10-")?)?;
-    let page = demo.until("the abort reaches the page", "tester", |page| page.text.contains(NO_STARS)).await?;
-    if page.took > Duration::from_secs(2) {
-        bail!("an abort is told at once, not after {:?}", page.took);
-    }
+    // A page that was begun under the delay may end with the abort, after a try that waited.
+    let at_once = |page: &Page| page.text.contains(NO_STARS) && page.took < Duration::from_secs(2);
+    demo.until("the abort reaches the page, at once", "tester", at_once).await?;
     Ok(())
 }
 
