@@ -112,7 +112,8 @@ require
 case $1 in
   up) up "${@:2}" ;;
   capture) [ $# = 4 ] || usage; capture "${@:2}" ;;
-  run) [ $# -ge 4 ] || usage; inside "$(pod_of "$2" "$3")" "${@:4}" ;;
+  # In place of this shell: who ends the process that it started ends the program.
+  run) [ $# -ge 4 ] || usage; exec nsenter --net="/run/netns/$(pod_of "$2" "$3")" "${@:4}" ;;
   down) down "$2" ;;
   *) usage ;;
 esac

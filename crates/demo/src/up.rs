@@ -268,7 +268,7 @@ impl Parts {
         let path = beside_us(program)?;
         let log = logs.join(format!("{name}.log"));
         let file = std::fs::File::create(&log).with_context(|| format!("create {}", log.display()))?;
-        let child = Command::new(&path)
+        let child = ending_with_us(&path)
             .args(args)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
@@ -305,6 +305,17 @@ impl Parts {
             let _ = child.kill().await;
         }
     }
+}
+
+/// A command whose process ends when we do, however that comes about: else a demo that was killed would keep its ports.
+fn ending_with_us(program: &Path) -> Command {
+    let can = std::process::Command::new("setpriv").args(["--pdeathsig", "KILL", "true"]).status();
+    if !can.is_ok_and(|status| status.success()) {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
 }
 
 fn beside_us(program: &str) -> Result<PathBuf> {
