@@ -141,13 +141,13 @@ impl ClusterState {
     }
 
     /// Takes back a connection whose answer was read: for who waits, or for later.
-    pub fn give(&self, host: Key, mut connection: Http1, now: Instant) {
+    pub fn give(&self, mut connection: Box<Http1>, now: Instant) {
         connection.idle_since = now;
         if !self.bounds.get().allow(&connection, now) || !connection.is_reusable() {
             return;
         }
-        if let Some(connection) = self.waiting.offer(&host, connection) {
-            self.pool.borrow_mut().give(host, connection, now);
+        if let Some(connection) = self.waiting.offer(connection) {
+            self.pool.borrow_mut().give(connection, now);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use crate::cluster::{ClusterState, bump, socket, uptime};
 use crate::connection::Client;
 use crate::failure::{Failure, Flags};
 use crate::hash::{self, Hashed};
-use crate::local_reply::{Guards, Home, ReplyBody, Watched};
+use crate::local_reply::{Guards, ReplyBody, Watched};
 use crate::plan::ClusterPlan;
 use crate::record::Record;
 use crate::timeout::{Bounds, Watch};
@@ -72,9 +73,8 @@ impl Mission<'_> {
 /// What a try gave.
 pub struct Answered {
     response: Response<Incoming>,
-    connection: Option<Http1>,
+    connection: Option<Box<Http1>>,
     local: Option<SocketAddr>,
-    key: Key,
 }
 
 /// Sends a request, and gives the answer or says why there is none.
@@ -100,13 +100,17 @@ pub async fn send(mission: Mission<'_>, request: Request<Incoming>, mut record: 
     let hashed = mission.hashed(&cluster, &parts, &record);
     let started = record.started;
     let tries = Tries { mission: &mission, cluster: &cluster, parts, bounds, policy, started, hash: hashed.key };
-    let outcome = match &mut watched {
-        None => tries.run(body, &mut record).await,
-        Some(watched) => tokio::select! {
-            biased;
-            outcome = tries.run(body, &mut record) => outcome,
-            cut = &mut watched.watch => Err((cut.into(), false)),
-        },
+    let outcome = {
+        // Pinned once: each place that awaits it would have room for one of its own.
+        let mut run = pin!(tries.run(body, &mut record));
+        match &mut watched {
+            None => run.as_mut().await,
+            Some(watched) => tokio::select! {
+                biased;
+                outcome = run.as_mut() => outcome,
+                cut = &mut watched.watch => Err((cut.into(), false)),
+            },
+        }
     };
     match outcome {
         Err((failure, retried)) => {
@@ -149,8 +153,8 @@ pub async fn send_copy(
     if let Some(class) = cluster.counts.classes.get(usize::from(answered.response.status().as_u16() / 100)) {
         bump(class);
     }
-    let Answered { response, connection, local: _, key } = answered;
-    let home = connection.is_some().then(|| Home { cluster: cluster.clone(), host: key });
+    let Answered { response, connection, local: _ } = answered;
+    let home = connection.is_some().then(|| cluster.clone());
     let mut body = ReplyBody::unwanted(ResponseBody::new(response.into_body(), connection), home, guards);
     loop {
         match body.frame().await {
@@ -202,7 +206,7 @@ fn answer(
     back: Option<&WayBack<'_>>,
     mut record: Box<Record>,
 ) -> Response<ReplyBody> {
-    let Answered { response, connection, local, key } = answered;
+    let Answered { response, connection, local } = answered;
     let (mut parts, incoming) = response.into_parts();
     record.status = parts.status.as_u16();
     record.grpc_status = headers_grpc_status(&parts.headers);
@@ -225,7 +229,7 @@ fn answer(
     }
     // The version is that of each side's own connection.
     parts.version = Version::HTTP_11;
-    let home = connection.is_some().then(|| Home { cluster: cluster.clone(), host: key });
+    let home = connection.is_some().then(|| cluster.clone());
     let body = ReplyBody::upstream(ResponseBody::new(incoming, connection), record, home, guards);
     Response::from_parts(parts, body)
 }
@@ -336,7 +340,8 @@ impl<'a> Tries<'a> {
             if let (true, Some((_, address))) = (remembers, record.host) {
                 tried.push(EndpointAddress::Socket(address));
             }
-            tokio::time::sleep(balance::backoff::wait(policy.backoff_base, tries, self.mission.worker.draw())).await;
+            let wait = balance::backoff::wait(policy.backoff_base, tries, self.mission.worker.draw());
+            Box::pin(tokio::time::sleep(wait)).await;
         }
     }
 
@@ -357,10 +362,10 @@ impl<'a> Tries<'a> {
         let key = key(&plan, address, self.mission.authority);
         let aim = Aim { cluster, plan: &plan, host: &key, counters: &counters };
         let told = record.trace.as_mut().and_then(|trace| trace.begin_try(|| self.mission.worker.draw64()));
-        let answered = self.exchange(supply, aim, active, Numbered { number, told });
+        let mut answered = pin!(self.exchange(supply, aim, active, Numbered { number, told }));
         let outcome = match self.bounds.per_try {
-            None => answered.await,
-            Some(limit) => tokio::time::timeout(limit, answered).await.unwrap_or_else(|_| {
+            None => answered.as_mut().await,
+            Some(limit) => tokio::time::timeout(limit, answered.as_mut()).await.unwrap_or_else(|_| {
                 bump(&cluster.counts.try_timeouts);
                 bump(&cluster.counts.timeouts);
                 Err(Failure::TryTimeout)
@@ -397,7 +402,7 @@ impl<'a> Tries<'a> {
         tried: &[EndpointAddress],
     ) -> Result<(HostId, SocketAddr), Failure> {
         match &plan.config.discovery {
-            Discovery::Dynamic(cache) => named(self.mission, plan, cache).await,
+            Discovery::Dynamic(cache) => Box::pin(named(self.mission, plan, cache)).await,
             _ => self.pick(plan, tried),
         }
     }
@@ -458,20 +463,20 @@ impl<'a> Tries<'a> {
             let request = self.request(supply, number, true).ok_or(Failure::ClientBody)?;
             let local = connection.local;
             let response = connection.send(request).await.map_err(|error| failure_of(&error))?;
-            return Ok((Answered { response, connection: None, local, key: aim.host.clone() }, guards));
+            return Ok((Answered { response, connection: None, local }, guards));
         }
         let connection = upstream::http1(aim).await?;
         let guards = match attach(aim, active, None) {
             Ok(guards) => guards,
             Err(failure) => {
-                aim.cluster.give(aim.host.clone(), connection, Instant::now());
+                aim.cluster.give(connection, Instant::now());
                 return Err(failure);
             }
         };
         let request = self.request(supply, number, false).ok_or(Failure::ClientBody)?;
         let local = connection.local;
         let (response, connection) = connection.send(request).await.map_err(|error| failure_of(&error))?;
-        Ok((Answered { response, connection: Some(connection), local, key: aim.host.clone() }, guards))
+        Ok((Answered { response, connection: Some(connection), local }, guards))
     }
 
     fn request(&self, supply: &mut Supply, numbered: Numbered, is_http2: bool) -> Option<Request<RequestBody>> {
@@ -547,7 +552,7 @@ pub fn attach(aim: Aim<'_>, active: Active, stream: Option<(Key, Stream)>) -> Re
     aim.plan.limits.begin(uptime);
     bump(&counts.requests);
     bump(&counts.active);
-    Ok(Guards { active, request, cluster: aim.cluster.clone(), stream })
+    Ok(Guards { active, request, cluster: aim.cluster.clone(), stream: stream.map(Box::new) })
 }
 
 /// A new connection to a host, within the cluster's timeout.

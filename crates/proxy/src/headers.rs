@@ -7,6 +7,8 @@ use http::header::{CONNECTION, HOST, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPG
 use http::{HeaderMap, HeaderName, HeaderValue};
 use transport::tls::Peer;
 
+use crate::internal;
+
 /// `x-forwarded-for`.
 pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// `x-forwarded-proto`.
@@ -28,6 +30,9 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 
 /// Removes what belongs to one connection (RFC 9110, section 7.6.1). `TE: trailers` stays; any other TE goes.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
@@ -50,6 +55,42 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
     for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, TRAILER] {
         headers.remove(name);
+    }
+}
+
+// Told by their lengths first: this is asked of every name of every message.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    match name.as_str().len() {
+        2 => *name == TE,
+        7 => *name == UPGRADE || *name == TRAILER,
+        10 => *name == CONNECTION || *name == KEEP_ALIVE,
+        16 => *name == PROXY_CONNECTION,
+        17 => *name == TRANSFER_ENCODING,
+        _ => false,
+    }
+}
+
+/// What is among a request's headers, by one look at their names, which costs less than a lookup of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Any that belongs to the connection.
+    pub hop_by_hop: bool,
+    /// Any `x-envoy-…`.
+    pub envoy: bool,
+    /// `x-forwarded-client-cert`.
+    pub client_cert: bool,
+}
+
+impl Seen {
+    /// Looks at a request.
+    pub fn in_request(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for name in headers.keys() {
+            seen.hop_by_hop |= is_hop_by_hop(name);
+            seen.envoy |= name.as_str().starts_with(internal::PREFIX);
+            seen.client_cert |= *name == CLIENT_CERT;
+        }
+        seen
     }
 }
 

@@ -11,7 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::headers::FORWARDED_FOR;
 
-const PREFIX: &str = "x-envoy-";
+/// With what such headers begin.
+pub const PREFIX: &str = "x-envoy-";
 /// `x-envoy-internal`.
 pub const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 /// `x-envoy-upstream-rq-timeout-ms`.
@@ -47,11 +48,12 @@ const GUARDED: [HeaderName; 14] = [
     HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
 ];
 
-/// Takes out of a request what its sender may not ask for. `peer` is the client's own address.
-pub fn screen(headers: &mut HeaderMap, manager: &HttpManager, peer: Option<IpAddr>) {
+/// Takes out of a request what its sender may not ask for. `peer` is the client's own address; `has_any` tells whether
+/// there is a header of this kind at all.
+pub fn screen(headers: &mut HeaderMap, manager: &HttpManager, peer: Option<IpAddr>, has_any: bool) {
     if !manager.internal_addresses.is_empty() && is_internal(headers, manager, peer) {
         headers.insert(INTERNAL, HeaderValue::from_static("true"));
-    } else if headers.keys().any(|name| name.as_str().starts_with(PREFIX)) {
+    } else if has_any {
         for name in &GUARDED {
             headers.remove(name);
         }

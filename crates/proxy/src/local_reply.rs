@@ -23,7 +23,7 @@ pub struct ReplyBody {
     inner: Inner,
     record: Option<Box<Record>>,
     /// Where the connection goes back to when the answer has been read.
-    home: Option<Home>,
+    home: Option<Rc<ClusterState>>,
     guards: Option<Guards>,
     // Cuts the answer off when it takes too long.
     watch: Option<Box<Watched>>,
@@ -63,14 +63,6 @@ enum Inner {
     Upstream(ResponseBody),
 }
 
-/// Where an HTTP/1.1 connection goes back to.
-pub struct Home {
-    /// Its cluster.
-    pub cluster: Rc<ClusterState>,
-    /// Its host.
-    pub host: transport::pool::Key,
-}
-
 /// Held while a request is under way at an upstream: the host's count, and places below bounds.
 pub struct Guards {
     /// The host's active count.
@@ -80,12 +72,12 @@ pub struct Guards {
     /// The cluster's active count goes down with this.
     pub cluster: Rc<ClusterState>,
     /// The stream of a shared connection, and its host.
-    pub stream: Option<(transport::pool::Key, transport::upstream::Stream)>,
+    pub stream: Option<Box<(transport::pool::Key, transport::upstream::Stream)>>,
 }
 
 impl Drop for Guards {
     fn drop(&mut self) {
-        if let Some((host, stream)) = self.stream.take() {
+        if let Some((host, stream)) = self.stream.take().map(|stream| *stream) {
             drop(stream);
             self.cluster.waiting.offer_streams(&host, 1);
         }
@@ -96,7 +88,7 @@ impl Drop for Guards {
 
 impl ReplyBody {
     /// An upstream's body.
-    pub fn upstream(body: ResponseBody, record: Box<Record>, home: Option<Home>, guards: Guards) -> Self {
+    pub fn upstream(body: ResponseBody, record: Box<Record>, home: Option<Rc<ClusterState>>, guards: Guards) -> Self {
         Self {
             inner: Inner::Upstream(body),
             record: Some(record),
@@ -108,7 +100,7 @@ impl ReplyBody {
     }
 
     /// The body of an answer that nobody wants: it is read, and its connection used again.
-    pub fn unwanted(body: ResponseBody, home: Option<Home>, guards: Guards) -> Self {
+    pub fn unwanted(body: ResponseBody, home: Option<Rc<ClusterState>>, guards: Guards) -> Self {
         let inner = Inner::Upstream(body);
         Self { inner, record: None, home, guards: Some(guards), watch: None, whole: false }
     }
@@ -131,7 +123,7 @@ impl ReplyBody {
         {
             // Before who waits gets the connection, there must be room for another request.
             self.guards = None;
-            home.cluster.give(home.host, connection, Instant::now());
+            home.give(connection, Instant::now());
         }
         self.guards = None;
         self.finish();

@@ -120,13 +120,18 @@ async fn serve(
         record.head = Some(Box::new(head_of(&request, &authority, &client)));
     }
     let manager = &plan.manager;
-    let wants_upgrade = headers::is_websocket(request.headers());
+    let seen = headers::Seen::in_request(request.headers());
+    let wants_upgrade = seen.hop_by_hop && headers::is_websocket(request.headers());
     let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
-    headers::strip_hop_by_hop(request.headers_mut());
+    if seen.hop_by_hop {
+        headers::strip_hop_by_hop(request.headers_mut());
+    }
     let scheme = if client.tls.is_some() { "https" } else { "http" };
     headers::forwarded(request.headers_mut(), scheme, manager.use_remote_address, client.peer.map(|peer| peer.ip()));
-    headers::client_cert(request.headers_mut(), manager.client_cert_header, client.tls.as_ref());
-    internal::screen(request.headers_mut(), manager, client.peer.map(|peer| peer.ip()));
+    if seen.client_cert || client.tls.is_some() {
+        headers::client_cert(request.headers_mut(), manager.client_cert_header, client.tls.as_ref());
+    }
+    internal::screen(request.headers_mut(), manager, client.peer.map(|peer| peer.ip()), seen.envoy);
     if manager.generate_request_id {
         // An edge believes nobody from outside about it either (measured with Envoy 1.40).
         if manager.use_remote_address && !request.headers().contains_key(internal::INTERNAL) {
@@ -188,7 +193,7 @@ async fn act(
     }
     if let Decision::Forward { forward: config::Forward { fault: Some(fault), .. }, cluster, .. } = &decision {
         record.cluster = Some(cluster.slot);
-        if let Some(status) = fault::inject(fault, worker, &mut record).await {
+        if let Some(status) = Box::pin(fault::inject(fault, worker, &mut record)).await {
             return fault::answer(status, record);
         }
     }
@@ -276,8 +281,9 @@ async fn send(
         trace.inject(request.headers_mut());
     }
     match upgrade.filter(|_| plan.manager.websocket) {
-        Some(upgrade) => upgrade::serve(mission, request, upgrade, record).await,
-        None => forward::send(mission, request, record).await,
+        Some(upgrade) => Box::pin(upgrade::serve(mission, request, upgrade, record)).await,
+        // Boxed once more: what follows is most of the future, and each caller on the way moves what it awaits.
+        None => Box::pin(forward::send(mission, request, record)).await,
     }
 }
 

@@ -54,7 +54,7 @@ enum Wants {
 /// What ends a wait.
 enum Turn {
     /// A connection that became free.
-    Connection(Http1),
+    Connection(Box<Http1>),
     /// A shared connection may take another stream.
     Stream,
     /// The place of a connection that ended.
@@ -176,9 +176,9 @@ impl Waiting {
     }
 
     /// A connection that became free; it comes back when nobody waits for it.
-    pub fn offer(&self, host: &Key, mut connection: Http1) -> Option<Http1> {
+    pub fn offer(&self, mut connection: Box<Http1>) -> Option<Box<Http1>> {
         while !self.is_empty() {
-            let Some(turn) = self.next(Wants::Http1, host) else { break };
+            let Some(turn) = self.next(Wants::Http1, &connection.key) else { break };
             match turn.send(Turn::Connection(connection)) {
                 Err(Turn::Connection(back)) => connection = back,
                 _ => return None,
@@ -271,14 +271,20 @@ impl Drop for Wait<'_> {
 }
 
 /// An HTTP/1.1 connection for one request.
-pub async fn http1(aim: Aim<'_>) -> Result<Http1, Failure> {
+pub async fn http1(aim: Aim<'_>) -> Result<Box<Http1>, Failure> {
     let Aim { cluster, host, .. } = aim;
     let bounds = cluster.bounds.get();
     let idle =
         std::future::poll_fn(|cx| Poll::Ready(cluster.pool.borrow_mut().take(host, &bounds, Instant::now(), cx)));
-    if let Some(connection) = idle.await {
-        return Ok(connection);
+    match idle.await {
+        Some(connection) => Ok(connection),
+        // Boxed, as what is rare: it would make the future of every request larger, and those are moved.
+        None => Box::pin(new_http1(aim)).await,
     }
+}
+
+async fn new_http1(aim: Aim<'_>) -> Result<Box<Http1>, Failure> {
+    let Aim { cluster, host, .. } = aim;
     let _pending = Pending::take(cluster, aim.plan)?;
     let place = match Place::take(aim).or_else(|| again(aim)) {
         Some(place) => place,
@@ -291,11 +297,20 @@ pub async fn http1(aim: Aim<'_>) -> Result<Http1, Failure> {
     };
     let io = dial(aim, Load::Requests(aim.host.name.as_deref())).await?;
     bump(&cluster.counts.http1_connections);
-    Http1::new(io, Instant::now(), Box::new(place)).await.map_err(|_| Failure::Ended)
+    Http1::new(io, host.clone(), Instant::now(), Box::new(place)).await.map_err(|_| Failure::Ended)
 }
 
 /// A stream of an HTTP/2 connection for one request.
 pub async fn http2(aim: Aim<'_>) -> Result<(Http2, Stream), Failure> {
+    let bounds = aim.cluster.bounds.get();
+    let shared = aim.cluster.pool.borrow_mut().shared(aim.host, &bounds, Instant::now());
+    match shared {
+        Some(shared) => Ok(shared),
+        None => Box::pin(new_http2(aim)).await,
+    }
+}
+
+async fn new_http2(aim: Aim<'_>) -> Result<(Http2, Stream), Failure> {
     let Aim { cluster, host, .. } = aim;
     let bounds = cluster.bounds.get();
     let mut pending = None;

@@ -65,13 +65,14 @@ pub struct Key {
 /// The idle HTTP/1.1 connections and the shared HTTP/2 connections of one cluster.
 #[derive(Default)]
 pub struct Pool {
-    http1: FxHashMap<Key, Vec<Http1>>,
+    #[expect(clippy::vec_box, reason = "connections come and go with every request: a pointer is what moves")]
+    http1: FxHashMap<Key, Vec<Box<Http1>>>,
     http2: FxHashMap<Key, Vec<Http2>>,
 }
 
 impl Pool {
     /// An idle connection that still works; those that do not are dropped on the way.
-    pub fn take(&mut self, host: &Key, bounds: &Bounds, now: Instant, cx: &mut Context<'_>) -> Option<Http1> {
+    pub fn take(&mut self, host: &Key, bounds: &Bounds, now: Instant, cx: &mut Context<'_>) -> Option<Box<Http1>> {
         let idle = self.http1.get_mut(host)?;
         while let Some(mut connection) = idle.pop() {
             if bounds.allow(&connection, now) && connection.is_usable(cx) {
@@ -82,8 +83,8 @@ impl Pool {
     }
 
     /// Gives a connection back after its answer was read.
-    pub fn give(&mut self, host: Key, mut connection: Http1, now: Instant) {
-        let idle = self.http1.entry(host).or_default();
+    pub fn give(&mut self, mut connection: Box<Http1>, now: Instant) {
+        let idle = self.http1.entry(connection.key.clone()).or_default();
         if idle.len() < IDLE_PER_HOST_MAX {
             connection.idle_since = now;
             idle.push(connection);

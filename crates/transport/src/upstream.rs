@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::body::RequestBody;
 use crate::exec::LocalExec;
 use crate::io::Io;
+use crate::pool::Key;
 
 /// Largest response head read, in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -34,6 +35,8 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// An HTTP/1.1 connection.
 pub struct Http1 {
+    /// Whom it serves.
+    pub key: Key,
     sender: http1::SendRequest<RequestBody>,
     driver: Pin<Box<http1::Connection<TokioIo<Io>, RequestBody>>>,
     /// Requests it has carried.
@@ -52,13 +55,15 @@ pub struct Http1 {
 pub type Held = Box<dyn std::any::Any>;
 
 impl Http1 {
-    /// Speaks HTTP/1.1 on a connection. `held` is dropped when it has ended.
-    pub async fn new(io: Io, now: Instant, held: Held) -> io::Result<Self> {
+    /// Speaks HTTP/1.1 on a connection. `held` is dropped when it has ended. Boxed: a connection changes hands several
+    /// times with every request.
+    pub async fn new(io: Io, key: Key, now: Instant, held: Held) -> io::Result<Box<Self>> {
         let local = io.local_address();
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD_BYTES_MAX.max(64 << 10));
         let (sender, driver) = builder.handshake(TokioIo::new(io)).await.map_err(io::Error::other)?;
-        Ok(Self { sender, driver: Box::pin(driver), carried: 0, born: now, idle_since: now, local, _held: held })
+        let driver = Box::pin(driver);
+        Ok(Box::new(Self { key, sender, driver, carried: 0, born: now, idle_since: now, local, _held: held }))
     }
 
     /// True when an idle connection can take a request. Looks at the socket: a peer that has closed is noticed here.
@@ -70,11 +75,16 @@ impl Http1 {
     ///
     /// # Errors
     /// hyper's; [`hyper::Error::is_canceled`] when nothing of the request was sent.
-    pub async fn send(mut self, request: Request<RequestBody>) -> Result<(Response<Incoming>, Self), hyper::Error> {
+    pub async fn send(
+        mut self: Box<Self>,
+        request: Request<RequestBody>,
+    ) -> Result<(Response<Incoming>, Box<Self>), hyper::Error> {
         self.carried += 1;
         let answer = {
-            let mut answer = pin!(self.sender.send_request(request));
-            let driver = &mut self.driver;
+            // Apart, as the driver is polled while the answer is waited for.
+            let this = &mut *self;
+            let mut answer = pin!(this.sender.send_request(request));
+            let driver = &mut this.driver;
             std::future::poll_fn(|cx| {
                 // The driver moves the bytes; its own end shows in the answer.
                 let _ = driver.as_mut().poll(cx);
@@ -175,17 +185,17 @@ impl Http2 {
 /// The body of an answer, with the connection that it comes over, if that is not driven elsewhere.
 pub struct ResponseBody {
     incoming: Incoming,
-    connection: Option<Http1>,
+    connection: Option<Box<Http1>>,
 }
 
 impl ResponseBody {
     /// A body that drives its HTTP/1.1 connection, or one of an HTTP/2 connection.
-    pub fn new(incoming: Incoming, connection: Option<Http1>) -> Self {
+    pub fn new(incoming: Incoming, connection: Option<Box<Http1>>) -> Self {
         Self { incoming, connection }
     }
 
     /// The connection, once the body has been read to its end.
-    pub fn take_connection(&mut self) -> Option<Http1> {
+    pub fn take_connection(&mut self) -> Option<Box<Http1>> {
         self.connection.take()
     }
 }
