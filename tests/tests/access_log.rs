@@ -110,6 +110,7 @@ async fn logs_are_as_wanted(block: u8, by_envoy: bool) {
         }
         false => ours = Some(Proxy::start(&who, plane.xds).await.unwrap()),
     }
+    let admin = ours.as_ref().map(|one| one.admin).or(envoys.as_ref().map(|one| one.admin)).unwrap();
     plane.synced(1).await.unwrap();
     let ask = async |path: &str| {
         let call: Call =
@@ -122,7 +123,13 @@ async fn logs_are_as_wanted(block: u8, by_envoy: bool) {
     // A client that does not wait.
     let mut stream = TcpStream::connect(at).await.unwrap();
     stream.write_all(b"GET /ok-but-gone HTTP/1.1\r\nhost: reviews:9080\r\n\r\n").await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    wait::until("its request is under way", SOON, || async {
+        let text = String::from_utf8_lossy(&get(admin, "/stats").await?).into_owned();
+        let line = "cluster.outbound|9080||reviews.default.svc.cluster.local.upstream_rq_active: 1";
+        if text.contains(line) { Ok(()) } else { anyhow::bail!("the pod is not asked") }
+    })
+    .await
+    .unwrap();
     drop(stream);
     // A client that does not speak HTTP.
     assert!(raw(at, "GET /bad HTTP/1.1\r\nthis is no header\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
