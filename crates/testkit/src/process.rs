@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,10 +41,24 @@ pub fn program(name: &str) -> Result<PathBuf> {
     })
 }
 
-/// An address on loopback that was free a moment ago.
+/// Ports for listeners. Those that the system gives to clients' ends (from 32768 on) are left to them: a port that was free
+/// a moment ago could be one of those by now.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// An address on loopback that was free a moment ago; each call gives another port, and each process begins elsewhere.
 pub fn free_address(ip: &str) -> Result<SocketAddr> {
-    let listener = TcpListener::bind((ip, 0)).with_context(|| format!("find a free port on {ip}"))?;
-    Ok(listener.local_addr()?)
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    // A prime, so that neighbours begin far from each other.
+    let first = std::process::id().wrapping_mul(7_919);
+    for _ in 0..count {
+        let offset = first.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % count;
+        let Ok(port) = u16::try_from(u32::from(PORTS.start) + offset) else { continue };
+        if let Ok(listener) = TcpListener::bind((ip, port)) {
+            return Ok(listener.local_addr()?);
+        }
+    }
+    bail!("no free port on {ip}")
 }
 
 impl Process {
