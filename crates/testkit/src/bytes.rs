@@ -30,6 +30,12 @@ pub async fn serve(mut stream: Stream, backend: &Backend) -> Option<Stream> {
     }
     let mut first = vec![0; BYTES_MAX];
     let mut seen = stream.read(&mut first).await.ok()?;
+    if let Some(text) = &backend.behaviour.babbles {
+        stream.write_all(format!("{text}\n").as_bytes()).await.ok()?;
+        // Until the other side has had enough: bytes that nobody has read would reset the connection.
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+        return None;
+    }
     // A hello may come in pieces.
     while first[0] == TLS && seen < BYTES_MAX && seen < 5 + usize::from(u16::from_be_bytes([first[3], first[4]])) {
         match stream.read(&mut first[seen..]).await.ok()? {

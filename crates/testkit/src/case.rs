@@ -220,6 +220,9 @@ pub struct Behaviour {
     /// It speaks first: this line, as soon as it is connected to.
     #[serde(default)]
     pub greets: Option<String>,
+    /// What it says to whatever it is asked, instead of what the protocol wants.
+    #[serde(default)]
+    pub babbles: Option<String>,
     /// Response trailers (HTTP/2).
     #[serde(default)]
     pub trailers: BTreeMap<String, String>,
