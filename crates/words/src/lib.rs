@@ -8,11 +8,13 @@ pub mod fingerprint;
 pub mod host;
 pub mod origin;
 pub mod protocol;
+pub mod spiffe;
 
 pub use diagnostic::{Diagnostic, Location, Severity};
 pub use fingerprint::Fingerprint;
 pub use origin::Origin;
 pub use protocol::Protocol;
+pub use spiffe::SpiffeId;
 
 /// Labels of a pod, a subset or an endpoint; ordered, so that equal sets hash equally.
 pub type Labels = std::collections::BTreeMap<String, String>;
