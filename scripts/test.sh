@@ -58,7 +58,7 @@ kube() {
   start_kube_build
   cargo build --bins
   end_kube_build
-  run_cargo --package sluice-tests --test kube
+  run_cargo --package sluice-tests --test kube --test status
   tests/kube/crds.sh
 }
 

@@ -4,6 +4,7 @@ pub mod calls;
 pub mod case;
 pub mod collector;
 pub mod envoy;
+pub mod kube;
 pub mod mesh;
 pub mod scene;
 pub mod skip;

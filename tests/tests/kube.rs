@@ -1,10 +1,11 @@
 //! On a real kube-apiserver: the tutorials' YAML by kubectl, and traffic that follows.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use suite::kube::ApiServer;
 use suite::mesh::{ControlPlane, Proxied, Proxy};
 use testkit::backend::Seen;
 use testkit::case::{Call, Case};
@@ -14,64 +15,6 @@ use testkit::world::{World, lay_out};
 
 const SOON: Duration = Duration::from_secs(10);
 const BLOCK: u8 = 220;
-
-/// An API server of our own, ended with this value.
-struct ApiServer(PathBuf);
-
-impl ApiServer {
-    fn start(name: &str) -> Result<Self> {
-        let folder = workspace().join(".cache/kube/run").join(name);
-        script("build-kube.sh", &[])?;
-        script("kube-up.sh", &[&folder.to_string_lossy()])?;
-        Ok(Self(folder))
-    }
-
-    fn kubectl(&self, args: &[&str], input: &str) -> Result<String> {
-        use std::io::Write;
-        use std::process::Stdio;
-        let mut child = Command::new("kubectl")
-            .arg("--kubeconfig")
-            .arg(self.0.join("kubeconfig"))
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("kubectl")?;
-        child.stdin.take().context("stdin")?.write_all(input.as_bytes())?;
-        let output = child.wait_with_output()?;
-        if !output.status.success() {
-            bail!("kubectl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    fn define(&self) -> Result<()> {
-        self.kubectl(&["apply", "-f", &workspace().join("crds").to_string_lossy()], "")?;
-        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"], "").map(drop)
-    }
-
-    fn apply(&self, file: &Path) -> Result<String> {
-        self.kubectl(&["apply", "-f", &file.to_string_lossy()], "")
-    }
-}
-
-impl Drop for ApiServer {
-    fn drop(&mut self) {
-        if let Err(error) = script("kube-down.sh", &[&self.0.to_string_lossy()]) {
-            eprintln!("{error:#}");
-        }
-    }
-}
-
-fn script(name: &str, args: &[&str]) -> Result<()> {
-    let output =
-        Command::new(workspace().join("scripts").join(name)).args(args).output().with_context(|| name.to_owned())?;
-    if !output.status.success() {
-        bail!("{name}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(())
-}
 
 fn seed(prefix: &str) -> Result<PathBuf> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(workspace().join("tests/seeds"))?
@@ -137,7 +80,7 @@ async fn scenario() -> Result<()> {
     let world = lay_out(&case, BLOCK);
     let _servers = testkit::serve::start(&world).await?;
     server.kubectl(&["apply", "-f", "-"], &entries(&world))?;
-    let kubeconfig = server.0.join("kubeconfig").to_string_lossy().into_owned();
+    let kubeconfig = server.folder().join("kubeconfig").to_string_lossy().into_owned();
     let plane = ControlPlane::start(&["--kubeconfig", &kubeconfig]).await?;
     let who = Proxied {
         role: "sidecar",
@@ -261,7 +204,7 @@ fn analyzing() -> Result<()> {
     let server = ApiServer::start("analyze")?;
     server.define()?;
     server.kubectl(&["apply", "-f", "-"], REVIEWS)?;
-    let kubeconfig = server.0.join("kubeconfig").to_string_lossy().into_owned();
+    let kubeconfig = server.folder().join("kubeconfig").to_string_lossy().into_owned();
     let program = testkit::process::program("sluicectl")?;
     let analyze = |args: &[&str]| -> Result<(i32, String)> {
         let output = Command::new(&program).args(["analyze", "--kubeconfig", &kubeconfig]).args(args).output()?;

@@ -76,6 +76,12 @@ pub struct Args {
     /// yet: whoever reaches --xds-address can pass for such a gateway.
     #[arg(long, env = "SLUICE_SERVE_SECRETS")]
     pub serve_secrets: bool,
+    /// The name of this replica, under which it stands for election; in a cluster the pod's. Without it, host and process.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
+    /// Never write to the Kubernetes API server: no Lease, no status, no events, nothing for the mesh.
+    #[arg(long, env = "SLUICE_READ_ONLY")]
+    pub read_only: bool,
     /// What to log, in the form of `RUST_LOG`.
     #[arg(long, env = "SLUICE_LOG", default_value = "info")]
     pub log_level: String,
@@ -122,6 +128,13 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 impl Args {
+    /// The name of this replica, unlike that of any other.
+    pub fn replica(&self) -> String {
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let made = || format!("sluiced-{}-{}", host().trim(), std::process::id());
+        self.pod_name.clone().filter(|name| !name.is_empty()).unwrap_or_else(made)
+    }
+
     /// The mesh's settings.
     pub fn mesh(&self) -> MeshConfig {
         let format = match self.access_log_json {

@@ -10,6 +10,7 @@ mod debug;
 mod event;
 mod http;
 mod layers;
+pub mod leader;
 mod metrics;
 mod proxies;
 pub mod run;

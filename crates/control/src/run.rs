@@ -9,13 +9,14 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
-use watch::kubernetes::{Access, Options};
+use watch::kubernetes::{Access, LeaseStore, Options};
 use xds::grpc::AdsServer;
 
 use crate::args::Args;
 use crate::control::Control;
 use crate::event::Event;
 use crate::http::{self, Pages};
+use crate::leader::{self, Candidacy, Leadership};
 use crate::metrics::Metrics;
 
 /// Events that wait for the loop; senders wait when there are more.
@@ -32,21 +33,39 @@ const EVENTS_AT_ONCE_MAX: usize = 1024;
 pub async fn run(args: Args) -> Result<()> {
     let xds_listener = bind(args.xds_address, "--xds-address")?;
     let http_listener = bind(args.http_address, "--http-address")?;
+    let replica = args.replica();
     let source = source(&args).await?;
+    let (_leadership, candidacy) = stand(&args, &source, &replica);
     let (events, queue) = mpsc::channel(EVENTS_WAITING_MAX);
     let metrics = Arc::new(Metrics::new());
     tokio::spawn(forward_source(watch::spawn(source)?, events.clone()));
     tokio::spawn(http::serve(http_listener, Pages { events: events.clone(), metrics: metrics.clone() }));
     let server = tokio::spawn(serve_xds(xds_listener, events));
     tracing::info!(xds = %args.xds_address, http = %args.http_address, "listening");
-    let control = Control::new(args.mesh(), args.serve_secrets, metrics, format!("sluiced-{}", std::process::id()));
-    tokio::select! {
+    let control = Control::new(args.mesh(), args.serve_secrets, metrics, replica);
+    let outcome = tokio::select! {
         outcome = drive(control, queue) => outcome,
         outcome = server => outcome.context("the xDS server stopped")?,
         () = interrupted() => {
             tracing::info!("stopping");
             Ok(())
         }
+    };
+    if let Some(candidacy) = candidacy {
+        candidacy.release().await;
+    }
+    outcome
+}
+
+// Without an API server nobody writes, and nobody leads.
+fn stand(args: &Args, source: &watch::Source, replica: &str) -> (Leadership, Option<Candidacy>) {
+    match source {
+        watch::Source::Kubernetes(client, _) if !args.read_only => {
+            let store = LeaseStore::new(client.clone(), &args.root_namespace, leader::LEASE);
+            let (leadership, candidacy) = leader::spawn(store, replica.to_owned());
+            (leadership, Some(candidacy))
+        }
+        _ => (Leadership::never(), None),
     }
 }
 

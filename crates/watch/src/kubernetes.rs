@@ -1,6 +1,7 @@
 //! A Kubernetes API server as a source: one watch per kind, each on its own, one stream of events out.
 //!
-//! In: a client. Out: [`Event`]s, a change as soon as its line has arrived. It never writes to the server.
+//! In: a client. Out: [`Event`]s, a change as soon as its line has arrived. Watching never writes to the server; what
+//! else is asked of it, and what is written, has a file per thing beside the watches.
 //!
 //! Kinds do not wait for each other, with one exception: [`Event::Synced`] comes when every kind has been listed once,
 //! so that nothing is compiled from services without their endpoints. A kind that the server does not know counts as
@@ -12,9 +13,11 @@ mod connect;
 mod failure;
 mod follow;
 mod health;
+mod lease;
 mod replica;
 mod request;
 mod wire;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -35,7 +38,9 @@ pub use self::backoff::PAUSE_MAX;
 pub use self::connect::{Access, AccessError, connect};
 pub use self::follow::RETRY;
 pub use self::health::{FORBIDDEN_KIND, MISSING_KIND};
+pub use self::lease::{Lease, LeaseStore};
 pub use self::request::{LINE_BYTES_MAX, PAGE_BYTES_MAX, PAGE_OBJECTS};
+pub use self::write::{Body, FIELD_MANAGER, WRITE_MAX, WriteError, send};
 
 /// What is read from the API server.
 #[derive(Clone, Debug)]
