@@ -12,7 +12,7 @@ demo: ## Bookinfo with a sidecar each and a gateway; edit a YAML file and watch
 test: ## everything that can fail: format, lints, units, corpus, processes, Envoy, a real API server
 	@scripts/test.sh
 
-gen: ## write crds/ from the types
+gen: ## write crds/, the chart's copy of it and tables in docs/ from the sources
 	@cargo run --quiet -p sluice-xtask -- gen
 
 lint: ## format and clippy, warnings are errors

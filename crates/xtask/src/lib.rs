@@ -1,6 +1,7 @@
 //! What the Makefile calls: writing the generated files, and saying whether they are what the sources say.
 
 pub mod features;
+pub mod values;
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,9 @@ use anyhow::{Context, Result};
 
 /// First line of every generated file.
 const NOTE: &str = "# Generated from crates/api by `make gen`; edit the types there.\n";
+
+/// Where definitions are: for kubectl, and in the chart.
+const DEFINITIONS: [&str; 2] = ["crds", "deploy/helm/sluice/files/crds"];
 
 /// The repository's root.
 pub fn root() -> PathBuf {
@@ -17,12 +21,15 @@ pub fn root() -> PathBuf {
 
 /// Every generated file with its text.
 pub fn generated() -> Result<Vec<(PathBuf, String)>> {
-    let write = |definition: api::crd::Definition| {
+    let mut files = Vec::new();
+    for definition in api::crd::all() {
         let text = serde_saphyr::to_string(&definition.value).with_context(|| definition.file.clone())?;
-        Ok((Path::new("crds").join(definition.file), format!("{NOTE}{text}")))
-    };
-    let mut files: Vec<_> = api::crd::all().into_iter().map(write).collect::<Result<_>>()?;
+        for folder in DEFINITIONS {
+            files.push((Path::new(folder).join(&definition.file), format!("{NOTE}{text}")));
+        }
+    }
     files.push(features::page(&root())?);
+    files.push(values::page(&root())?);
     Ok(files)
 }
 
@@ -44,14 +51,19 @@ mod tests {
     #[test]
     fn generated_files_are_fresh() {
         let generated = generated().unwrap();
-        assert_eq!(
-            generated.len(),
-            10,
-            "a definition for each of Istio's networking kinds, for Telemetry and for our own, and a table"
-        );
+        assert_eq!(generated.len(), 2 * api::crd::all().len() + 2, "each definition in two places, and two tables");
         for (path, text) in generated {
             let there = std::fs::read_to_string(root().join(&path)).unwrap_or_default();
             assert!(there == text, "{} is stale: run `make gen`", path.display());
+        }
+    }
+
+    #[test]
+    fn the_chart_has_the_version_of_the_programs() {
+        let chart = std::fs::read_to_string(root().join("deploy/helm/sluice/Chart.yaml")).unwrap();
+        let version = env!("CARGO_PKG_VERSION");
+        for line in [format!("version: {version}"), format!("appVersion: {version}")] {
+            assert!(chart.lines().any(|there| there == line), "Chart.yaml has no line {line:?}");
         }
     }
 

@@ -12,7 +12,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Write what is generated from the sources: crds/.
+    /// Write what is generated from the sources: crds/ and the chart's copy of it, tables in docs/.
     Gen,
 }
 
