@@ -27,6 +27,8 @@ pub struct Host {
     pub locality_weight: u32,
     /// The workload, for metrics.
     pub workload: Option<Workload>,
+    /// It takes mutual TLS.
+    pub mtls: bool,
 }
 
 /// How a cluster chooses among its hosts; part of the set, which is made for it.
@@ -126,7 +128,7 @@ impl HostSet {
 }
 
 fn host(endpoint: &Endpoint, group: &LocalityEndpoints) -> Host {
-    let Endpoint { address, weight, health, workload } = endpoint;
+    let Endpoint { address, weight, health, workload, mtls } = endpoint;
     Host {
         address: address.clone(),
         weight: (*weight).max(1),
@@ -135,5 +137,6 @@ fn host(endpoint: &Endpoint, group: &LocalityEndpoints) -> Host {
         locality: group.locality.clone(),
         locality_weight: group.weight.unwrap_or(0),
         workload: workload.clone(),
+        mtls: *mtls,
     }
 }

@@ -38,6 +38,7 @@ fn set(shape: Shape, hosts: &[One]) -> Arc<HostSet> {
             weight: one.weight,
             health: one.health,
             workload: None,
+            mtls: false,
         }],
     };
     let endpoints = Endpoints { cluster: "c".into(), localities: hosts.iter().map(group).collect() };

@@ -12,6 +12,7 @@ fn set(count: u16) -> Arc<HostSet> {
         weight: 1,
         health: Health::Healthy,
         workload: None,
+        mtls: false,
     };
     let endpoints = (1..=count).map(endpoint).collect();
     let group = LocalityEndpoints { locality: Locality::default(), priority: 0, weight: None, endpoints };

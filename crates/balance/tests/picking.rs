@@ -24,7 +24,13 @@ fn set(hosts: &[(u16, u32, Health, u32)]) -> Arc<HostSet> {
         locality: Default::default(),
         priority: *priority,
         weight: None,
-        endpoints: vec![Endpoint { address: address(*number), weight: *weight, health: *health, workload: None }],
+        endpoints: vec![Endpoint {
+            address: address(*number),
+            weight: *weight,
+            health: *health,
+            workload: None,
+            mtls: false,
+        }],
     };
     let endpoints = Endpoints { cluster: "c".into(), localities: hosts.iter().map(locality).collect() };
     Arc::new(HostSet::new(&endpoints, Shape::default()))

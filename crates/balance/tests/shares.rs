@@ -26,7 +26,7 @@ fn set(shape: Shape, groups: &[Group<'_>]) -> Arc<HostSet> {
         for health in *healths {
             number += 1;
             let address = EndpointAddress::Socket(([10, 0, 0, 1], number).into());
-            endpoints.push(Endpoint { address, weight: 1, health: *health, workload: None });
+            endpoints.push(Endpoint { address, weight: 1, health: *health, workload: None, mtls: false });
         }
         let locality = Locality { zone: (*zone).into(), ..Locality::default() };
         localities.push(LocalityEndpoints { locality, priority: *priority, weight: *weight, endpoints });

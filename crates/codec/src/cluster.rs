@@ -64,8 +64,9 @@ pub(crate) fn encode(cluster: &Cluster) -> pb::Cluster {
             healthy_panic_threshold: Some(Percent { value: f64::from(*panic_percent) }),
             ..Default::default()
         }),
-        transport_socket: tls.as_ref().map(tls::encode_client),
-        metadata: metadata::cluster(origin, service),
+        transport_socket: tls.as_ref().filter(|tls| !tls.marked_only).map(tls::encode_client),
+        transport_socket_matches: tls.iter().filter(|tls| tls.marked_only).flat_map(tls::encode_matches).collect(),
+        metadata: metadata::cluster(origin, service, tls.as_ref().is_some_and(|tls| tls.announces)),
         lb_config: original_port.map(encode_original_port),
         ..Default::default()
     };
@@ -209,7 +210,14 @@ pub(crate) fn decode(cluster: &pb::Cluster, notes: &mut Vec<String>) -> Result<C
         None => legacy_http(cluster),
     };
     let auto = http.upstream_http_protocol_options.as_ref();
-    let tls = cluster.transport_socket.as_ref().map(|socket| tls::decode_client(socket, auto));
+    let matched = tls::read_matches(&cluster.transport_socket_matches);
+    let socket = matched.or(cluster.transport_socket.as_ref());
+    let tls = socket.map(|socket| tls::decode_client(socket, auto)).transpose().at("transport_socket")?.flatten();
+    let tls = tls.map(|tls| config::ClientTls {
+        announces: metadata::read_announces(&cluster.metadata),
+        marked_only: matched.is_some(),
+        ..tls
+    });
     let common = http.common_http_protocol_options.unwrap_or_default();
     let source = cluster.upstream_bind_config.as_ref().and_then(|bind| bind.source_address.as_ref());
     let connect_timeout = match &cluster.connect_timeout {
@@ -239,15 +247,16 @@ pub(crate) fn decode(cluster: &pb::Cluster, notes: &mut Vec<String>) -> Result<C
         panic_percent: decode_panic(cluster),
         source_address: source.and_then(|source| source.address.parse().ok()),
         original_port: decode_original_port(cluster).at("original_dst_lb_config")?,
-        tls: tls.transpose().at("transport_socket")?.flatten(),
+        tls,
         service: metadata::read_service(&cluster.metadata),
         origin: metadata::read_origin(&cluster.metadata),
     })
 }
 
 fn note_unread(cluster: &pb::Cluster, notes: &mut Vec<String>) {
+    let matches = &cluster.transport_socket_matches;
     let unread = [
-        ("transport_socket_matches", !cluster.transport_socket_matches.is_empty()),
+        ("transport_socket_matches", !matches.is_empty() && tls::read_matches(matches).is_none()),
         ("health_checks", !cluster.health_checks.is_empty()),
     ];
     let unread = unread.iter().filter(|(_, set)| *set);

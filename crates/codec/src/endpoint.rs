@@ -28,7 +28,7 @@ fn encode_group(group: &LocalityEndpoints) -> pb::LocalityLbEndpoints {
 }
 
 fn encode_endpoint(endpoint: &Endpoint) -> pb::LbEndpoint {
-    let Endpoint { address: place, weight, health, workload } = endpoint;
+    let Endpoint { address: place, weight, health, workload, mtls } = endpoint;
     let health = match health {
         Health::Healthy => core::HealthStatus::Healthy,
         Health::Unhealthy => core::HealthStatus::Unhealthy,
@@ -37,7 +37,7 @@ fn encode_endpoint(endpoint: &Endpoint) -> pb::LbEndpoint {
     let inner = pb::Endpoint { address: Some(encode_address(place)), ..Default::default() };
     pb::LbEndpoint {
         health_status: health as i32,
-        metadata: metadata::workload(workload),
+        metadata: metadata::endpoint(workload, *mtls),
         load_balancing_weight: uint32(*weight),
         host_identifier: Some(pb::lb_endpoint::HostIdentifier::Endpoint(inner)),
     }
@@ -93,6 +93,7 @@ fn decode_endpoint(endpoint: &pb::LbEndpoint) -> Result<Endpoint, Reason> {
         weight: endpoint.load_balancing_weight.as_ref().map_or(1, |weight| weight.value.max(1)),
         health,
         workload: metadata::read_workload(&endpoint.metadata),
+        mtls: metadata::read_mtls(&endpoint.metadata),
     })
 }
 

@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter;
 
 use crate::common::{At, Reason, ads, any, boolean, cidr, duration, is_true, read_cidr, read_duration};
-use crate::{access_log, cors, dynamic, fault, metrics, rate_limit, route, tracing};
+use crate::{access_log, alpn, cors, dynamic, fault, metrics, rate_limit, route, tracing};
 
 const ROUTER: &str = "envoy.filters.http.router";
 /// Filters of istiod's that change no routing here: statistics, metadata exchange and features that are off by default.
@@ -24,6 +24,7 @@ const HARMLESS: &[&str] = &[
     metrics::FILTER,
     "istio.alpn",
     "envoy.filters.http.alpn",
+    alpn::NAME,
     "envoy.filters.http.grpc_web",
 ];
 
@@ -45,6 +46,7 @@ pub(crate) fn encode(http: &HttpManager) -> pb::HttpConnectionManager {
         client_cert_header,
         tracing,
         metrics,
+        announces,
     } = http;
     let (forwarding, details) = encode_client_cert(*client_cert_header);
     let (server_name, transformation) = encode_server(server_header);
@@ -56,6 +58,7 @@ pub(crate) fn encode(http: &HttpManager) -> pb::HttpConnectionManager {
         http_filters: dynamic_hosts
             .iter()
             .map(dynamic_filter)
+            .chain(announces.then(alpn::filter))
             .chain([rate_limit::filter(), fault::filter(), cors()])
             .chain(metrics::encode(metrics))
             .chain([router()])
@@ -101,6 +104,11 @@ fn encode_client_cert(
                 ..Default::default()
             };
             (hcm::ForwardClientCertDetails::SanitizeSet, Some(all))
+        }
+        ClientCertHeader::Append => {
+            let named =
+                hcm::SetCurrentClientCertDetails { subject: boolean(true), dns: true, uri: true, ..Default::default() };
+            (hcm::ForwardClientCertDetails::AppendForward, Some(named))
         }
     }
 }
@@ -197,14 +205,14 @@ pub(crate) fn decode(http: &pb::HttpConnectionManager, notes: &mut Vec<String>) 
         dynamic_hosts: decode_dynamic(&http.http_filters).at("http_filters")?,
         access_log: access_log::decode(&http.access_log, notes)?,
         client_cert_header: match hcm::ForwardClientCertDetails::try_from(http.forward_client_cert_details) {
-            Ok(hcm::ForwardClientCertDetails::SanitizeSet | hcm::ForwardClientCertDetails::AppendForward) => {
-                ClientCertHeader::Set
-            }
+            Ok(hcm::ForwardClientCertDetails::SanitizeSet) => ClientCertHeader::Set,
+            Ok(hcm::ForwardClientCertDetails::AppendForward) => ClientCertHeader::Append,
             // A header that nobody checked is not passed on.
             _ => ClientCertHeader::Remove,
         },
         tracing: tracing::decode(http, notes).at("tracing")?,
         metrics: metrics::decode(&http.http_filters, notes),
+        announces: http.http_filters.iter().any(|filter| filter.name == alpn::NAME),
     })
 }
 

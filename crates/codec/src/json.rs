@@ -175,8 +175,11 @@ fn tls_context(
     let ciphers = &parameters.cipher_suites;
     set(&mut out["tls_params"], "cipher_suites", (!ciphers.is_empty()).then(|| json!(ciphers)));
     set(out, "alpn_protocols", (!alpn.is_empty()).then(|| json!(alpn)));
-    let Some(config::Validation { roots, names, spki, hashes, accept_untrusted }) = validation else { return };
-    let names: Vec<Value> = names.iter().map(|name| json!({"matcher": {"exact": name}})).collect();
+    let Some(config::Validation { roots, names, trust_domains, spki, hashes, accept_untrusted }) = validation else {
+        return;
+    };
+    let ids = trust_domains.iter().map(|domain| json!({"matcher": {"prefix": format!("spiffe://{domain}/")}}));
+    let names: Vec<Value> = names.iter().map(|name| json!({"matcher": {"exact": name}})).chain(ids).collect();
     let mut rest = json!({});
     set(&mut rest, "match_typed_subject_alt_names", (!names.is_empty()).then(|| json!(names)));
     set(&mut rest, "verify_certificate_spki", (!spki.is_empty()).then(|| json!(spki)));

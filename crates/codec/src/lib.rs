@@ -5,6 +5,7 @@
 //! Pure; knows no session and no version.
 
 mod access_log;
+mod alpn;
 mod balancing;
 mod budget;
 mod cluster;

@@ -1,6 +1,7 @@
 //! TLS as a transport socket (Envoy `transport_sockets.tls.v3`). Certificates and roots are always named (SDS).
 
 use config::{ClientCertificates, ClientTls, Name, ServerTls, Sni, TlsParameters, TlsVersion, Validation};
+use envoy_types::pb::envoy::config::cluster::v3::cluster;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
@@ -12,8 +13,15 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher:
 use envoy_types::pb::google::protobuf as google;
 
 use crate::common::{At, Reason, ads, any, boolean, is_true, read_any};
+use crate::metadata;
 
 const TLS: &str = "envoy.transport_sockets.tls";
+const PLAINTEXT: &str = "envoy.transport_sockets.raw_buffer";
+/// Istio's names for the two sockets of auto mTLS.
+const MATCHED: &str = "tlsMode-istio";
+const REST: &str = "tlsMode-disabled";
+/// What the id of every workload begins with, before its trust domain.
+const SPIFFE: &str = "spiffe://";
 /// How long Envoy holds a listener or cluster back for a secret that does not come. In the incremental protocol it hears
 /// at once that there is none; in the other nobody can say so, and other hosts of the port must not wait long.
 const SECRET_SECONDS_MAX: i64 = 5;
@@ -31,7 +39,8 @@ pub(crate) fn encode_server(tls: &ServerTls) -> core::TransportSocket {
 
 /// A cluster's transport socket. What depends on the request's host is in the cluster's HTTP options.
 pub(crate) fn encode_client(tls: &ClientTls) -> core::TransportSocket {
-    let ClientTls { certificate, validation, sni, verify_host: _, parameters, alpn } = tls;
+    let ClientTls { certificate, validation, sni, verify_host: _, parameters, alpn, announces: _, marked_only: _ } =
+        tls;
     socket(&pb::UpstreamTlsContext {
         common_tls_context: Some(context(certificate.iter(), validation.as_ref(), parameters, alpn)),
         sni: match sni {
@@ -40,6 +49,29 @@ pub(crate) fn encode_client(tls: &ClientTls) -> core::TransportSocket {
         },
         ..Default::default()
     })
+}
+
+/// Sockets by what endpoints say of themselves: TLS for those of the mesh, plaintext for the others.
+pub(crate) fn encode_matches(tls: &ClientTls) -> Vec<cluster::TransportSocketMatch> {
+    let plaintext = core::TransportSocket {
+        name: PLAINTEXT.into(),
+        config_type: Some(core::transport_socket::ConfigType::TypedConfig(any(&RawBuffer {}))),
+    };
+    let one = |name: &str, matched, socket| cluster::TransportSocketMatch {
+        name: name.into(),
+        r#match: Some(matched),
+        transport_socket: Some(socket),
+    };
+    vec![one(MATCHED, metadata::tls_mode_istio(), encode_client(tls)), one(REST, google::Struct::default(), plaintext)]
+}
+
+/// The socket for endpoints of the mesh; `None` when there is anything but that and plaintext for the others.
+pub(crate) fn read_matches(matches: &[cluster::TransportSocketMatch]) -> Option<&core::TransportSocket> {
+    let [istio, rest] = matches else { return None };
+    let is_rest = rest.r#match.as_ref().is_none_or(|matched| matched.fields.is_empty());
+    let is_plaintext = matches!(read_socket::<pb::UpstreamTlsContext>(rest.transport_socket.as_ref()?), Ok(None));
+    let is_istio = metadata::is_tls_mode_istio(istio.r#match.as_ref()?);
+    istio.transport_socket.as_ref().filter(|_| is_istio && is_rest && is_plaintext)
 }
 
 fn socket<M: prost::Message + prost::Name>(context: &M) -> core::TransportSocket {
@@ -70,15 +102,20 @@ fn context<'a>(
 }
 
 fn named(name: &Name) -> pb::SdsSecretConfig {
+    // Without a source, Envoy takes it from its bootstrap.
+    if config::is_own_secret(name) {
+        return pb::SdsSecretConfig { name: name.to_string(), sds_config: None };
+    }
     let mut from = ads();
     from.initial_fetch_timeout = Some(google::Duration { seconds: SECRET_SECONDS_MAX, nanos: 0 });
     pb::SdsSecretConfig { name: name.to_string(), sds_config: Some(from) }
 }
 
 fn encode_validation(validation: &Validation) -> common::ValidationContextType {
-    let Validation { roots, names, spki, hashes, accept_untrusted } = validation;
+    let Validation { roots, names, trust_domains, spki, hashes, accept_untrusted } = validation;
+    let ids = trust_domains.iter().map(|domain| encode_domain(domain));
     let rest = pb::CertificateValidationContext {
-        match_typed_subject_alt_names: names.iter().map(|name| encode_name(name)).collect(),
+        match_typed_subject_alt_names: names.iter().map(|name| encode_name(name)).chain(ids).collect(),
         verify_certificate_spki: spki.clone(),
         verify_certificate_hash: hashes.clone(),
         trust_chain_verification: match accept_untrusted {
@@ -106,12 +143,25 @@ fn encode_name(name: &str) -> pb::SubjectAltNameMatcher {
         _ if words::host::ip(name).is_some() => SanType::IpAddress,
         _ => SanType::Dns,
     };
-    let pattern = MatchPattern::Exact(name.to_owned());
+    name_matcher(kind, MatchPattern::Exact(name.to_owned()))
+}
+
+fn encode_domain(domain: &str) -> pb::SubjectAltNameMatcher {
+    name_matcher(SanType::Uri, MatchPattern::Prefix(format!("{SPIFFE}{domain}/")))
+}
+
+fn name_matcher(kind: SanType, pattern: MatchPattern) -> pb::SubjectAltNameMatcher {
     pb::SubjectAltNameMatcher {
         san_type: kind as i32,
         matcher: Some(StringMatcher { match_pattern: Some(pattern), ..Default::default() }),
         ..Default::default()
     }
+}
+
+// The trust domain that a prefix of ids stands for.
+fn read_domain(prefix: &str) -> Option<String> {
+    let domain = prefix.strip_prefix(SPIFFE)?.strip_suffix('/')?;
+    (!domain.is_empty() && !domain.contains('/')).then(|| domain.to_owned())
 }
 
 fn version(version: TlsVersion) -> TlsProtocol {
@@ -160,6 +210,8 @@ pub(crate) fn decode_client(
         verify_host: auto.is_some_and(|auto| auto.auto_san_validation),
         parameters: decode_parameters(&common)?,
         alpn: common.alpn_protocols,
+        announces: false,
+        marked_only: false,
     }))
 }
 
@@ -199,15 +251,22 @@ fn decode_validation(context: &pb::CommonTlsContext) -> Result<Option<Validation
     #[allow(deprecated, reason = "istiod still sends it")]
     let untyped = rest.match_subject_alt_names.iter();
     let typed = rest.match_typed_subject_alt_names.iter().filter_map(|one| one.matcher.as_ref());
-    // A condition that is not understood must not be forgotten.
-    let read = |matcher: &StringMatcher| match &matcher.match_pattern {
-        Some(MatchPattern::Exact(name)) if !matcher.ignore_case => Ok(name.clone()),
-        _ => Err("match_subject_alt_names: only exact names are read".to_owned()),
-    };
-    let names: Result<Vec<String>, Reason> = untyped.chain(typed).map(read).collect();
+    let (mut names, mut trust_domains) = (Vec::new(), Vec::new());
+    for matcher in untyped.chain(typed) {
+        let domain = |prefix: &String| read_domain(prefix);
+        match &matcher.match_pattern {
+            Some(MatchPattern::Exact(name)) if !matcher.ignore_case => names.push(name.clone()),
+            Some(MatchPattern::Prefix(prefix)) if !matcher.ignore_case && domain(prefix).is_some() => {
+                trust_domains.extend(domain(prefix));
+            }
+            // A condition that is not understood must not be forgotten.
+            _ => return Err("match_subject_alt_names: only exact names and trust domains are read".to_owned()),
+        }
+    }
     Ok(Some(Validation {
         roots: roots.map(Name::from),
-        names: names?,
+        names,
+        trust_domains,
         spki: rest.verify_certificate_spki,
         hashes: rest.verify_certificate_hash,
         accept_untrusted: rest.trust_chain_verification == TrustChainVerification::AcceptUntrusted as i32,

@@ -227,8 +227,8 @@ fn endpoints() -> impl Strategy<Value = Endpoints> {
         canonical_revision: parts[3].clone(),
         cluster_id: parts[4].clone(),
     });
-    let endpoint = (place, 1_u32..100, health, option::of(workload))
-        .prop_map(|(address, weight, health, workload)| Endpoint { address, weight, health, workload });
+    let endpoint = (place, 1_u32..100, health, (option::of(workload), any::<bool>()))
+        .prop_map(|(address, weight, health, (workload, mtls))| Endpoint { address, weight, health, workload, mtls });
     let group = (text(), 0_u32..3, option::of(1_u32..9), vec(endpoint, 0..4)).prop_map(
         |(zone, priority, weight, endpoints)| LocalityEndpoints {
             locality: Locality { zone, ..Locality::default() },
@@ -415,9 +415,22 @@ fn parameters() -> impl Strategy<Value = TlsParameters> {
 
 fn validation() -> impl Strategy<Value = Validation> {
     let san = prop_oneof![text(), text().prop_map(|id| format!("spiffe://{id}")), Just("10.0.0.1".to_owned())];
-    (option::of(name()), vec(san, 0..3), vec(text(), 0..2), vec(text(), 0..2), any::<bool>()).prop_map(
-        |(roots, names, spki, hashes, accept_untrusted)| Validation { roots, names, spki, hashes, accept_untrusted },
+    let domains = vec(text(), 0..2);
+    (secret_name(), vec(san, 0..3), domains, vec(text(), 0..2), vec(text(), 0..2), any::<bool>()).prop_map(
+        |(roots, names, trust_domains, spki, hashes, accept_untrusted)| Validation {
+            roots,
+            names,
+            trust_domains,
+            spki,
+            hashes,
+            accept_untrusted,
+        },
     )
+}
+
+// By SDS, or of the proxy's own.
+fn secret_name() -> impl Strategy<Value = Option<Name>> {
+    option::of(prop_oneof![name(), Just(config::OWN_CERTIFICATE.into()), Just(config::OWN_ROOTS.into())])
 }
 
 fn server_tls() -> impl Strategy<Value = ServerTls> {
@@ -429,14 +442,16 @@ fn server_tls() -> impl Strategy<Value = ServerTls> {
 
 fn client_tls() -> impl Strategy<Value = ClientTls> {
     let sni = prop_oneof![Just(Sni::Absent), Just(Sni::FromHost), text().prop_map(Sni::Name)];
-    (option::of(name()), option::of(validation()), sni, any::<bool>(), parameters(), vec(text(), 0..3)).prop_map(
-        |(certificate, validation, sni, verify_host, parameters, alpn)| ClientTls {
+    (secret_name(), option::of(validation()), sni, any::<[bool; 3]>(), parameters(), vec(text(), 0..3)).prop_map(
+        |(certificate, validation, sni, [verify_host, announces, marked_only], parameters, alpn)| ClientTls {
             certificate,
             validation,
             sni,
             verify_host,
             parameters,
             alpn,
+            announces,
+            marked_only,
         },
     )
 }
@@ -518,7 +533,7 @@ fn listener() -> impl Strategy<Value = Listener> {
         option::of(tracing()),
         vec(metric(), 0..3),
     );
-    let http = (text(), routes, codec, any::<[bool; 5]>(), 0_u32..5, server, idle, log.clone()).prop_map(
+    let http = (text(), routes, codec, any::<[bool; 7]>(), 0_u32..5, server, idle, log.clone()).prop_map(
         |(
             stat_prefix,
             routes,
@@ -543,12 +558,14 @@ fn listener() -> impl Strategy<Value = Listener> {
                 stream_idle_timeout,
                 dynamic_hosts,
                 access_log,
-                client_cert_header: match flags[4] {
-                    true => ClientCertHeader::Set,
-                    false => ClientCertHeader::Remove,
+                client_cert_header: match (flags[4], flags[5]) {
+                    (true, true) => ClientCertHeader::Append,
+                    (true, false) => ClientCertHeader::Set,
+                    (false, _) => ClientCertHeader::Remove,
                 },
                 tracing,
                 metrics,
+                announces: flags[6],
             })
         },
     );

@@ -48,6 +48,8 @@ pub(crate) struct Class {
     pub(crate) proxy_protocol: bool,
     /// Secrets of their namespace may go to them.
     pub(crate) may_hold_secrets: bool,
+    /// They have certificates of their own.
+    pub(crate) identity: bool,
     /// What they tell of their traffic.
     pub(crate) telemetry: Effective,
 }
@@ -83,6 +85,7 @@ impl Class {
             bind_ip: scope.bind_ip.filter(|_| gateway),
             proxy_protocol: gateway && (scope.proxy_protocol || annotated(scope, world)),
             may_hold_secrets: scope.may_hold_secrets,
+            identity: scope.identity,
             telemetry: Effective::of(scope, labels, world),
         }
     }
@@ -90,10 +93,10 @@ impl Class {
     /// The key.
     pub(crate) fn print(&self) -> Fingerprint {
         let Self { role, namespace, labels, sidecar, captured, explicit, binds, dns, v6, node, place, .. } = self;
-        let Self { bind_ip, proxy_protocol, may_hold_secrets, telemetry, .. } = self;
+        let Self { bind_ip, proxy_protocol, may_hold_secrets, identity, telemetry, .. } = self;
         let sidecar = sidecar.as_ref().map(|sidecar| &sidecar.origin);
         let reached = (captured, explicit, binds, dns);
-        let gateway = (bind_ip, proxy_protocol, may_hold_secrets);
+        let gateway = (bind_ip, proxy_protocol, may_hold_secrets, identity);
         Fingerprint::of(&(role, namespace, labels, sidecar, reached, v6, node, place, gateway, telemetry))
     }
 

@@ -114,6 +114,8 @@ impl Tls {
                 UpstreamProtocol::Http2 => vec!["h2".into()],
                 UpstreamProtocol::Http1 | UpstreamProtocol::SameAsDownstream => Vec::new(),
             },
+            announces: false,
+            marked_only: false,
         })
     }
 }

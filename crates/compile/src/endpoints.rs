@@ -99,6 +99,7 @@ fn gather<'a>(
             weight: endpoint.weight,
             health: endpoint.health,
             workload: endpoint.workload.clone(),
+            mtls: false,
         });
     }
     let localities = by_locality.into_iter().map(|((priority, locality), mut endpoints)| {

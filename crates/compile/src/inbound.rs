@@ -216,7 +216,7 @@ fn to_port(port: u16) -> ChainMatch {
 }
 
 fn one_endpoint(cluster: Name, address: EndpointAddress) -> Endpoints {
-    let endpoint = Endpoint { address, weight: 1, health: Health::Healthy, workload: None };
+    let endpoint = Endpoint { address, weight: 1, health: Health::Healthy, workload: None, mtls: false };
     let locality =
         LocalityEndpoints { locality: Locality::default(), priority: 0, weight: None, endpoints: vec![endpoint] };
     Endpoints { cluster, localities: vec![locality] }

@@ -141,5 +141,6 @@ pub(crate) fn http(
         },
         tracing: None,
         metrics: Vec::new(),
+        announces: false,
     })
 }

@@ -330,6 +330,7 @@ mod tests {
                 weight: *weight,
                 health: Health::Healthy,
                 workload: None,
+                mtls: false,
             }],
         };
         Endpoints { cluster: "c".into(), localities: groups.iter().map(group).collect() }

@@ -52,6 +52,8 @@ pub struct Scope {
     pub dns: bool,
     /// Takes virtual hosts on their own (VHDS).
     pub vhds: bool,
+    /// It has a certificate of its own and the roots of the mesh: connections within the mesh are secured.
+    pub identity: bool,
     /// It may be given Secrets of its namespace, where it obeys something that names them. No word of the proxy's own:
     /// whoever knows how far the connection is to be trusted says so.
     pub may_hold_secrets: bool,
@@ -123,7 +125,8 @@ pub enum ScopeError {
 
 impl Scope {
     /// Reads a node id and its metadata (`NAMESPACE`, `LABELS`, `CLUSTER_ID`, `INTERCEPTION_MODE`, `INSTANCE_IPS`,
-    /// `NODE_NAME`, `DNS_CAPTURE`, and ours: `SLUICE_OUTBOUND_ADDRESS`, `SLUICE_APP_IP`, `SLUICE_BIND_IP`, `SLUICE_VHDS`).
+    /// `NODE_NAME`, `DNS_CAPTURE`, and ours: `SLUICE_OUTBOUND_ADDRESS`, `SLUICE_APP_IP`, `SLUICE_BIND_IP`, `SLUICE_VHDS`,
+    /// `SLUICE_IDENTITY`).
     pub fn parse(node_id: &str, metadata: &Value) -> Result<Self, ScopeError> {
         let mut scope = Self::from_id(node_id)?;
         let fields = Fields(metadata);
@@ -149,6 +152,7 @@ impl Scope {
         scope.bind_ip = fields.parsed("SLUICE_BIND_IP", "an IP address")?;
         scope.dns = fields.flag("DNS_CAPTURE")?;
         scope.vhds = fields.flag("SLUICE_VHDS")?;
+        scope.identity = fields.flag("SLUICE_IDENTITY")?;
         scope.proxy_protocol = fields.proxy_protocol()?;
         Ok(scope)
     }
@@ -188,6 +192,7 @@ impl Scope {
             locality: Locality::default(),
             dns: false,
             vhds: false,
+            identity: false,
             may_hold_secrets: false,
             node_name: String::new(),
         })

@@ -112,7 +112,7 @@ pub(crate) fn gather<'a>(
     let mut set = SecretSet::default();
     let mut prints = Vec::new();
     let mut add = |name: &Name, used: Use, origin: Option<&Origin>, field: &str| {
-        if set.by_name.contains_key(name) {
+        if set.by_name.contains_key(name) || config::is_own_secret(name) {
             return;
         }
         match find(name, used, class, world) {

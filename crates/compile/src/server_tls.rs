@@ -50,6 +50,7 @@ pub(crate) fn lower(written: &Written, alpn: &[&str], field: &str, notes: &mut N
             let validation = Validation {
                 roots: Some(roots),
                 names: written.subject_alt_names.clone(),
+                trust_domains: Vec::new(),
                 spki: written.verify_certificate_spki.clone(),
                 hashes: written.verify_certificate_hash.clone(),
                 accept_untrusted: written.insecure_skip_verify.unwrap_or(false),

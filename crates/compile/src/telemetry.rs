@@ -415,7 +415,7 @@ pub(crate) fn collector(collector: &Collector, mesh: &MeshConfig) -> Cluster {
         None => EndpointAddress::Dns(collector.host.clone(), collector.port),
     };
     let is_address = matches!(address, EndpointAddress::Socket(_));
-    let endpoint = Endpoint { address, weight: 1, health: Health::Healthy, workload: None };
+    let endpoint = Endpoint { address, weight: 1, health: Health::Healthy, workload: None, mtls: false };
     let locality =
         LocalityEndpoints { locality: Locality::default(), priority: 0, weight: None, endpoints: vec![endpoint] };
     let endpoints = Endpoints { cluster: name.clone(), localities: vec![locality] };

@@ -50,6 +50,8 @@ pub struct Endpoint {
     pub health: Health,
     /// The workload, for metrics.
     pub workload: Option<Workload>,
+    /// A proxy of the mesh takes its connections, by TLS if asked (Istio's `tlsMode: istio`; PA04).
+    pub mtls: bool,
 }
 
 /// Where an endpoint listens.

@@ -63,7 +63,10 @@ pub use route::{
 pub use secret::{Secret, SecretContent, Source};
 pub use share::Share;
 pub use snapshot::{Name, Snapshot};
-pub use tls::{ClientCertificates, ClientTls, ServerTls, Sni, TlsParameters, TlsVersion, Validation};
+pub use tls::{
+    ClientCertificates, ClientTls, OWN_CERTIFICATE, OWN_ROOTS, ServerTls, Sni, TlsParameters, TlsVersion, Validation,
+    is_own_secret,
+};
 pub use tracing::{SpanTag, TagSource, Tracing};
 
 /// The cluster that carries unknown destinations to wherever the application dialled (`ALLOW_ANY`).

@@ -154,6 +154,8 @@ pub struct HttpManager {
     pub tracing: Option<Tracing>,
     /// What is different of Istio's metrics.
     pub metrics: Vec<MetricRule>,
+    /// Clusters with [`crate::ClientTls::announces`] may be reached from here. Only Envoy needs to be told.
+    pub announces: bool,
 }
 
 /// What becomes of `x-forwarded-client-cert` (`forward_client_cert_details`).
@@ -164,6 +166,9 @@ pub enum ClientCertHeader {
     Remove,
     /// It is removed, and says who the client is when the client has shown a certificate (GW29).
     Set,
+    /// The one of a client that has shown a certificate is kept, and says who that client is behind what it said; of
+    /// others it is removed (Istio's inbound, DP07).
+    Append,
 }
 
 /// Where an HTTP connection manager's routes come from.

@@ -10,7 +10,7 @@ use crate::{
     HeaderMatch, Health, Label, Lb, Listener, LocalityMode, LogFilter, Metric, MetricRule, Mirror, Outlier, PathMatch,
     PathRewrite, PutHow, RateKey, RateLimit, Redirect, RedirectPath, RetryBudget, RetryPolicy, Rewrite, Route,
     RouteMatch, RouteSource, RouteTable, ServerTls, SlowStart, Snapshot, Sni, SpanTag, TagSource, Thresholds, Tracing,
-    TransportMatch, UpstreamProtocol, ValueMatch, VirtualHost, Weighted, default_connect_timeout,
+    TransportMatch, UpstreamProtocol, Validation, ValueMatch, VirtualHost, Weighted, default_connect_timeout,
 };
 
 // Writing to a String cannot fail.
@@ -169,9 +169,18 @@ fn server_tls(tls: &ServerTls) -> String {
     let mut text = format!("terminate {}", tls.certificates.join(" "));
     if let Some(clients) = &tls.clients {
         let roots = clients.validation.roots.as_deref().unwrap_or("anyone");
-        _ = write!(text, " {} {roots}", if clients.required { "mutual" } else { "optional" });
+        let ids = ids(&clients.validation);
+        _ = write!(text, " {} {roots}{ids}", if clients.required { "mutual" } else { "optional" });
     }
     text
+}
+
+// The SPIFFE ids that are accepted.
+fn ids(validation: &Validation) -> String {
+    let ids = validation.names.iter().filter_map(|name| name.strip_prefix("spiffe://"));
+    let domains = validation.trust_domains.iter().map(|domain| format!("{domain}/*"));
+    let all: Vec<String> = ids.map(str::to_owned).chain(domains).collect();
+    if all.is_empty() { String::new() } else { format!(" as {}", all.join(" ")) }
 }
 
 fn client_tls(tls: &ClientTls) -> String {
@@ -186,7 +195,12 @@ fn client_tls(tls: &ClientTls) -> String {
     }
     match &tls.validation {
         None => text.push_str(" unverified"),
-        Some(validation) => _ = write!(text, " trusts {}", validation.roots.as_deref().unwrap_or("anyone")),
+        Some(validation) => {
+            _ = write!(text, " trusts {}{}", validation.roots.as_deref().unwrap_or("anyone"), ids(validation))
+        }
+    }
+    if tls.marked_only {
+        text.push_str(" where marked");
     }
     text
 }
@@ -593,6 +607,7 @@ mod tests {
             weight: 1,
             health: if port == 1 { Health::Healthy } else { Health::Draining },
             workload: None,
+            mtls: false,
         };
         let endpoints = Endpoints {
             cluster: name.clone(),

@@ -5,6 +5,17 @@ use serde::Serialize;
 
 use crate::Name;
 
+/// The secret with the certificate and key that a proxy has of its own, which says what its workload is (Istio's name).
+pub const OWN_CERTIFICATE: &str = "default";
+/// The secret with the roots of the mesh, which a proxy has of its own (Istio's name).
+pub const OWN_ROOTS: &str = "ROOTCA";
+
+/// True for secrets that a proxy has of its own: nobody is asked for them over xDS. Our proxy has them from its agent or
+/// from files, Envoy from the static secrets of its bootstrap.
+pub fn is_own_secret(name: &str) -> bool {
+    name == OWN_CERTIFICATE || name == OWN_ROOTS
+}
+
 /// TLS terminated by a filter chain (`DownstreamTlsContext`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct ServerTls {
@@ -42,6 +53,11 @@ pub struct ClientTls {
     pub parameters: TlsParameters,
     /// Protocols offered, preferred first; empty: none.
     pub alpn: Vec<String>,
+    /// Requests offer what they are in Istio's words instead, `istio-http/1.1` or `istio-h2`: for clusters that carry
+    /// requests and bytes (Istio's filter `istio.alpn`; DR64).
+    pub announces: bool,
+    /// Only endpoints with [`crate::Endpoint::mtls`] are spoken to by TLS, the others in plaintext (auto mTLS, PA04).
+    pub marked_only: bool,
 }
 
 /// The server name in a ClientHello.
@@ -61,8 +77,10 @@ pub struct Validation {
     /// The secret with the roots that it must lead to; `None`: the chain is not looked at.
     pub roots: Option<Name>,
     /// One of these must be among its subject alternative names: DNS name (a wildcard in the certificate counts), URI or
-    /// IP address. Empty: any.
+    /// IP address. Empty: any, unless `trust_domains` says more.
     pub names: Vec<String>,
+    /// Or it is the SPIFFE id of a workload in one of these trust domains. Empty: nothing is demanded.
+    pub trust_domains: Vec<String>,
     /// Base64 of the SHA-256 of acceptable public keys (SubjectPublicKeyInfo). Any of these or of `hashes` will do.
     pub spki: Vec<String>,
     /// Hex of the SHA-256 of acceptable certificates, colons allowed.

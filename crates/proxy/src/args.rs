@@ -1,6 +1,7 @@
 //! The command line of `sluice-proxy`: what was typed, and what it means. The only place that reads the environment.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -30,6 +31,10 @@ pub struct Args {
     /// The workload's service account.
     #[arg(long)]
     pub service_account: Option<String>,
+    /// Read our certificate (cert-chain.pem), its key (key.pem) and the roots of the mesh (root-cert.pem) here, again when
+    /// they change; with an identity, connections within the mesh are secured by mutual TLS.
+    #[arg(long, value_name = "DIR")]
+    pub identity_dir: Option<PathBuf>,
     /// The name of the cluster.
     #[arg(long, default_value = "Kubernetes")]
     pub cluster_id: String,
@@ -108,6 +113,7 @@ impl Args {
             ("INSTANCE_IPS", Some(ip)),
             ("WORKLOAD_NAME", self.workload.clone()),
             ("SERVICE_ACCOUNT", self.service_account.clone()),
+            ("SLUICE_IDENTITY", self.identity_dir.as_ref().map(|_| "true".to_owned())),
             ("DNS_CAPTURE", self.dns_address.map(|_| "true".to_owned())),
             ("SLUICE_OUTBOUND_ADDRESS", self.outbound_address.map(|address| address.to_string())),
             ("SLUICE_APP_IP", self.app_ip.map(|ip| ip.to_string())),

@@ -14,6 +14,7 @@ use transport::io::Io;
 use transport::proxy_protocol::{self, Begin};
 use transport::sniff::{self, Sniffed};
 use transport::tls::Peer;
+use words::SpiffeId;
 
 use crate::chain::{self, Facts};
 use crate::pipeline;
@@ -54,6 +55,13 @@ pub struct Client {
     pub facts: Facts,
     /// Who it is, after TLS was terminated here.
     pub tls: Option<Peer>,
+}
+
+impl Client {
+    /// The workload that it is, if it has proved to be one of the mesh.
+    pub fn principal(&self) -> Option<&Arc<SpiffeId>> {
+        self.tls.as_ref()?.principal.as_ref()
+    }
 }
 
 struct Busy(Rc<Worker>);
@@ -107,9 +115,10 @@ pub async fn serve(worker: Rc<Worker>, slot: usize, mut stream: Io, peer: Socket
             let is_http2 = match http.manager.codec {
                 config::HttpCodec::Http1 => false,
                 config::HttpCodec::Http2 => true,
-                config::HttpCodec::Auto if client.tls.is_some() => {
+                config::HttpCodec::Auto if client.tls.as_ref().is_some_and(|peer| !peer.is_undecided) => {
                     client.tls.as_ref().is_some_and(|peer| peer.is_http2)
                 }
+                config::HttpCodec::Auto if client.tls.is_some() => look(&mut io).await == Sniffed::Http2,
                 config::HttpCodec::Auto if listener.sniffs => client.facts.sniffed == Sniffed::Http2,
                 config::HttpCodec::Auto => look(&mut io).await == Sniffed::Http2,
             };

@@ -77,6 +77,7 @@ async fn resolve(
                     locality: group.locality.clone(),
                     locality_weight: group.weight.unwrap_or(0),
                     workload: endpoint.workload.clone(),
+                    mtls: endpoint.mtls,
                 })
             }));
         }

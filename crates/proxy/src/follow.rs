@@ -16,6 +16,8 @@ use tokio::time::Instant;
 use xds::TypeUrl;
 use xds::client::{Update, Upsert};
 
+use crate::own::OwnSecrets;
+
 /// How long a listener or cluster is held back for a secret that nobody answers about. A control plane of ours says at
 /// once that there is none.
 const SECRET_WAIT: Duration = Duration::from_secs(5);
@@ -36,6 +38,8 @@ pub struct Holdings {
     wants_names: bool,
     /// `None`: there is none, or nobody answers. What is wanted and not here is waited for.
     secrets: BTreeMap<Name, Option<Arc<Secret>>>,
+    /// Those that nobody is asked for.
+    own: OwnSecrets,
     /// Secrets that are waited for, and since when.
     awaited: BTreeMap<Name, Instant>,
     /// Version of each resource, for `config_dump`.
@@ -51,6 +55,11 @@ impl Holdings {
     /// Nothing yet. `wants_names`: we answer DNS questions.
     pub fn new(wants_names: bool) -> Self {
         Self { wants_names, ..Self::default() }
+    }
+
+    /// Takes the secrets that we have of our own.
+    pub fn take_own(&mut self, own: OwnSecrets) {
+        self.own = own;
     }
 
     /// Takes an update; why some of it was not accepted, in words.
@@ -162,9 +171,20 @@ impl Holdings {
         }
     }
 
-    fn secret_names(&self) -> impl Iterator<Item = &Name> {
+    fn all_secret_names(&self) -> impl Iterator<Item = &Name> {
         let listeners = self.listeners.values().flat_map(|listener| listener.secrets());
         listeners.chain(self.clusters.values().flat_map(|cluster| cluster.secrets()))
+    }
+
+    // Those that are asked for.
+    fn secret_names(&self) -> impl Iterator<Item = &Name> {
+        self.all_secret_names().filter(|name| !config::is_own_secret(name))
+    }
+
+    // Whatever is needed of our own is here.
+    fn has_own(&self) -> bool {
+        let mut own = self.all_secret_names().filter(|name| config::is_own_secret(name));
+        own.all(|name| self.own.contains_key(name))
     }
 
     // Keys that nobody names are not kept.
@@ -204,7 +224,8 @@ impl Holdings {
             self.secret_names().filter(|name| !self.secrets.contains_key(*name)).cloned().collect();
         self.awaited.retain(|name, _| unanswered.contains(name));
         let mut snapshot = Snapshot { names: self.names.clone(), ..Snapshot::default() };
-        let mut whole = unanswered.is_empty();
+        // Without its certificate a proxy of the mesh can only refuse: it is not ready.
+        let mut whole = unanswered.is_empty() && self.has_own();
         for name in unanswered {
             self.awaited.entry(name).or_insert(now);
         }
@@ -232,12 +253,12 @@ impl Holdings {
             snapshot.listeners.insert(name.clone(), listener.clone());
         }
         let held = self.secrets.iter().filter_map(|(name, secret)| Some((name.clone(), secret.clone()?)));
-        snapshot.secrets = held.collect();
+        snapshot.secrets = held.chain(self.own.iter().map(|(name, secret)| (name.clone(), secret.clone()))).collect();
         (snapshot, whole)
     }
 
     fn is_answered<'a>(&self, mut names: impl Iterator<Item = &'a Name>) -> bool {
-        names.all(|name| self.secrets.contains_key(name))
+        names.all(|name| self.secrets.contains_key(name) || config::is_own_secret(name))
     }
 
     // A table whose hosts travel on their own is here once one of them is: a table without hosts answers nothing.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use config::ClientCertHeader;
 use http::header::{CONNECTION, HOST, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use transport::tls::Peer;
+use transport::tls::{Form, Peer};
 
 use crate::internal;
 
@@ -108,16 +108,24 @@ pub fn forwarded(headers: &mut HeaderMap, scheme: &'static str, use_remote_addre
     }
 }
 
-/// Says which certificate the client has shown; what the client says about that itself is never believed (GW29).
+/// Says which certificate the client has shown. What the client says about that itself is believed only of a client of
+/// the mesh, by a sidecar (GW29, DP07).
 pub fn client_cert(headers: &mut HeaderMap, how: ClientCertHeader, peer: Option<&Peer>) {
-    if headers.contains_key(&CLIENT_CERT) {
-        headers.remove(&CLIENT_CERT);
-    }
-    let shown = peer.and_then(|peer| peer.certificate.as_deref()).filter(|_| how == ClientCertHeader::Set);
-    // A certificate may hold anything: what is no header value is not passed on.
-    if let Some(value) = shown.and_then(|shown| HeaderValue::from_str(&transport::tls::describe(shown)).ok()) {
-        headers.insert(CLIENT_CERT, value);
-    }
+    let shown = match how {
+        ClientCertHeader::Remove => None,
+        ClientCertHeader::Set => peer.and_then(|peer| peer.described(Form::Whole)),
+        ClientCertHeader::Append => peer.and_then(|peer| peer.described(Form::Named)),
+    };
+    let Some(shown) = shown else {
+        if headers.contains_key(&CLIENT_CERT) {
+            headers.remove(&CLIENT_CERT);
+        }
+        return;
+    };
+    let before = headers.get(&CLIENT_CERT).filter(|_| how == ClientCertHeader::Append);
+    let both = before.map(|before| HeaderValue::from_bytes(&[before.as_bytes(), b",", shown.as_bytes()].concat()));
+    let value = both.and_then(Result::ok).unwrap_or_else(|| shown.clone());
+    headers.insert(CLIENT_CERT, value);
 }
 
 fn appended(before: Option<&HeaderValue>, peer: IpAddr) -> Option<HeaderValue> {

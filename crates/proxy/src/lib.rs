@@ -32,6 +32,7 @@ pub mod names;
 pub mod normalize;
 pub mod otlp;
 pub mod outlier;
+pub mod own;
 pub mod pipeline;
 pub mod plan;
 pub mod rate_limit;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use config::{AccessLog, AccessLogFormat, Name, Snapshot};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use tokio::time::Instant;
 use transport::network::{Bound, Network};
@@ -26,6 +26,7 @@ use crate::follow::Holdings;
 use crate::identity::Identity;
 use crate::metrics::Scrape;
 use crate::names::Book;
+use crate::own::{self, OwnSecrets};
 use crate::plan::{Plan, Planner};
 use crate::resolvers::{Resolver, Resolvers};
 use crate::worker::{self, COMMANDS_MAX, Command, Worker};
@@ -140,7 +141,8 @@ pub fn run(args: Args, set_log_level: SetLogLevel) -> Result<()> {
             };
             AccessLog { path, format, filter: None }
         });
-        let means = Means { network: Network::Sockets, resolvers, dns, extra_log: extra };
+        let own = args.identity_dir.clone().map(own::follow_directory);
+        let means = Means { network: Network::Sockets, resolvers, dns, extra_log: extra, own };
         let follower = Follower::new(app.clone(), means);
         tokio::select! {
             () = follower.follow(connect(args.control_plane.clone(), &identity)) => {}
@@ -199,6 +201,8 @@ pub struct Means {
     pub dns: Option<Rc<dns_server::Server>>,
     /// Written by every chain that has no log of its own.
     pub extra_log: Option<AccessLog>,
+    /// What we have of our own, when we have an identity.
+    pub own: Option<watch::Receiver<OwnSecrets>>,
 }
 
 /// The config thread's loop.
@@ -213,15 +217,20 @@ pub struct Follower {
     dns: Option<Rc<dns_server::Server>>,
     resolving: BTreeMap<Name, (Arc<config::Cluster>, AbortHandle)>,
     found: (mpsc::Sender<Found>, mpsc::Receiver<Found>),
+    own: Option<watch::Receiver<OwnSecrets>>,
 }
 
 impl Follower {
     /// One that has heard nothing yet.
     pub fn new(app: Rc<App>, means: Means) -> Self {
-        let Means { network, resolvers, dns, extra_log } = means;
+        let Means { network, resolvers, dns, extra_log, mut own } = means;
+        let mut holdings = Holdings::new(dns.is_some());
+        if let Some(own) = &mut own {
+            holdings.take_own(own.borrow_and_update().clone());
+        }
         Self {
             app,
-            holdings: Holdings::new(dns.is_some()),
+            holdings,
             planner: Planner::new(extra_log.map(|log| Arc::new(Format::new(&log)))),
             bound: BTreeMap::new(),
             network,
@@ -230,6 +239,7 @@ impl Follower {
             dns,
             resolving: BTreeMap::new(),
             found: mpsc::channel(FOUND_MAX),
+            own,
         }
     }
 
@@ -249,6 +259,10 @@ impl Follower {
                         tracing::info!("files with keys or certificates have changed");
                         self.install_and_say().await;
                     }
+                }
+                newer = renewed(&mut self.own) => {
+                    self.holdings.take_own(newer);
+                    self.install_and_say().await;
                 }
                 () = until(self.holdings.gives_up_at()) => {
                     self.holdings.give_up(Instant::now());
@@ -400,6 +414,17 @@ fn connect(url: String, identity: &Identity) -> Client {
 /// Who we are, as the control plane is told.
 pub fn node(identity: &Identity) -> xds::Node {
     codec::node::encode(&identity.node_id, &identity.workload, &identity.metadata)
+}
+
+// The secrets of our own, when they are others than before.
+async fn renewed(own: &mut Option<watch::Receiver<OwnSecrets>>) -> OwnSecrets {
+    if let Some(own) = own
+        && own.changed().await.is_ok()
+    {
+        return own.borrow_and_update().clone();
+    }
+    // Whoever brought them has gone, or there is nobody: what is there stays.
+    std::future::pending().await
 }
 
 async fn until(deadline: Option<Instant>) {

@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use config::{Name, Secret, SecretContent, Sni, Source, TlsParameters, TlsVersion, UpstreamProtocol, Validation};
 use transport::io::Io;
 use transport::tls::{self, Demands, Identity, Naming, PEM_BYTES_MAX, Parameters, Peer, Trust};
+use words::SpiffeId;
 
 /// What Envoy says when a handshake needs a secret that has not come.
 const NOT_SUPPLIED: &str = "TLS error: Secret is not supplied by SDS";
@@ -178,10 +179,11 @@ fn parameters(written: &TlsParameters, alpn: &[String]) -> Parameters {
 }
 
 fn demands(written: &Validation, named: &Named) -> Result<Demands, String> {
-    let Validation { roots, names, spki, hashes, accept_untrusted } = written;
+    let Validation { roots, names, trust_domains, spki, hashes, accept_untrusted } = written;
     Ok(Demands {
         trust: roots.as_ref().map(|roots| named.get(roots)?.trust()).transpose()?,
         names: names.clone(),
+        trust_domains: trust_domains.clone(),
         spki: spki.iter().map(|one| pin(BASE64.decode(one).ok(), one)).collect::<Result<_, _>>()?,
         hashes: hashes.iter().map(|one| pin(hex(one), one)).collect::<Result<_, _>>()?,
         accept_untrusted: *accept_untrusted,
@@ -203,7 +205,13 @@ fn hex(text: &str) -> Option<Vec<u8>> {
 pub struct ServerTls {
     config: config::ServerTls,
     named: Named,
-    ready: OnceLock<Result<Arc<tls::ServerConfig>, String>>,
+    ready: OnceLock<Result<Served, String>>,
+}
+
+/// What handshakes need, and who we are in them.
+struct Served {
+    config: Arc<tls::ServerConfig>,
+    own: Option<Arc<SpiffeId>>,
 }
 
 impl ServerTls {
@@ -217,7 +225,7 @@ impl ServerTls {
         self.named.is_as_in(materials)
     }
 
-    fn make(&self) -> Result<Arc<tls::ServerConfig>, String> {
+    fn make(&self) -> Result<Served, String> {
         let config::ServerTls { certificates, clients, parameters: written, alpn } = &self.config;
         // One of two certificates is enough to serve.
         let (mut identities, mut failed) = (Vec::new(), None);
@@ -234,7 +242,14 @@ impl ServerTls {
             None => None,
             Some(clients) => Some((clients.required, demands(&clients.validation, &self.named)?)),
         };
-        tls::server(identities, clients, &parameters(written, alpn))
+        let own = identities.first().and_then(Identity::principal).map(Arc::new);
+        Ok(Served { config: tls::server(identities, clients, &parameters(written, alpn))?, own })
+    }
+
+    // A certificate that is shown leads to our roots.
+    fn verifies(&self) -> bool {
+        let clients = self.config.clients.as_ref().map(|clients| &clients.validation);
+        clients.is_some_and(|validation| validation.roots.is_some() && !validation.accept_untrusted)
     }
 
     /// The handshake with a client.
@@ -243,7 +258,12 @@ impl ServerTls {
     /// Why there is none, for the log.
     pub async fn accept(&self, stream: Io) -> Result<(Io, Peer), String> {
         let ready = self.ready.get_or_init(|| self.make()).as_ref().map_err(Clone::clone)?;
-        tls::accept(stream, ready).await.map_err(|error| error.to_string())
+        let (io, mut peer) = tls::accept(stream, &ready.config).await.map_err(|error| error.to_string())?;
+        peer.local.clone_from(&ready.own);
+        if self.verifies() {
+            peer.principal = peer.certificate.as_deref().and_then(tls::principal).map(Arc::new);
+        }
+        Ok((io, peer))
     }
 }
 
@@ -296,7 +316,8 @@ impl ClientTls {
     }
 
     fn make(&self, load: Load<'_>) -> Result<Arc<tls::ClientConfig>, String> {
-        let config::ClientTls { certificate, validation, sni, verify_host, parameters: written, alpn } = &self.config;
+        let config::ClientTls { certificate, validation, sni, verify_host, parameters: written, alpn, .. } =
+            &self.config;
         let identity = certificate.as_ref().map(|name| self.named.get(name)?.identity()).transpose()?;
         let demands = validation.as_ref().map(|validation| demands(validation, &self.named)).transpose()?;
         let naming = Naming { sends_sni: *sni != Sni::Absent, verifies: *verify_host && load != Load::Bytes };

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
@@ -86,15 +86,22 @@ impl Io {
         }
     }
 
-    /// The bytes that are there, which stay; waits while there are none. 0 bytes: the other end is done.
+    /// The bytes that are there, which stay; waits while there are none. 0 bytes: the other end is done. Under TLS, what
+    /// the first records have brought, and no more.
     ///
     /// # Errors
-    /// The system's, or that these bytes cannot be looked at: those under TLS.
+    /// The system's, or that these bytes cannot be looked at.
     pub async fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Io::Tcp(stream) => stream.peek(buffer).await,
             Io::Memory(pipe) => pipe.peek(buffer).await,
-            Io::Unix(_) | Io::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+            Io::Tls(stream) => {
+                let there = Box::pin(stream.fill_buf()).await?;
+                let count = there.len().min(buffer.len());
+                buffer[..count].copy_from_slice(&there[..count]);
+                Ok(count)
+            }
+            Io::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }

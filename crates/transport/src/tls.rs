@@ -20,7 +20,7 @@ pub use rustls::{ClientConfig, ServerConfig};
 use rustls::{RootCertStore, SignatureAlgorithm, SupportedProtocolVersion};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-pub use peer::{Peer, describe};
+pub use peer::{Form, Peer, principal};
 
 use crate::io::Io;
 
@@ -46,6 +46,8 @@ pub struct Demands {
     pub trust: Option<Arc<Trust>>,
     /// One of these must be among its alternative names; empty: any.
     pub names: Vec<String>,
+    /// Or it is the id of a workload in one of these trust domains. Empty: nothing is demanded.
+    pub trust_domains: Vec<String>,
     /// SHA-256 of acceptable public keys. Any of these or of `hashes` will do.
     pub spki: Vec<[u8; 32]>,
     /// SHA-256 of acceptable certificates.
@@ -102,6 +104,13 @@ impl Identity {
         }
         // Not `from_der`: it refuses version 1 certificates, which people make with OpenSSL and clients accept.
         Ok(Self(Arc::new(CertifiedKey::new(certificates, key))))
+    }
+}
+
+impl Identity {
+    /// The workload that the certificate is of.
+    pub fn principal(&self) -> Option<words::SpiffeId> {
+        principal(self.0.cert.first()?)
     }
 }
 
@@ -293,17 +302,16 @@ pub fn client(
     Ok(Arc::new(made))
 }
 
-/// The server's handshake. Bounded in time by the caller.
+/// The server's handshake. Bounded in time by the caller. Who the peer is, is for the caller to say, who knows what was
+/// demanded of its certificate.
 ///
 /// # Errors
 /// The peer's, or what it was refused for.
 pub async fn accept(stream: Io, config: &Arc<ServerConfig>) -> io::Result<(Io, Peer)> {
     let stream = TlsAcceptor::from(config.clone()).accept(stream).await?;
     let (_, session) = stream.get_ref();
-    let peer = Peer {
-        certificate: session.peer_certificates().and_then(|all| all.first()).map(|leaf| leaf.to_vec()),
-        is_http2: session.alpn_protocol() == Some(b"h2"),
-    };
+    let certificate = session.peer_certificates().and_then(|all| all.first()).map(|leaf| leaf.to_vec());
+    let peer = Peer::new(certificate, session.alpn_protocol());
     Ok((Io::Tls(Box::new(TlsStream::Server(stream))), peer))
 }
 

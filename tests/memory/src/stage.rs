@@ -170,7 +170,7 @@ impl Inside {
         let path = log.to_string_lossy().into_owned();
         let extra_log = Some(AccessLog { path, format: AccessLogFormat::Default, filter: None });
         let (client, server) = wire::connect(node(identity));
-        let means = Means { network, resolvers, dns: dns.clone(), extra_log };
+        let means = Means { network, resolvers, dns: dns.clone(), extra_log, own: None };
         spawn_local(Follower::new(app.clone(), means).follow(client));
         Ok(Self { plane: Plane::new(case, &node(identity))?, server: Rc::new(server), app, dns, log })
     }

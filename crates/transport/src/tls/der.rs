@@ -13,6 +13,13 @@ const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const INTEGER: u8 = 0x02;
 const OBJECT_ID: u8 = 0x06;
+const OCTETS: u8 = 0x04;
+/// `[3]`, which holds the extensions.
+const EXTENSIONS: u8 = 0xa3;
+/// A URI among alternative names (RFC 5280, section 4.2.1.6).
+const URI: u8 = 0x86;
+/// The extension of alternative names.
+const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
 /// `[0]`, which holds the version; absent in version 1.
 const VERSION: u8 = 0xa0;
 
@@ -48,6 +55,49 @@ impl<'a> Der<'a> {
 
 /// Reads a certificate; `None` when it is none.
 pub(super) fn fields(certificate: &[u8]) -> Option<Fields<'_>> {
+    read(certificate).map(|(fields, _)| fields)
+}
+
+/// The URIs among the alternative names of a certificate, as they are; `None` when it cannot be read to its end, or has
+/// the extension twice.
+pub(super) fn uris(certificate: &[u8]) -> Option<Vec<&[u8]>> {
+    let (_, mut rest) = read(certificate)?;
+    let (mut found, mut seen) = (Vec::new(), false);
+    while !rest.0.is_empty() {
+        let (tag, inside, _) = rest.next()?;
+        if tag != EXTENSIONS {
+            continue;
+        }
+        let (all, _) = Der(inside).take(SEQUENCE)?;
+        let mut all = Der(all);
+        while !all.0.is_empty() {
+            let (extension, _) = all.take(SEQUENCE)?;
+            let mut extension = Der(extension);
+            let (id, _) = extension.take(OBJECT_ID)?;
+            if id != ALTERNATIVE_NAMES {
+                continue;
+            }
+            // It may say before its value whether it is critical.
+            let (mut tag, mut value, _) = extension.next()?;
+            if tag != OCTETS {
+                (tag, value, _) = extension.next()?;
+            }
+            if tag != OCTETS || std::mem::replace(&mut seen, true) {
+                return None;
+            }
+            let (names, _) = Der(value).take(SEQUENCE)?;
+            let mut names = Der(names);
+            while !names.0.is_empty() {
+                let (tag, name, _) = names.next()?;
+                found.extend((tag == URI).then_some(name));
+            }
+        }
+    }
+    Some(found)
+}
+
+// The fields, and what comes after them.
+fn read(certificate: &[u8]) -> Option<(Fields<'_>, Der<'_>)> {
     let (signed, _) = Der(certificate).take(SEQUENCE)?;
     let (body, _) = Der(signed).take(SEQUENCE)?;
     let mut body = Der(body);
@@ -61,7 +111,7 @@ pub(super) fn fields(certificate: &[u8]) -> Option<Fields<'_>> {
     }
     let (subject, _) = body.take(SEQUENCE)?;
     let (_, spki) = body.take(SEQUENCE)?;
-    Some(Fields { subject, spki })
+    Some((Fields { subject, spki }, body))
 }
 
 /// The attributes that have short names in RFC 2253 and in OpenSSL, by object id.
@@ -145,6 +195,7 @@ mod tests {
     fn broken_certificates_are_none() {
         for bytes in [&[][..], &[0x30], &[0x30, 0x84, 1, 1, 1, 1], &[0x30, 2, 0x30, 5], &[0xff; 40]] {
             assert_eq!(fields(bytes), None);
+            assert_eq!(uris(bytes), None);
         }
     }
 }

@@ -10,7 +10,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage, RevocationOptionsBuilder};
 
-use super::{Demands, der};
+use super::{Demands, der, principal};
 
 /// The rules for one side's peers.
 pub(super) struct Verifier {
@@ -63,7 +63,7 @@ impl Verifier {
         usage: KeyUsage,
         now: UnixTime,
     ) -> Result<(), Error> {
-        let Demands { trust, names, spki, hashes, accept_untrusted } = &self.demands;
+        let Demands { trust, names, trust_domains, spki, hashes, accept_untrusted } = &self.demands;
         if *accept_untrusted {
             return Ok(());
         }
@@ -85,8 +85,11 @@ impl Verifier {
             leaf.verify_for_usage(algorithms, &trust.roots.roots, between, now, usage, revocation, None)
                 .map_err(plain)?;
         }
-        if !names.is_empty() && !has_name(leaf, names)? {
-            return Err(refused("none of the certificate's names is accepted"));
+        if !names.is_empty() || !trust_domains.is_empty() {
+            let is_member = || principal(leaf).is_some_and(|id| trust_domains.contains(&id.trust_domain));
+            if !has_name(leaf, names)? && !is_member() {
+                return Err(refused("none of the certificate's names is accepted"));
+            }
         }
         Ok(())
     }
