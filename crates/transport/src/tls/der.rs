@@ -191,6 +191,41 @@ mod tests {
         assert_eq!(subject(&[1, 2, 3]), "");
     }
 
+    fn certificate(names: &[(u8, &[u8])]) -> Vec<u8> {
+        let names: Vec<Vec<u8>> = names.iter().map(|(tag, name)| value(*tag, &[name])).collect();
+        let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+        let names = value(OCTETS, &[&value(SEQUENCE, &names)]);
+        let extension = value(SEQUENCE, &[&value(OBJECT_ID, &[ALTERNATIVE_NAMES]), &value(1, &[&[0xff]]), &names]);
+        let empty = value(SEQUENCE, &[]);
+        let extensions = value(EXTENSIONS, &[&value(SEQUENCE, &[&extension])]);
+        let number = value(INTEGER, &[&[1]]);
+        let body = [&number, &empty, &empty, &empty, &empty, &empty, &extensions].map(|part| part.as_slice());
+        value(SEQUENCE, &[&value(SEQUENCE, &body)])
+    }
+
+    #[test]
+    fn only_uris_are_uris_and_all_of_them() {
+        let other = (0xa0, b"spiffe://a".as_slice());
+        assert_eq!(
+            uris(&certificate(&[(URI, b"a"), (0x82, b"b.com"), other, (URI, b"c\0d")])).unwrap(),
+            [b"a".as_slice(), b"c\0d"]
+        );
+        assert_eq!(uris(&certificate(&[])), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_workload_has_exactly_one_uri_and_nothing_hides_in_it() {
+        let id = b"spiffe://cluster.local/ns/a/sa/b".as_slice();
+        let found = |names: &[(u8, &[u8])]| crate::tls::principal(&certificate(names)).map(|id| id.to_string());
+        assert_eq!(found(&[(URI, id), (0x82, b"b.com")]).as_deref(), std::str::from_utf8(id).ok());
+        assert_eq!(found(&[(URI, id), (URI, id)]), None);
+        assert_eq!(found(&[(URI, id), (URI, b"\xff")]), None);
+        assert_eq!(found(&[(URI, &[id, b"\0.evil"].concat())]), None);
+        assert_eq!(found(&[(0x82, id)]), None);
+        // OTHERNAME (CVE-2026-47778).
+        assert_eq!(found(&[(0xa0, id)]), None);
+    }
+
     #[test]
     fn broken_certificates_are_none() {
         for bytes in [&[][..], &[0x30], &[0x30, 0x84, 1, 1, 1, 1], &[0x30, 2, 0x30, 5], &[0xff; 40]] {
