@@ -8,6 +8,7 @@ mod ask;
 mod control;
 mod debug;
 mod event;
+pub mod events;
 mod http;
 mod layers;
 pub mod leader;

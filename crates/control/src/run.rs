@@ -15,6 +15,7 @@ use xds::grpc::AdsServer;
 use crate::args::Args;
 use crate::control::Control;
 use crate::event::Event;
+use crate::events::Recorder;
 use crate::http::{self, Pages};
 use crate::leader::{self, Candidacy, Leadership};
 use crate::metrics::Metrics;
@@ -36,6 +37,7 @@ pub async fn run(args: Args) -> Result<()> {
     let replica = args.replica();
     let source = source(&args).await?;
     let (_leadership, candidacy) = stand(&args, &source, &replica);
+    let _recorder = recorder(&args, &source, &replica);
     let (events, queue) = mpsc::channel(EVENTS_WAITING_MAX);
     let metrics = Arc::new(Metrics::new());
     tokio::spawn(forward_source(watch::spawn(source)?, events.clone()));
@@ -66,6 +68,14 @@ fn stand(args: &Args, source: &watch::Source, replica: &str) -> (Leadership, Opt
             (leadership, Some(candidacy))
         }
         _ => (Leadership::never(), None),
+    }
+}
+
+// Any replica may say what it saw: it has a word for one object each, and no two say the same.
+fn recorder(args: &Args, source: &watch::Source, replica: &str) -> Recorder {
+    match source {
+        watch::Source::Kubernetes(client, _) if !args.read_only => Recorder::new(client.clone(), replica.to_owned()),
+        _ => Recorder::silent(),
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod backoff;
 mod connect;
+mod event;
 mod failure;
 mod follow;
 mod health;
@@ -36,6 +37,7 @@ use crate::event::Event;
 
 pub use self::backoff::PAUSE_MAX;
 pub use self::connect::{Access, AccessError, connect};
+pub use self::event::{Event as ObjectEvent, Reference, record};
 pub use self::follow::RETRY;
 pub use self::health::{FORBIDDEN_KIND, MISSING_KIND};
 pub use self::lease::{Lease, LeaseStore};
