@@ -12,10 +12,11 @@ use std::io::IsTerminal;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use analyze::{Inputs, Options, Suppression, analyzers};
-use watch::kubernetes::{Access, AccessError};
+use watch::kubernetes::AccessError;
 use words::Diagnostic;
 
-use crate::args::{AnalyzeArgs, Report};
+use crate::args::{AnalyzeArgs, Cluster, Report};
+use crate::reach;
 use crate::run::{Answer, Usage};
 
 /// Exit code when findings reach the threshold.
@@ -24,17 +25,17 @@ const FOUND: u8 = 79;
 const UNREADABLE: u8 = 65;
 
 /// Analyzes what the command line names.
-pub async fn run(args: &AnalyzeArgs, namespace: Option<&str>) -> anyhow::Result<Answer> {
+pub async fn run(args: &AnalyzeArgs, cluster: &Cluster, namespace: Option<&str>) -> anyhow::Result<Answer> {
     if args.list_analyzers {
         let lines = analyzers::ALL.iter().map(|one| format!("* {}: {}\n", one.name, one.about));
         return Ok(lines.collect::<String>().into());
     }
-    let mut options = options(args)?;
+    let mut options = options(args, cluster)?;
     let (paths, namespace) = said_as_words(&args.files, namespace);
     let mut inputs = Inputs::default();
     let default_namespace = namespace.unwrap_or("default");
     let unreadable = files::read(&paths, args.recursive, default_namespace, &mut inputs)?;
-    let own = live(args, !paths.is_empty(), &mut inputs).await?;
+    let own = live(args, cluster, !paths.is_empty(), &mut inputs).await?;
     options.namespace = match (args.all_namespaces, namespace) {
         (true, _) => None,
         (false, Some(namespace)) => Some(namespace.to_owned()),
@@ -75,7 +76,7 @@ fn conclude(
     Ok(Answer { text, exit })
 }
 
-fn options(args: &AnalyzeArgs) -> anyhow::Result<Options> {
+fn options(args: &AnalyzeArgs, cluster: &Cluster) -> anyhow::Result<Options> {
     let suppressed: Result<Vec<Suppression>, String> =
         args.suppress.iter().map(|text| Suppression::parse(text)).collect();
     let wanted: BTreeSet<String> = args.analyzer.iter().flat_map(|names| names.split(',')).map(str::to_owned).collect();
@@ -85,7 +86,7 @@ fn options(args: &AnalyzeArgs) -> anyhow::Result<Options> {
     Ok(Options {
         suppressed: suppressed.map_err(Usage)?,
         analyzers: wanted,
-        root_namespace: args.istio_namespace.clone(),
+        root_namespace: cluster.istio_namespace.clone(),
         now_seconds: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         ..Options::default()
     })
@@ -103,12 +104,16 @@ fn said_as_words<'a>(files: &'a [String], namespace: Option<&'a str>) -> (Vec<&'
 }
 
 // Reads the cluster, and tells its current namespace; nothing without one.
-async fn live(args: &AnalyzeArgs, has_files: bool, inputs: &mut Inputs) -> anyhow::Result<Option<String>> {
+async fn live(
+    args: &AnalyzeArgs,
+    cluster: &Cluster,
+    has_files: bool,
+    inputs: &mut Inputs,
+) -> anyhow::Result<Option<String>> {
     if args.use_kube == Some(false) {
         return Ok(None);
     }
-    let access = Access { kubeconfig: args.kubeconfig.clone(), context: args.context.clone() };
-    match watch::kubernetes::connect(access).await {
+    match reach::client(cluster).await {
         Ok(client) => {
             live::read(&client, inputs).await?;
             Ok(Some(client.default_namespace().to_owned()))

@@ -8,9 +8,13 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 #[derive(Parser, Debug)]
 #[command(name = "sluicectl", version, about = "Look into a Sluice mesh", disable_version_flag = true)]
 pub struct Args {
-    /// The control plane's HTTP address.
-    #[arg(long, global = true, env = "SLUICE_CONTROL_PLANE", default_value = "http://127.0.0.1:15014")]
-    pub control_plane: String,
+    /// The control plane's HTTP address, `http://host:15014`. Without it: that of the cluster, asked through its API
+    /// server; without a cluster: http://127.0.0.1:15014.
+    #[arg(long, global = true, env = "SLUICE_CONTROL_PLANE")]
+    pub control_plane: Option<String>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: Cluster,
     /// Ask this proxy's admin address instead of the control plane.
     #[arg(long, global = true, env = "SLUICE_ADMIN")]
     pub admin: Option<String>,
@@ -20,6 +24,20 @@ pub struct Args {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// A cluster, and where the control plane is in it.
+#[derive(ClapArgs, Clone, Debug)]
+pub struct Cluster {
+    /// A kubeconfig file, other than kubectl's own.
+    #[arg(long, global = true)]
+    pub kubeconfig: Option<PathBuf>,
+    /// A context in it, other than its current one.
+    #[arg(long, global = true)]
+    pub context: Option<String>,
+    /// The namespace of the control plane.
+    #[arg(long, short = 'i', global = true, default_value = "istio-system")]
+    pub istio_namespace: String,
 }
 
 /// What to do.
@@ -68,15 +86,6 @@ pub struct AnalyzeArgs {
     /// Read the cluster too; without this, when one is configured.
     #[arg(long, short = 'k', num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub use_kube: Option<bool>,
-    /// A kubeconfig file, other than kubectl's own.
-    #[arg(long)]
-    pub kubeconfig: Option<PathBuf>,
-    /// A context in it, other than its current one.
-    #[arg(long)]
-    pub context: Option<String>,
-    /// The namespace of the control plane.
-    #[arg(long, short = 'i', default_value = "istio-system")]
-    pub istio_namespace: String,
     /// The form of the answer.
     #[arg(long, short = 'o', value_enum, default_value_t = Report::Log)]
     pub output: Report,

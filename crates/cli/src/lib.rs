@@ -12,6 +12,7 @@ pub mod endpoint;
 pub mod fetch;
 pub mod listener;
 pub mod output;
+pub mod reach;
 pub mod route;
 pub mod run;
 pub mod status;

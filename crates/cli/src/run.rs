@@ -3,10 +3,10 @@
 use std::io::Read;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
 use crate::args::{Args, Command, Form, Part, Source};
 use crate::dump::Dump;
+use crate::reach::Plane;
 use crate::{analyze, cluster, endpoint, fetch, listener, output, route, status};
 
 /// What a command prints to standard output, and its exit code.
@@ -39,7 +39,7 @@ impl std::error::Error for Usage {}
 /// Runs a command.
 pub async fn run(args: &Args) -> Result<Answer> {
     match &args.command {
-        Command::Analyze(what) => analyze::run(what, args.namespace.as_deref()).await,
+        Command::Analyze(what) => analyze::run(what, &args.cluster, args.namespace.as_deref()).await,
         other => look(args, other).await.map(Answer::from),
     }
 }
@@ -50,8 +50,7 @@ async fn look(args: &Args, command: &Command) -> Result<String> {
         Command::Analyze(_) => bail!("not a command that looks into what runs"),
         Command::Version { short } => version(args, *short).await,
         Command::ProxyStatus { proxy, verbosity, output } => {
-            let text = fetch::get(&args.control_plane, "/debug/syncz").await?;
-            let all: Value = serde_json::from_slice(&text).context("/debug/syncz is not JSON")?;
+            let all = Plane::find(args).await?.proxies().await?;
             let wanted = proxy.as_deref().map(|name| full_name(name, namespace(args)));
             let found = status::of(&all, wanted.as_deref());
             if let (Some(wanted), true) = (&wanted, found.is_empty()) {
@@ -69,7 +68,8 @@ async fn version(args: &Args, short: bool) -> Result<String> {
     if short {
         return Ok(format!("{ours}\n"));
     }
-    let theirs = match fetch::get(&args.control_plane, "/version").await {
+    let asked = async { Plane::find(args).await?.ask_any("/version").await };
+    let theirs = match asked.await {
         Ok(text) => String::from_utf8_lossy(&text).trim().to_owned(),
         Err(error) => format!("unknown ({error:#})"),
     };
@@ -158,7 +158,7 @@ async fn load(args: &Args, source: &Source) -> Result<Dump> {
         bail!("which proxy? name a pod (`sluicectl proxy-status` lists them), or use --admin URL or --file DUMP");
     };
     let name = full_name(proxy, namespace(args));
-    Dump::read(&fetch::get(&args.control_plane, &format!("/debug/config_dump?proxyID={name}")).await?)
+    Dump::read(&Plane::find(args).await?.ask_any(&format!("/debug/config_dump?proxyID={name}")).await?)
 }
 
 fn namespace(args: &Args) -> &str {
