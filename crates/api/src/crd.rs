@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::object::{OWN_GROUP, TELEMETRY_GROUP};
+use crate::object::{OWN_GROUP, SECURITY_GROUP, TELEMETRY_GROUP};
 use crate::{Kind, schema};
 
 /// A CustomResourceDefinition with its file name, `virtualservices.networking.istio.io.yaml`.
@@ -30,6 +30,7 @@ fn definition(kind: Kind, mut spec: Value) -> Definition {
     let categories = match group {
         OWN_GROUP => json!(["sluice"]),
         TELEMETRY_GROUP => json!(["istio-io", "telemetry-istio-io"]),
+        SECURITY_GROUP => json!(["istio-io", "security-istio-io"]),
         _ => json!(["istio-io", "networking-istio-io"]),
     };
     let mut names = json!({
@@ -103,6 +104,8 @@ fn short_name(kind: Kind) -> Option<&'static str> {
         Kind::WorkloadGroup => "wg",
         Kind::RateLimitPolicy => "rlp",
         Kind::Telemetry => "telemetry",
+        Kind::RequestAuthentication => "ra",
+        Kind::AuthorizationPolicy => "ap",
         _ => return None,
     })
 }
@@ -126,7 +129,8 @@ fn columns(kind: Kind) -> Value {
             age
         ]),
         Kind::WorkloadEntry => json!([age, string("Address", "address", "Its address.")]),
-        Kind::WorkloadGroup | Kind::Telemetry => json!([age]),
+        Kind::WorkloadGroup | Kind::Telemetry | Kind::RequestAuthentication => json!([age]),
+        Kind::AuthorizationPolicy => json!([string("Action", "action", "What becomes of requests that match."), age]),
         Kind::RateLimitPolicy => json!([string("Hosts", "hosts", "Hosts that are limited."), age]),
         _ => json!([]),
     }

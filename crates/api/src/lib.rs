@@ -3,6 +3,7 @@
 //! In: JSON or YAML. Out: typed objects, or errors that name object, field, file and line. Pure: knows no API server.
 //! The CustomResourceDefinitions of the kinds are made here too (`crd`), so that types and schemas cannot disagree.
 
+pub mod authorization_policy;
 pub mod change;
 pub mod crd;
 pub mod destination_rule;
@@ -17,6 +18,7 @@ pub mod object;
 pub mod parse;
 pub mod proxy_config;
 pub mod rate_limit;
+pub mod request_authentication;
 pub mod scalar;
 pub mod schema;
 pub mod service_entry;
@@ -27,6 +29,7 @@ pub mod validate;
 pub mod virtual_service;
 pub mod workload;
 
+pub use authorization_policy::AuthorizationPolicySpec;
 pub use change::Change;
 pub use destination_rule::{DestinationRuleSpec, Subset};
 pub use gateway::{GatewaySpec, Port, Server, ServerTls};
@@ -37,6 +40,7 @@ pub use load_balancer::LoadBalancer;
 pub use object::{Kind, Meta, Object, ObjectKey, Resource};
 pub use parse::{Inspected, ParseError, Parsed, Places, inspect_yaml, inspect_yaml_in, parse_yaml};
 pub use rate_limit::RateLimitPolicySpec;
+pub use request_authentication::RequestAuthenticationSpec;
 pub use scalar::{Duration, LooseDuration};
 pub use service_entry::{ServiceEntrySpec, ServicePort};
 pub use sidecar::SidecarSpec;

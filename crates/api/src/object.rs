@@ -10,7 +10,7 @@ use serde_json::Value;
 use words::{Labels, Origin};
 
 use crate::{
-    DestinationRuleSpec, GatewaySpec, ParseError, RateLimitPolicySpec, ServiceEntrySpec, SidecarSpec, TelemetrySpec,
+    AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, ParseError, RateLimitPolicySpec, RequestAuthenticationSpec, ServiceEntrySpec, SidecarSpec, TelemetrySpec,
     VirtualServiceSpec, WorkloadEntrySpec, WorkloadGroupSpec, kubernetes,
 };
 
@@ -20,6 +20,8 @@ pub const NETWORKING_GROUP: &str = "networking.istio.io";
 pub const NETWORKING_VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha3"];
 /// The group of Istio's Telemetry.
 pub const TELEMETRY_GROUP: &str = "telemetry.istio.io";
+/// The group of Istio's security kinds.
+pub const SECURITY_GROUP: &str = "security.istio.io";
 /// The group of this project's own kinds.
 pub const OWN_GROUP: &str = "networking.sluice.dev";
 
@@ -141,6 +143,8 @@ kinds! {
     WorkloadGroup(WorkloadGroupSpec) "workloadgroups" "networking.istio.io" ["v1", "v1beta1", "v1alpha3"];
     RateLimitPolicy(RateLimitPolicySpec) "ratelimitpolicies" "networking.sluice.dev" ["v1alpha1"];
     Telemetry(TelemetrySpec) "telemetries" "telemetry.istio.io" ["v1", "v1alpha1"];
+    RequestAuthentication(RequestAuthenticationSpec) "requestauthentications" "security.istio.io" ["v1", "v1beta1"];
+    AuthorizationPolicy(AuthorizationPolicySpec) "authorizationpolicies" "security.istio.io" ["v1", "v1beta1"];
     Service(kubernetes::Service) "services" "" ["v1"];
     EndpointSlice(kubernetes::EndpointSlice) "endpointslices" "discovery.k8s.io" ["v1"];
     Pod(kubernetes::Pod) "pods" "" ["v1"];
@@ -153,7 +157,7 @@ impl Kind {
     /// True for kinds that a CustomResourceDefinition of ours defines: Istio's and our own. Their unknown fields are errors,
     /// and their body is `spec`.
     pub fn is_custom(self) -> bool {
-        [NETWORKING_GROUP, TELEMETRY_GROUP, OWN_GROUP].contains(&self.group())
+        [NETWORKING_GROUP, TELEMETRY_GROUP, SECURITY_GROUP, OWN_GROUP].contains(&self.group())
     }
 
     /// True for kinds without a namespace.

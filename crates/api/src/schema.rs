@@ -11,7 +11,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    DestinationRuleSpec, GatewaySpec, Kind, RateLimitPolicySpec, ServiceEntrySpec, SidecarSpec, TelemetrySpec,
+    AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, Kind, RateLimitPolicySpec, RequestAuthenticationSpec, ServiceEntrySpec, SidecarSpec, TelemetrySpec,
     VirtualServiceSpec, WorkloadEntrySpec, WorkloadGroupSpec,
 };
 
@@ -29,6 +29,8 @@ pub fn of(kind: Kind) -> Option<&'static Value> {
             (Kind::WorkloadGroup, structural::<WorkloadGroupSpec>()),
             (Kind::RateLimitPolicy, structural::<RateLimitPolicySpec>()),
             (Kind::Telemetry, structural::<TelemetrySpec>()),
+            (Kind::RequestAuthentication, structural::<RequestAuthenticationSpec>()),
+            (Kind::AuthorizationPolicy, structural::<AuthorizationPolicySpec>()),
         ])
     };
     SCHEMAS.get_or_init(make).get(&kind)

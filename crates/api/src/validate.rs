@@ -9,6 +9,7 @@ use words::{Diagnostic, Labels, Origin, Severity};
 
 use crate::{Duration, LooseDuration, Object};
 
+mod authorization_policy;
 mod balancer;
 mod client_tls;
 mod destination;
@@ -25,6 +26,7 @@ mod pool;
 mod probe;
 mod rate_limit;
 mod redundant;
+mod request_authentication;
 mod selector;
 mod server_tls;
 mod service_entry;
@@ -60,6 +62,8 @@ pub fn object(object: &Object) -> Vec<Diagnostic> {
         Object::ServiceEntry(entry) => service_entry::check(&entry.metadata, &entry.spec, &mut findings),
         Object::Sidecar(sidecar) => sidecar::check(&sidecar.spec, &mut findings),
         Object::Telemetry(telemetry) => telemetry::check(&telemetry.spec, &mut findings),
+        Object::RequestAuthentication(one) => request_authentication::check(&one.spec, &mut findings),
+        Object::AuthorizationPolicy(one) => authorization_policy::check(&one.spec, &mut findings),
         Object::RateLimitPolicy(policy) => rate_limit::check(&policy.spec, &mut findings),
         Object::WorkloadEntry(entry) => workload::check_entry("spec", &entry.spec, &mut findings),
         Object::WorkloadGroup(group) => workload::check_group(&group.spec, &mut findings),

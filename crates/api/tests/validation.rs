@@ -18,6 +18,7 @@ fn rules() -> BTreeSet<String> {
         .chain(70..=80)
         .chain(90..=93)
         .chain(100..=101)
+        .chain(103..=105)
         .chain(108..=108);
     numbers.map(|number| format!("V-{number:02}")).collect()
 }
@@ -69,7 +70,11 @@ impl Example {
         let kind = self.kind.as_ref().unwrap_or(&file.kind);
         let top: String = self.top.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
         let metadata = Value::Object(metadata);
-        let group = if kind == "Telemetry" { "telemetry" } else { "networking" };
+        let group = match kind.as_str() {
+            "Telemetry" => "telemetry",
+            "PeerAuthentication" | "RequestAuthentication" | "AuthorizationPolicy" => "security",
+            _ => "networking",
+        };
         format!("apiVersion: {group}.istio.io/v1\nkind: {kind}\n{top}metadata: {metadata}\nspec: {spec}\n")
     }
 }

@@ -5,6 +5,8 @@
 //! ([`words::Origin`]), so that every later stage can name it.
 
 pub mod access_log;
+pub mod authentication;
+pub mod authorization;
 pub mod balancing;
 pub mod check;
 pub mod cluster;
@@ -32,6 +34,8 @@ pub mod tls;
 pub mod tracing;
 
 pub use access_log::{AccessLog, AccessLogFormat, Compare, LogFilter};
+pub use authentication::{Authentication, JwtIssuer, JwtKeys};
+pub use authorization::{Authorization, AuthorizationAction, AuthorizationRule, Caller, Condition, Operation, TextMatch};
 pub use balancing::{Balancing, LocalityMode, SlowStart};
 pub use check::{Problem, check};
 pub use cluster::{

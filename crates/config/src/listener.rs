@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use words::Origin;
 
-use crate::{AccessLog, ClusterChoice, DnsCache, DynamicHost, MetricRule, Name, RouteTable, ServerTls, Tracing};
+use crate::{AccessLog, Authentication, Authorization, ClusterChoice, DnsCache, DynamicHost, MetricRule, Name, RouteTable, ServerTls, Tracing};
 
 /// One listener, by Istio's name: `virtualOutbound`, `0.0.0.0_9080`, `10.0.0.1_3306` (X51).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -156,6 +156,10 @@ pub struct HttpManager {
     pub metrics: Vec<MetricRule>,
     /// Clusters with [`crate::ClientTls::announces`] may be reached from here. Only Envoy needs to be told.
     pub announces: bool,
+    /// Whose tokens are believed; `None`: tokens are not looked at. Before [`HttpManager::authorization`].
+    pub authentication: Option<Authentication>,
+    /// Who may ask, in the order in which it is looked at, before a request is routed (DP06).
+    pub authorization: Vec<Authorization>,
 }
 
 /// What becomes of `x-forwarded-client-cert` (`forward_client_cert_details`).
@@ -217,6 +221,8 @@ pub struct TcpProxy {
     pub max_connection_duration: Option<Duration>,
     /// A line per connection.
     pub access_log: Vec<AccessLog>,
+    /// Who may connect, in the order in which it is looked at.
+    pub authorization: Vec<Authorization>,
 }
 
 /// One cluster or several by weight; the same choice as for requests.
