@@ -153,7 +153,11 @@ pub struct Source {
 
 // A service account of a list.
 #[derive(JsonSchema)]
-struct Account(#[schemars(length(max = 320))] #[expect(dead_code, reason = "for the schema only")] String);
+struct Account(
+    #[schemars(length(max = 320))]
+    #[expect(dead_code, reason = "for the schema only")]
+    String,
+);
 
 /// What is asked.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -10,8 +10,9 @@ use serde_json::Value;
 use words::{Labels, Origin};
 
 use crate::{
-    AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, ParseError, RateLimitPolicySpec, RequestAuthenticationSpec, ServiceEntrySpec, SidecarSpec, TelemetrySpec,
-    VirtualServiceSpec, WorkloadEntrySpec, WorkloadGroupSpec, kubernetes,
+    AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, ParseError, RateLimitPolicySpec,
+    RequestAuthenticationSpec, ServiceEntrySpec, SidecarSpec, TelemetrySpec, VirtualServiceSpec, WorkloadEntrySpec,
+    WorkloadGroupSpec, kubernetes,
 };
 
 /// The group of Istio's networking kinds.

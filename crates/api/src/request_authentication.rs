@@ -90,7 +90,11 @@ pub struct JwtRule {
 
 // A text of a list that is not empty.
 #[derive(JsonSchema)]
-struct Named(#[schemars(length(min = 1))] #[expect(dead_code, reason = "for the schema only")] String);
+struct Named(
+    #[schemars(length(min = 1))]
+    #[expect(dead_code, reason = "for the schema only")]
+    String,
+);
 
 /// A header that has a token.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

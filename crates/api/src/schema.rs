@@ -11,8 +11,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, Kind, RateLimitPolicySpec, RequestAuthenticationSpec, ServiceEntrySpec, SidecarSpec, TelemetrySpec,
-    VirtualServiceSpec, WorkloadEntrySpec, WorkloadGroupSpec,
+    AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, Kind, RateLimitPolicySpec, RequestAuthenticationSpec,
+    ServiceEntrySpec, SidecarSpec, TelemetrySpec, VirtualServiceSpec, WorkloadEntrySpec, WorkloadGroupSpec,
 };
 
 /// The structural schema of a kind's spec; `None` for Kubernetes' own kinds.

@@ -9,7 +9,9 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter;
 
 use crate::common::{At, Reason, ads, any, boolean, cidr, duration, is_true, read_cidr, read_duration};
-use crate::{access_log, alpn, cors, dynamic, fault, metrics, rate_limit, route, tracing};
+use crate::{
+    access_log, alpn, authentication, authorization, cors, dynamic, fault, metrics, rate_limit, route, tracing,
+};
 
 const ROUTER: &str = "envoy.filters.http.router";
 /// Filters of istiod's that change no routing here: statistics, metadata exchange and features that are off by default.
@@ -18,6 +20,8 @@ const HARMLESS: &[&str] = &[
     dynamic::HTTP,
     cors::NAME,
     fault::FILTER,
+    authentication::FILTER,
+    authorization::HTTP_FILTER,
     rate_limit::FILTER,
     "envoy.filters.http.grpc_stats",
     "istio.metadata_exchange",
@@ -47,6 +51,8 @@ pub(crate) fn encode(http: &HttpManager) -> pb::HttpConnectionManager {
         tracing,
         metrics,
         announces,
+        authentication,
+        authorization,
     } = http;
     let (forwarding, details) = encode_client_cert(*client_cert_header);
     let (server_name, transformation) = encode_server(server_header);
@@ -55,9 +61,11 @@ pub(crate) fn encode(http: &HttpManager) -> pb::HttpConnectionManager {
         codec_type: encode_codec(*codec) as i32,
         stat_prefix: stat_prefix.clone(),
         route_specifier: Some(encode_routes(routes)),
-        http_filters: dynamic_hosts
+        http_filters: authentication
             .iter()
-            .map(dynamic_filter)
+            .map(authentication::filter)
+            .chain(authorization.iter().map(authorization::http_filter))
+            .chain(dynamic_hosts.iter().map(dynamic_filter))
             .chain(announces.then(alpn::filter))
             .chain([rate_limit::filter(), fault::filter(), cors()])
             .chain(metrics::encode(metrics))
@@ -213,7 +221,32 @@ pub(crate) fn decode(http: &pb::HttpConnectionManager, notes: &mut Vec<String>) 
         tracing: tracing::decode(http, notes).at("tracing")?,
         metrics: metrics::decode(&http.http_filters, notes),
         announces: http.http_filters.iter().any(|filter| filter.name == alpn::NAME),
+        authentication: decode_authentication(&http.http_filters).at("http_filters")?,
+        authorization: decode_authorization(&http.http_filters, notes).at("http_filters")?,
     })
+}
+
+fn decode_authentication(filters: &[pb::HttpFilter]) -> Result<Option<config::Authentication>, Reason> {
+    let mut found = filters.iter().filter_map(|filter| match &filter.config_type {
+        Some(http_filter::ConfigType::TypedConfig(config)) => authentication::decode(config),
+        _ => None,
+    });
+    let first = found.next().transpose()?;
+    match found.next() {
+        None => Ok(first),
+        Some(_) => Err("jwt_authn: only one filter is obeyed here".into()),
+    }
+}
+
+fn decode_authorization(
+    filters: &[pb::HttpFilter],
+    notes: &mut Vec<String>,
+) -> Result<Vec<config::Authorization>, Reason> {
+    let configs = filters.iter().filter_map(|filter| match &filter.config_type {
+        Some(http_filter::ConfigType::TypedConfig(config)) => Some(config),
+        _ => None,
+    });
+    configs.filter_map(|config| authorization::decode_http(config, notes)).collect()
 }
 
 fn decode_server(http: &pb::HttpConnectionManager) -> ServerHeader {

@@ -6,6 +6,8 @@
 
 mod access_log;
 mod alpn;
+mod authentication;
+mod authorization;
 mod balancing;
 mod budget;
 mod cluster;

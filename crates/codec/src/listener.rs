@@ -14,7 +14,7 @@ use envoy_types::pb::google::protobuf::Any;
 use crate::common::{
     At, Reason, address, any, boolean, cidr, is_true, read_any, read_cidr, read_socket_address, uint32,
 };
-use crate::{dynamic, http, metadata, tcp, tls};
+use crate::{authorization, dynamic, http, metadata, tcp, tls};
 
 const ORIGINAL_DST: &str = "envoy.filters.listener.original_dst";
 const TLS_INSPECTOR: &str = "envoy.filters.listener.tls_inspector";
@@ -83,7 +83,12 @@ fn encode_chain(chain: &FilterChain) -> pb::FilterChain {
         Filter::Tcp(TcpProxy { dynamic_host: Some(host), .. }) => Some((dynamic::SNI, dynamic::encode_sni(host))),
         Filter::Tcp(_) | Filter::Http(_) => None,
     };
-    let filters = sni.into_iter().chain([(filter_name, config)]).map(|(name, config)| pb::Filter {
+    let guards = match filter {
+        Filter::Tcp(tcp) => tcp.authorization.as_slice(),
+        Filter::Http(_) => &[],
+    };
+    let guards = guards.iter().map(|one| (authorization::NETWORK_FILTER, authorization::network_filter(one)));
+    let filters = guards.chain(sni).chain([(filter_name, config)]).map(|(name, config)| pb::Filter {
         name: name.into(),
         config_type: Some(pb::filter::ConfigType::TypedConfig(config)),
     });
@@ -165,7 +170,7 @@ fn decode_filters(filters: &[pb::ListenerFilter], notes: &mut Vec<String>) -> Re
 
 fn decode_chain(chain: &pb::FilterChain, notes: &mut Vec<String>) -> Result<FilterChain, Reason> {
     let tls = chain.transport_socket.as_ref().map(tls::decode_server).transpose().at("transport_socket")?.flatten();
-    let (mut filter, mut dynamic_host) = (None, None);
+    let (mut filter, mut dynamic_host, mut guards) = (None, None, Vec::new());
     for one in &chain.filters {
         let Some(pb::filter::ConfigType::TypedConfig(config)) = &one.config_type else { continue };
         if let Some(manager) = read_any::<HttpConnectionManager>(config) {
@@ -174,12 +179,16 @@ fn decode_chain(chain: &pb::FilterChain, notes: &mut Vec<String>) -> Result<Filt
             filter = Some(Filter::Tcp(tcp::decode(&proxy?, notes).at("tcp")?));
         } else if let Some(host) = dynamic::decode_sni(config) {
             dynamic_host = Some(host.at("sni_dynamic_forward_proxy")?);
+        } else if let Some(guard) = authorization::decode_network(config, notes) {
+            guards.push(guard?);
         } else {
             notes.push(format!("network filter {:?} is not obeyed here", one.name));
         }
     }
-    if let Some(Filter::Tcp(proxy)) = &mut filter {
-        proxy.dynamic_host = dynamic_host;
+    match &mut filter {
+        Some(Filter::Tcp(proxy)) => (proxy.dynamic_host, proxy.authorization) = (dynamic_host, guards),
+        _ if !guards.is_empty() => return Err("rbac: before HTTP it is not obeyed here".into()),
+        _ => {}
     }
     let matches = chain.filter_chain_match.as_ref().map(decode_match).transpose().at("filter_chain_match")?;
     Ok(FilterChain {

@@ -8,7 +8,7 @@ use crate::common::{At, Reason, duration, read_positive};
 use crate::{access_log, hash};
 
 pub(crate) fn encode(tcp: &TcpProxy) -> pb::TcpProxy {
-    // `listener.rs` writes `dynamic_host` as a filter of its own.
+    // `listener.rs` writes `dynamic_host` and `authorization` as filters of their own.
     let TcpProxy {
         stat_prefix,
         cluster,
@@ -17,6 +17,7 @@ pub(crate) fn encode(tcp: &TcpProxy) -> pb::TcpProxy {
         max_connection_duration,
         dynamic_host: _,
         access_log,
+        authorization: _,
     } = tcp;
     let cluster = match cluster {
         ClusterChoice::One(name) => ClusterSpecifier::Cluster(name.to_string()),
@@ -63,5 +64,6 @@ pub(crate) fn decode(tcp: &pb::TcpProxy, notes: &mut Vec<String>) -> Result<TcpP
         max_connection_duration: read_positive(&tcp.max_downstream_connection_duration)
             .at("max_downstream_connection_duration")?,
         access_log: access_log::decode(&tcp.access_log, notes)?,
+        authorization: Vec::new(),
     })
 }

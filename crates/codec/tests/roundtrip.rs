@@ -532,6 +532,8 @@ fn listener() -> impl Strategy<Value = Listener> {
         vec(cidr.clone(), 0..3),
         option::of(tracing()),
         vec(metric(), 0..3),
+        option::of(authentication()),
+        vec(authorization(), 0..3),
     );
     let http = (text(), routes, codec, any::<[bool; 7]>(), 0_u32..5, server, idle, log.clone()).prop_map(
         |(
@@ -541,7 +543,7 @@ fn listener() -> impl Strategy<Value = Listener> {
             flags,
             xff_trusted_hops,
             server_header,
-            (stream_idle_timeout, dynamic_hosts, internal_addresses, tracing, metrics),
+            (stream_idle_timeout, dynamic_hosts, internal_addresses, tracing, metrics, authentication, authorization),
             access_log,
         )| {
             Filter::Http(HttpManager {
@@ -566,13 +568,22 @@ fn listener() -> impl Strategy<Value = Listener> {
                 tracing,
                 metrics,
                 announces: flags[6],
+                authentication,
+                authorization,
             })
         },
     );
     let dynamic = (cache(), 1_u16..).prop_map(|(cache, port)| DynamicHost { cache, port });
-    let bounds = (option::of(positive()), option::of(positive()));
+    let bounds = (option::of(positive()), option::of(positive()), vec(authorization(), 0..3));
     let tcp = (text(), choice(), any::<bool>(), bounds, option::of(dynamic), log).prop_map(
-        |(stat_prefix, cluster, hash_source_ip, (idle_timeout, max_connection_duration), dynamic_host, access_log)| {
+        |(
+            stat_prefix,
+            cluster,
+            hash_source_ip,
+            (idle_timeout, max_connection_duration, authorization),
+            dynamic_host,
+            access_log,
+        )| {
             Filter::Tcp(TcpProxy {
                 stat_prefix,
                 cluster,
@@ -581,6 +592,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                 max_connection_duration,
                 dynamic_host,
                 access_log,
+                authorization,
             })
         },
     );
@@ -616,6 +628,104 @@ fn listener() -> impl Strategy<Value = Listener> {
             origin,
         },
     )
+}
+
+fn text_match() -> impl Strategy<Value = TextMatch> {
+    let text = "[a-z.*+]{1,6}";
+    prop_oneof![
+        Just(TextMatch::Present),
+        text.prop_map(TextMatch::Exact),
+        text.prop_map(TextMatch::Prefix),
+        text.prop_map(TextMatch::Suffix),
+    ]
+}
+
+fn range() -> impl Strategy<Value = Cidr> {
+    (any::<[u8; 4]>(), 0_u8..33).prop_map(|(ip, prefix_len)| Cidr { address: ip.into(), prefix_len })
+}
+
+fn condition<T: std::fmt::Debug + Clone + 'static>(
+    leaf: impl Strategy<Value = T> + 'static,
+) -> impl Strategy<Value = Condition<T>> {
+    let leaf = prop_oneof![Just(Condition::Always), leaf.prop_map(Condition::Is)];
+    leaf.prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 1..3).prop_map(Condition::All),
+            vec(inner.clone(), 1..3).prop_map(Condition::One),
+            inner.prop_map(|inner| Condition::Not(Box::new(inner))),
+        ]
+    })
+}
+
+fn authorization() -> impl Strategy<Value = Authorization> {
+    let operation = prop_oneof![
+        text_match().prop_map(Operation::Host),
+        text_match().prop_map(Operation::Method),
+        text_match().prop_map(Operation::Path),
+        text().prop_map(|text| Operation::PathTemplate(format!("/{text}/*/**"))),
+        any::<u16>().prop_map(Operation::Port),
+        range().prop_map(Operation::Address),
+        text_match().prop_map(Operation::ServerName),
+    ];
+    let caller = prop_oneof![
+        text_match().prop_map(Caller::Principal),
+        text_match().prop_map(Caller::Namespace),
+        text_match().prop_map(Caller::TrustDomain),
+        ("[a-z.]{1,6}", "[a-z.]{1,6}").prop_map(|(namespace, name)| Caller::ServiceAccount { namespace, name }),
+        range().prop_map(Caller::Address),
+        range().prop_map(Caller::RemoteAddress),
+        (text(), text_match()).prop_map(|(name, value)| Caller::Header { name, value }),
+        (vec(text(), 1..3), text_match()).prop_map(|(path, value)| Caller::Claim { path, value }),
+    ];
+    let rule = (vec(condition(operation), 1..3), vec(condition(caller), 1..3));
+    let rules = option::of(proptest::collection::btree_map(text(), rule, 0..3).prop_map(|rules| {
+        let rule = |(name, (operations, callers))| AuthorizationRule { name, operations, callers };
+        rules.into_iter().map(rule).collect::<Vec<_>>()
+    }))
+    .boxed();
+    let action =
+        prop_oneof![Just(AuthorizationAction::Allow), Just(AuthorizationAction::Deny), Just(AuthorizationAction::Log)];
+    (action, rules.clone(), rules)
+        .prop_filter("something is said", |(_, rules, shadow)| rules.is_some() || shadow.is_some())
+        .prop_map(|(action, rules, shadow)| Authorization { action, rules, shadow })
+}
+
+fn authentication() -> impl Strategy<Value = Authentication> {
+    let keys = prop_oneof![
+        text().prop_map(JwtKeys::Inline),
+        (text(), name(), positive()).prop_map(|(uri, cluster, timeout)| JwtKeys::Remote { uri, cluster, timeout }),
+    ];
+    let pairs = || vec((text(), text()), 0..3);
+    let texts = || vec(text(), 0..3);
+    let from = (pairs(), texts(), texts());
+    let to = (option::of(text()), any::<bool>(), pairs(), texts());
+    let issuer = (text(), texts(), keys, from, to).prop_map(
+        |(
+            issuer,
+            audiences,
+            keys,
+            (from_headers, from_params, from_cookies),
+            (payload_header, forward, claim_headers, space_delimited_claims),
+        )| JwtIssuer {
+            name: String::new(),
+            issuer,
+            audiences,
+            keys,
+            from_headers,
+            from_params,
+            from_cookies,
+            payload_header,
+            forward,
+            claim_headers,
+            space_delimited_claims,
+        },
+    );
+    vec(issuer, 1..4).prop_map(|mut issuers| {
+        for (index, issuer) in issuers.iter_mut().enumerate() {
+            issuer.name = format!("origins-{index}");
+        }
+        Authentication { issuers }
+    })
 }
 
 fn read_back(snapshot: &Snapshot, options: Options) -> Vec<Decoded> {

@@ -108,6 +108,7 @@ mod tests {
                 hash_source_ip: false,
                 dynamic_host: None,
                 access_log: Vec::new(),
+                authorization: Vec::new(),
             }),
             origin: Origin::new("VirtualService", "n", owner),
             owner: Origin::new("Service", "n", owner),

@@ -95,6 +95,7 @@ pub(crate) fn tcp_proxy(stat_prefix: String, cluster: ClusterChoice, bounds: Bou
         max_connection_duration: bounds.age,
         dynamic_host: None,
         access_log: mesh.access_logs(),
+        authorization: Vec::new(),
     }
 }
 
@@ -142,5 +143,7 @@ pub(crate) fn http(
         tracing: None,
         metrics: Vec::new(),
         announces: false,
+        authentication: None,
+        authorization: Vec::new(),
     })
 }

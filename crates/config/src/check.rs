@@ -9,9 +9,9 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::{
-    AbortStatus, Action, Cluster, ClusterChoice, Discovery, Fault, Filter, FilterChain, Forward, HeaderChanges,
-    Listener, PathMatch, PathRewrite, REDIRECT_CODES, Route, RouteSource, RouteTable, Snapshot, ValueMatch,
-    VirtualHost,
+    AbortStatus, Action, Authentication, Authorization, AuthorizationRule, Cluster, ClusterChoice, Condition,
+    Discovery, Fault, Filter, FilterChain, Forward, HeaderChanges, Listener, PathMatch, PathRewrite, REDIRECT_CODES,
+    Route, RouteSource, RouteTable, Snapshot, ValueMatch, VirtualHost,
 };
 
 /// Longest regular expression accepted, in bytes (V-07).
@@ -180,17 +180,54 @@ fn check_listener(listener: &Listener, snapshot: &Snapshot, found: &mut Vec<Prob
     }
 }
 
+// Where a condition has nothing in it, our proxy and Envoy could take it for either answer.
+fn check_authorization(all: &[Authorization]) -> Result<(), String> {
+    fn is_whole<T>(one: &Condition<T>) -> bool {
+        match one {
+            Condition::Always | Condition::Is(_) => true,
+            Condition::All(many) | Condition::One(many) => !many.is_empty() && many.iter().all(is_whole),
+            Condition::Not(inner) => is_whole(inner),
+        }
+    }
+    for rule in all.iter().flat_map(Authorization::all_rules) {
+        let AuthorizationRule { name, operations, callers } = rule;
+        let is_empty = operations.is_empty() || callers.is_empty();
+        if is_empty || !operations.iter().all(is_whole) || !callers.iter().all(is_whole) {
+            return Err(format!("rule {name:?} has an empty condition"));
+        }
+    }
+    Ok(())
+}
+
+fn check_authentication(authentication: Option<&Authentication>) -> Result<(), String> {
+    let Some(Authentication { issuers }) = authentication else { return Ok(()) };
+    let names: std::collections::BTreeSet<&str> = issuers.iter().map(|issuer| issuer.name.as_str()).collect();
+    match issuers.is_empty() || names.len() < issuers.len() {
+        true => Err("issuers of tokens are needed, each with a name of its own".into()),
+        false => Ok(()),
+    }
+}
+
 fn check_chain(chain: &FilterChain, snapshot: &Snapshot, found: &mut Vec<Problem>) -> Result<(), String> {
     match &chain.filter {
-        Filter::Tcp(tcp) => check_choice(&tcp.cluster),
-        Filter::Http(http) => match &http.routes {
-            RouteSource::Rds(name) if !snapshot.routes.contains_key(name) => Err(format!("no route table {name:?}")),
-            RouteSource::Rds(_) => Ok(()),
-            RouteSource::Inline(table) => {
-                check_table(table, found);
-                Ok(())
+        Filter::Tcp(tcp) => {
+            check_authorization(&tcp.authorization)?;
+            check_choice(&tcp.cluster)
+        }
+        Filter::Http(http) => {
+            check_authentication(http.authentication.as_ref())?;
+            check_authorization(&http.authorization)?;
+            match &http.routes {
+                RouteSource::Rds(name) if !snapshot.routes.contains_key(name) => {
+                    Err(format!("no route table {name:?}"))
+                }
+                RouteSource::Rds(_) => Ok(()),
+                RouteSource::Inline(table) => {
+                    check_table(table, found);
+                    Ok(())
+                }
             }
-        },
+        }
     }
 }
 

@@ -35,7 +35,9 @@ pub mod tracing;
 
 pub use access_log::{AccessLog, AccessLogFormat, Compare, LogFilter};
 pub use authentication::{Authentication, JwtIssuer, JwtKeys};
-pub use authorization::{Authorization, AuthorizationAction, AuthorizationRule, Caller, Condition, Operation, TextMatch};
+pub use authorization::{
+    Authorization, AuthorizationAction, AuthorizationRule, Caller, Condition, Operation, TextMatch,
+};
 pub use balancing::{Balancing, LocalityMode, SlowStart};
 pub use check::{Problem, check};
 pub use cluster::{

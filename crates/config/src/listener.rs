@@ -8,7 +8,10 @@ use std::time::Duration;
 use serde::Serialize;
 use words::Origin;
 
-use crate::{AccessLog, Authentication, Authorization, ClusterChoice, DnsCache, DynamicHost, MetricRule, Name, RouteTable, ServerTls, Tracing};
+use crate::{
+    AccessLog, Authentication, Authorization, ClusterChoice, DnsCache, DynamicHost, MetricRule, Name, RouteTable,
+    ServerTls, Tracing,
+};
 
 /// One listener, by Istio's name: `virtualOutbound`, `0.0.0.0_9080`, `10.0.0.1_3306` (X51).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]

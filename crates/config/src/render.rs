@@ -5,12 +5,14 @@
 use std::fmt::Write;
 
 use crate::{
-    Abort, AbortStatus, AccessLog, AccessLogFormat, Action, Balancing, ChainMatch, ClientTls, Cluster, ClusterChoice,
-    Compare, Delay, Discovery, Endpoint, Endpoints, Fault, Filter, FilterChain, Forward, HashKey, HeaderChanges,
-    HeaderMatch, Health, Label, Lb, Listener, LocalityMode, LogFilter, Metric, MetricRule, Mirror, Outlier, PathMatch,
+    Abort, AbortStatus, AccessLog, AccessLogFormat, Action, Authentication, Authorization, AuthorizationRule,
+    Balancing, Caller, ChainMatch, ClientTls, Cluster, ClusterChoice, Compare, Condition, Delay, Discovery, Endpoint,
+    Endpoints, Fault, Filter, FilterChain, Forward, HashKey, HeaderChanges, HeaderMatch, Health, JwtIssuer, JwtKeys,
+    Label, Lb, Listener, LocalityMode, LogFilter, Metric, MetricRule, Mirror, Operation, Outlier, PathMatch,
     PathRewrite, PutHow, RateKey, RateLimit, Redirect, RedirectPath, RetryBudget, RetryPolicy, Rewrite, Route,
-    RouteMatch, RouteSource, RouteTable, ServerTls, SlowStart, Snapshot, Sni, SpanTag, TagSource, Thresholds, Tracing,
-    TransportMatch, UpstreamProtocol, Validation, ValueMatch, VirtualHost, Weighted, default_connect_timeout,
+    RouteMatch, RouteSource, RouteTable, ServerTls, SlowStart, Snapshot, Sni, SpanTag, TagSource, TextMatch,
+    Thresholds, Tracing, TransportMatch, UpstreamProtocol, Validation, ValueMatch, VirtualHost, Weighted,
+    default_connect_timeout,
 };
 
 // Writing to a String cannot fail.
@@ -83,6 +85,7 @@ fn chain(out: &mut String, one: &FilterChain, when: &str) {
     match &one.filter {
         Filter::Tcp(tcp) => {
             line!(out, "  {when} -> tcp {}", choice(&tcp.cluster));
+            guards(out, None, &tcp.authorization);
             logs(out, &tcp.access_log);
         }
         Filter::Http(http) => {
@@ -93,6 +96,7 @@ fn chain(out: &mut String, one: &FilterChain, when: &str) {
                     table(out, inline, "    ");
                 }
             }
+            guards(out, http.authentication.as_ref(), &http.authorization);
             if let Some(tracing) = &http.tracing {
                 spans(out, tracing);
             }
@@ -107,6 +111,78 @@ fn chain(out: &mut String, one: &FilterChain, when: &str) {
                 line!(out, "    {name}{drop}{}", labels.iter().map(text).collect::<String>());
             }
         }
+    }
+}
+
+// Whose tokens are believed, and who may ask.
+fn guards(out: &mut String, authentication: Option<&Authentication>, authorization: &[Authorization]) {
+    for JwtIssuer { name, issuer, audiences, keys, .. } in authentication.iter().flat_map(|one| &one.issuers) {
+        let keys = match keys {
+            JwtKeys::Inline(text) => format!("{} bytes of keys", text.len()),
+            JwtKeys::Remote { uri, cluster, .. } => format!("keys of {uri} by {cluster}"),
+        };
+        let audiences = if audiences.is_empty() { String::new() } else { format!(" for {}", audiences.join(" ")) };
+        line!(out, "    tokens {name} of {issuer}{audiences}, {keys}");
+    }
+    for Authorization { action, rules, shadow } in authorization {
+        for (is_tried, rules) in [("", rules), (" (dry run)", shadow)] {
+            let Some(rules) = rules else { continue };
+            line!(out, "    {action:?}{is_tried}");
+            for AuthorizationRule { name, operations, callers } in rules {
+                let of = |text: Vec<String>| text.join(" or ");
+                let operations = of(operations.iter().map(|one| condition_of(one, &operation)).collect());
+                let callers = of(callers.iter().map(|one| condition_of(one, &caller)).collect());
+                line!(out, "      {name}: {operations}; by {callers}");
+            }
+        }
+    }
+}
+
+fn condition_of<T>(one: &Condition<T>, leaf: &dyn Fn(&T) -> String) -> String {
+    let many = |many: &[Condition<T>], word: &str| match many {
+        [one] => condition_of(one, leaf),
+        many => format!("({})", many.iter().map(|one| condition_of(one, leaf)).collect::<Vec<_>>().join(word)),
+    };
+    match one {
+        Condition::Always => "any".into(),
+        Condition::All(all) => many(all, " and "),
+        Condition::One(some) => many(some, " or "),
+        Condition::Not(inner) => format!("not {}", condition_of(inner, leaf)),
+        Condition::Is(one) => leaf(one),
+    }
+}
+
+fn operation(one: &Operation) -> String {
+    match one {
+        Operation::Host(text) => format!("host {}", text_match(text)),
+        Operation::Method(text) => format!("method {}", text_match(text)),
+        Operation::Path(text) => format!("path {}", text_match(text)),
+        Operation::PathTemplate(template) => format!("path like {template}"),
+        Operation::Port(port) => format!("port {port}"),
+        Operation::Address(range) => format!("to {}/{}", range.address, range.prefix_len),
+        Operation::ServerName(text) => format!("sni {}", text_match(text)),
+    }
+}
+
+fn caller(one: &Caller) -> String {
+    match one {
+        Caller::Principal(text) => format!("principal {}", text_match(text)),
+        Caller::Namespace(text) => format!("namespace {}", text_match(text)),
+        Caller::TrustDomain(text) => format!("trust domain {}", text_match(text)),
+        Caller::ServiceAccount { namespace, name } => format!("account {namespace}/{name}"),
+        Caller::Address(range) => format!("from {}/{}", range.address, range.prefix_len),
+        Caller::RemoteAddress(range) => format!("client {}/{}", range.address, range.prefix_len),
+        Caller::Header { name, value } => format!("header {name} {}", text_match(value)),
+        Caller::Claim { path, value } => format!("claim {} {}", path.join("."), text_match(value)),
+    }
+}
+
+fn text_match(text: &TextMatch) -> String {
+    match text {
+        TextMatch::Present => "*".into(),
+        TextMatch::Exact(text) => text.clone(),
+        TextMatch::Prefix(text) => format!("{text}*"),
+        TextMatch::Suffix(text) => format!("*{text}"),
     }
 }
 

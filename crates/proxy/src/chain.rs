@@ -114,6 +114,7 @@ mod tests {
             hash_source_ip: false,
             dynamic_host: None,
             access_log: Vec::new(),
+            authorization: Vec::new(),
         };
         FilterChain { name: name.into(), matches, tls: None, filter: config::Filter::Tcp(proxy), origin: None }
     }

@@ -1,7 +1,9 @@
 //! AuthorizationPolicy by itself (V-104), and what it shares with its neighbours (V-105).
 
 use super::{Findings, selector};
-use crate::authorization_policy::{AuthorizationPolicySpec, Condition, Operation, PolicyAction, PolicySelector, Rule, Source};
+use crate::authorization_policy::{
+    AuthorizationPolicySpec, Condition, Operation, PolicyAction, PolicySelector, Rule, Source,
+};
 use crate::telemetry::TargetRef;
 
 /// Kinds that may be named instead of a selector.
@@ -64,11 +66,14 @@ pub(super) fn check_scope(
     target_refs: &[TargetRef],
     found: &mut Findings,
 ) {
-    found.at_most_one("spec", &[
-        ("selector", selector.is_some()),
-        ("targetRef", target_ref.is_some()),
-        ("targetRefs", !target_refs.is_empty()),
-    ]);
+    found.at_most_one(
+        "spec",
+        &[
+            ("selector", selector.is_some()),
+            ("targetRef", target_ref.is_some()),
+            ("targetRefs", !target_refs.is_empty()),
+        ],
+    );
     let single = target_ref.iter().map(|target| ("spec.targetRef".to_owned(), *target));
     let several = target_refs.iter().enumerate();
     let several = several.map(|(index, target)| (format!("spec.targetRefs[{index}]"), target));
@@ -156,7 +161,8 @@ fn check_source(path: &str, source: &Source, found: &mut Findings) {
     }
     for (name, list) in [("serviceAccounts", service_accounts), ("notServiceAccounts", not_service_accounts)] {
         for (index, account) in list.iter().enumerate() {
-            let is_wrong = account.contains('*') || account.split('/').count() > 2 || account.split('/').any(str::is_empty);
+            let is_wrong =
+                account.contains('*') || account.split('/').count() > 2 || account.split('/').any(str::is_empty);
             if !account.is_empty() && is_wrong {
                 let message = format!("{account:?} is neither a name nor namespace/name, without wildcards");
                 found.error(format!("{path}.{name}[{index}]"), message);
@@ -226,12 +232,12 @@ fn check_condition(path: &str, condition: &Condition, found: &mut Findings) {
     let Condition { key, values, not_values } = condition;
     let key = key.as_deref().unwrap_or_default();
     let field = format!("{path}.key");
-    let fits = |known: &&str| match known.strip_suffix('[') {
-        Some(_) => key.strip_prefix(*known).is_some_and(|rest| rest.len() > 1 && rest.ends_with(']')),
-        None if known.ends_with('.') => key.starts_with(*known),
-        None => key == *known,
+    let fits = |known: &str| match known.strip_suffix('[') {
+        Some(_) => key.strip_prefix(known).is_some_and(|rest| rest.len() > 1 && rest.ends_with(']')),
+        None if known.ends_with('.') => key.starts_with(known),
+        None => key == known,
     };
-    if !ATTRIBUTES.iter().any(|known| fits(&known)) {
+    if !ATTRIBUTES.iter().any(|known| fits(known)) {
         found.error(field, format!("{key:?} is no attribute"));
     }
     if values.is_empty() && not_values.is_empty() {

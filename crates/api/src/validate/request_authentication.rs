@@ -36,11 +36,10 @@ fn check_rule(path: &str, rule: &JwtRule, found: &mut Findings) {
         timeout,
         space_delimited_claims,
     } = rule;
-    found.at_most_one(path, &[
-        ("jwks", jwks.is_some()),
-        ("jwksUri", jwks_uri.is_some()),
-        ("jwks_uri", jwks_uri_alias.is_some()),
-    ]);
+    found.at_most_one(
+        path,
+        &[("jwks", jwks.is_some()), ("jwksUri", jwks_uri.is_some()), ("jwks_uri", jwks_uri_alias.is_some())],
+    );
     if issuer.as_deref().unwrap_or_default().is_empty() && rule.keys_uri().is_none() && jwks.is_none() {
         found.error(path, "one of issuer, jwksUri and jwks is needed");
     }
@@ -107,7 +106,10 @@ fn check_keys(field: &str, jwks: &str, found: &mut Findings) {
     };
     for (index, key) in keys.iter().enumerate() {
         if let Some(member) = SECRET_MEMBERS.iter().find(|member| key.get(**member).is_some()) {
-            found.warn(field, format!("key {index} has {member:?}, which belongs to a secret key; write the public one"));
+            found.warn(
+                field,
+                format!("key {index} has {member:?}, which belongs to a secret key; write the public one"),
+            );
         }
     }
 }
