@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-const PURE: [&str; 8] = ["words", "api", "config", "analyze", "compile", "codec", "routing", "balance"];
+const PURE: [&str; 9] = ["words", "api", "config", "analyze", "inject", "compile", "codec", "routing", "balance"];
 
 fn allowed(name: &str) -> &'static [&'static str] {
     match name {
@@ -15,10 +15,10 @@ fn allowed(name: &str) -> &'static [&'static str] {
         "codec" | "routing" | "balance" => &["words", "config"],
         "xds" | "transport" => &["words"],
         "watch" => &["words", "api"],
-        "control" => &["words", "api", "config", "compile", "codec", "xds", "watch"],
+        "control" => &["words", "api", "config", "inject", "compile", "codec", "xds", "watch"],
         "proxy" => &["words", "config", "codec", "xds", "routing", "balance", "transport"],
-        "analyze" => &["words", "api"],
-        "cli" => &["words", "api", "analyze", "watch"],
+        "analyze" | "inject" => &["words", "api"],
+        "cli" => &["words", "api", "analyze", "inject", "watch"],
         "demo" => &[],
         "xtask" => &["api"],
         "bench" => &["codec", "testkit"],

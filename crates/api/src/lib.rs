@@ -39,6 +39,7 @@ pub use http_route::{
 pub use load_balancer::LoadBalancer;
 pub use object::{Kind, Meta, Object, ObjectKey, Resource};
 pub use parse::{Inspected, ParseError, Parsed, Places, inspect_yaml, inspect_yaml_in, parse_yaml};
+pub use proxy_config::ProxyConfigSpec;
 pub use rate_limit::RateLimitPolicySpec;
 pub use request_authentication::RequestAuthenticationSpec;
 pub use scalar::{Duration, LooseDuration};

@@ -10,7 +10,7 @@ use serde_json::Value;
 use words::{Labels, Origin};
 
 use crate::{
-    AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, ParseError, RateLimitPolicySpec,
+    AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, ParseError, ProxyConfigSpec, RateLimitPolicySpec,
     RequestAuthenticationSpec, ServiceEntrySpec, SidecarSpec, TelemetrySpec, VirtualServiceSpec, WorkloadEntrySpec,
     WorkloadGroupSpec, kubernetes,
 };
@@ -142,6 +142,7 @@ kinds! {
     Sidecar(SidecarSpec) "sidecars" "networking.istio.io" ["v1", "v1beta1", "v1alpha3"];
     WorkloadEntry(WorkloadEntrySpec) "workloadentries" "networking.istio.io" ["v1", "v1beta1", "v1alpha3"];
     WorkloadGroup(WorkloadGroupSpec) "workloadgroups" "networking.istio.io" ["v1", "v1beta1", "v1alpha3"];
+    ProxyConfig(ProxyConfigSpec) "proxyconfigs" "networking.istio.io" ["v1beta1"];
     RateLimitPolicy(RateLimitPolicySpec) "ratelimitpolicies" "networking.sluice.dev" ["v1alpha1"];
     Telemetry(TelemetrySpec) "telemetries" "telemetry.istio.io" ["v1", "v1alpha1"];
     RequestAuthentication(RequestAuthenticationSpec) "requestauthentications" "security.istio.io" ["v1", "v1beta1"];

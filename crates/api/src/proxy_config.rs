@@ -1,7 +1,14 @@
 //! What is read of a proxy's own configuration: the annotation `proxy.istio.io/config` of its pod, and `PROXY_CONFIG` in
-//! its node metadata (Istio's ProxyConfig). YAML, of which JSON is a part; unknown keys are skipped.
+//! its node metadata (Istio's ProxyConfig). YAML, of which JSON is a part; unknown keys are skipped. And the kind
+//! ProxyConfig, which says some of it for many pods (Istio PC01).
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use words::Labels;
+
+use crate::{Duration, lenient};
 
 /// The annotation of a pod.
 pub const ANNOTATION: &str = "proxy.istio.io/config";
@@ -12,6 +19,87 @@ pub const ANNOTATION: &str = "proxy.istio.io/config";
 pub struct ProxyConfig {
     /// Where the proxy stands.
     pub gateway_topology: Option<Topology>,
+    /// Worker threads; one per core when 0.
+    pub concurrency: Option<u32>,
+    /// Start the application only when the proxy is ready.
+    pub hold_application_until_proxy_starts: Option<bool>,
+    /// How long requests under way may take to end.
+    pub termination_drain_duration: Option<Duration>,
+    /// `REDIRECT`, `TPROXY` or `NONE`.
+    pub interception_mode: Option<String>,
+    /// Environment of the proxy.
+    pub proxy_metadata: BTreeMap<String, String>,
+}
+
+/// The spec of a ProxyConfig.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyConfigSpec {
+    /// Which workloads of the namespace; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<ProxySelector>,
+    /// Worker threads; one per core when 0.
+    #[serde(default, deserialize_with = "lenient::u32", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Concurrency")]
+    pub concurrency: Option<u32>,
+    /// Environment of the proxy.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "Environment")]
+    pub environment_variables: BTreeMap<String, String>,
+    /// The proxy's image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ProxyImage>,
+}
+
+/// Workloads by their labels.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxySelector {
+    /// All of these.
+    #[serde(default)]
+    #[schemars(with = "crate::workload::SelectorLabels")]
+    pub match_labels: Labels,
+}
+
+/// A variant of the proxy's image.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyImage {
+    /// `default`, `debug` or `distroless`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_type: Option<String>,
+}
+
+struct Concurrency;
+
+impl JsonSchema for Concurrency {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Concurrency".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "integer", "format": "int32", "minimum": 0, "nullable": true})
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+}
+
+struct Environment;
+
+impl JsonSchema for Environment {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Environment".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "object", "additionalProperties": {"type": "string", "maxLength": 2048}})
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
 }
 
 /// What stands in front of a gateway.

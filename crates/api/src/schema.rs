@@ -11,8 +11,9 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, Kind, RateLimitPolicySpec, RequestAuthenticationSpec,
-    ServiceEntrySpec, SidecarSpec, TelemetrySpec, VirtualServiceSpec, WorkloadEntrySpec, WorkloadGroupSpec,
+    AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, Kind, ProxyConfigSpec, RateLimitPolicySpec,
+    RequestAuthenticationSpec, ServiceEntrySpec, SidecarSpec, TelemetrySpec, VirtualServiceSpec, WorkloadEntrySpec,
+    WorkloadGroupSpec,
 };
 
 /// The structural schema of a kind's spec; `None` for Kubernetes' own kinds.
@@ -28,6 +29,7 @@ pub fn of(kind: Kind) -> Option<&'static Value> {
             (Kind::WorkloadEntry, structural::<WorkloadEntrySpec>()),
             (Kind::WorkloadGroup, structural::<WorkloadGroupSpec>()),
             (Kind::RateLimitPolicy, structural::<RateLimitPolicySpec>()),
+            (Kind::ProxyConfig, structural::<ProxyConfigSpec>()),
             (Kind::Telemetry, structural::<TelemetrySpec>()),
             (Kind::RequestAuthentication, structural::<RequestAuthenticationSpec>()),
             (Kind::AuthorizationPolicy, structural::<AuthorizationPolicySpec>()),

@@ -24,6 +24,7 @@ mod names;
 mod outlier;
 mod pool;
 mod probe;
+mod proxy_config;
 mod rate_limit;
 mod redundant;
 mod request_authentication;
@@ -64,6 +65,7 @@ pub fn object(object: &Object) -> Vec<Diagnostic> {
         Object::Telemetry(telemetry) => telemetry::check(&telemetry.spec, &mut findings),
         Object::RequestAuthentication(one) => request_authentication::check(&one.spec, &mut findings),
         Object::AuthorizationPolicy(one) => authorization_policy::check(&one.spec, &mut findings),
+        Object::ProxyConfig(config) => proxy_config::check(&config.spec, &mut findings),
         Object::RateLimitPolicy(policy) => rate_limit::check(&policy.spec, &mut findings),
         Object::WorkloadEntry(entry) => workload::check_entry("spec", &entry.spec, &mut findings),
         Object::WorkloadGroup(group) => workload::check_group(&group.spec, &mut findings),

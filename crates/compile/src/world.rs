@@ -203,7 +203,10 @@ impl World {
                 Some(made) => self.namespaces.set(ns, name, Fingerprint::of(&made), made),
                 None => self.namespaces.remove(ns, name).is_some(),
             }),
-            Object::RequestAuthentication(_) | Object::AuthorizationPolicy(_) | Object::WorkloadGroup(_) => Dirty::None,
+            Object::RequestAuthentication(_)
+            | Object::AuthorizationPolicy(_)
+            | Object::WorkloadGroup(_)
+            | Object::ProxyConfig(_) => Dirty::None,
         }
     }
 
@@ -241,7 +244,9 @@ impl World {
             }
             Kind::Secret => config_if(self.credentials.remove(ns, name).is_some()),
             Kind::Namespace => config_if(self.namespaces.remove(ns, name).is_some()),
-            Kind::RequestAuthentication | Kind::AuthorizationPolicy | Kind::WorkloadGroup => Dirty::None,
+            Kind::RequestAuthentication | Kind::AuthorizationPolicy | Kind::WorkloadGroup | Kind::ProxyConfig => {
+                Dirty::None
+            }
         }
     }
 

@@ -1,0 +1,32 @@
+//! ProxyConfig by itself (V-106).
+
+use super::{Findings, selector};
+use crate::proxy_config::{ProxyConfigSpec, ProxyImage};
+
+/// Istio's variants of the proxy's image.
+const VARIANTS: [&str; 4] = ["", "default", "debug", "distroless"];
+
+pub(super) fn check(spec: &ProxyConfigSpec, found: &mut Findings) {
+    let ProxyConfigSpec { selector, concurrency: _, environment_variables, image } = spec;
+    let labels = selector.as_ref().map(|selector| &selector.match_labels);
+    selector::check("spec.selector.matchLabels", labels, "the whole namespace", found);
+    for name in environment_variables.keys() {
+        let is_name = !name.is_empty() && !name.starts_with(|first: char| first.is_ascii_digit());
+        if !is_name || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)) {
+            let field = format!("spec.environmentVariables.{name}");
+            found.error(field, format!("{name:?} is no name of an environment variable"));
+        }
+    }
+    let variant = image.as_ref().and_then(|ProxyImage { image_type }| image_type.as_deref()).unwrap_or_default();
+    if !VARIANTS.contains(&variant) {
+        found.error("spec.image.imageType", format!("{variant:?} is none of default, debug, distroless"));
+    } else if variant == "debug" {
+        found.add(
+            "SLU0100",
+            words::Severity::Warning,
+            "spec.image.imageType",
+            "imageType is not obeyed: there is one image, without a shell",
+            "set the annotation sidecar.istio.io/proxyImage",
+        );
+    }
+}
