@@ -2,8 +2,6 @@
 # A network of its own for tests of traffic capture: "pods" that are network namespaces on one bridge, which is itself
 # in a namespace, so nothing of the machine's own network changes and many nets with the same addresses can exist.
 # In:  netns.sh up NET POD…       NET and PODs are short names; pod number I, from 0, gets 10.77.0.(10+I)
-#      netns.sh capture NET POD UID    redirects the pod's TCP, out to 15001 and in to 15006, as Istio's iptables do,
-#                                 but for what the proxy's user UID sends and for ports 15000-15090 coming in
 #      netns.sh run NET POD COMMAND…   runs a command in the pod as the caller's user
 #      netns.sh down NET          removes the net; also done by `up` when one of that name is left from a killed run
 # Out: 0; 1 with a message; 77 ("skipped") when the machine cannot do it: not root, no ip or iptables.
@@ -11,8 +9,6 @@
 set -euo pipefail
 
 PATH=$PATH:/usr/sbin:/sbin
-outbound=15001
-inbound=15006
 prefix=sluice
 
 fail() { echo "netns: $*" >&2; exit 1; }
@@ -76,42 +72,18 @@ up() {
   done
 }
 
-# One transaction: a pod is captured as a whole or not at all.
-capture() {
-  check_name "$1"
-  check_name "$2"
-  [[ $3 =~ ^[0-9]+$ ]] || fail "UID is a number: '$3'"
-  inside "$(pod_of "$1" "$2")" iptables-restore --noflush <<RULES
-*nat
-:SLUICE_IN - [0:0]
-:SLUICE_OUT - [0:0]
--A PREROUTING -p tcp -j SLUICE_IN
--A SLUICE_IN -p tcp --dport 15000:15090 -j RETURN
--A SLUICE_IN -p tcp -j REDIRECT --to-ports $inbound
--A OUTPUT -p tcp -j SLUICE_OUT
--A SLUICE_OUT -s 127.0.0.6/32 -o lo -j RETURN
--A SLUICE_OUT ! -d 127.0.0.1/32 -o lo -p tcp -m owner --uid-owner $3 -j REDIRECT --to-ports $inbound
--A SLUICE_OUT -o lo -m owner ! --uid-owner $3 -j RETURN
--A SLUICE_OUT -m owner --uid-owner $3 -j RETURN
--A SLUICE_OUT -d 127.0.0.1/32 -j RETURN
--A SLUICE_OUT -p tcp -j REDIRECT --to-ports $outbound
-COMMIT
-RULES
-}
-
 down() {
   local namespace
   check_name "$1"
   for namespace in $(namespaces_of "$1"); do ip netns delete "$namespace"; done
 }
 
-usage() { sed -n '4,9s/^# //p' "$0" >&2; exit 1; }
+usage() { sed -n '4,7s/^# //p' "$0" >&2; exit 1; }
 
 [ $# -ge 2 ] || usage
 require
 case $1 in
   up) up "${@:2}" ;;
-  capture) [ $# = 4 ] || usage; capture "${@:2}" ;;
   # In place of this shell: who ends the process that it started ends the program.
   run) [ $# -ge 4 ] || usage; exec nsenter --net="/run/netns/$(pod_of "$2" "$3")" "${@:4}" ;;
   down) down "$2" ;;

@@ -1,5 +1,5 @@
-//! Traffic capture end to end: applications without any proxy settings in network namespaces, Istio's iptables rules,
-//! `sluice-proxy` beside them (DP02 to DP05). `scripts/netns.sh` makes the namespaces; nothing leaves them.
+//! Traffic capture end to end: applications without any proxy settings in network namespaces, the rules that
+//! `sluice-proxy iptables` makes, `sluice-proxy` beside them (DP02 to DP05). `scripts/netns.sh` makes the namespaces; nothing leaves them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -49,12 +49,24 @@ impl Net {
         Command::new(script()).args(args).output().context("scripts/netns.sh")
     }
 
+    /// Captures a pod as its init container does.
     fn capture(&self, pod: &str) -> Result<()> {
-        let output = self.script(&["capture", &self.0, pod, UID])?;
+        let flags = ["-p", "15001", "-z", "15006", "-u", UID, "-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*"];
+        let excluded = ["-d", "15090,15021,15020"];
+        let program = program("sluice-proxy")?.to_string_lossy().into_owned();
+        let run = ["run", &self.0, pod, &program, "iptables"];
+        let output = self.script(&[&run[..], &flags, &excluded].concat())?;
         match output.status.success() {
             true => Ok(()),
-            false => bail!("netns.sh capture {pod}: {}", String::from_utf8_lossy(&output.stderr)),
+            false => bail!("sluice-proxy iptables in {pod}: {}", String::from_utf8_lossy(&output.stderr)),
         }
+    }
+
+    /// The rules of a pod, without the counters of packets.
+    fn rules(&self, pod: &str, program: &str) -> Result<String> {
+        let output = self.script(&["run", &self.0, pod, program])?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(text.lines().filter(|line| line.starts_with("-A")).map(|line| format!("{line}\n")).collect())
     }
 
     /// Starts a program of ours in a pod, as the proxies' user.
@@ -294,6 +306,26 @@ fn dp05_applications_are_captured_both_ways() {
     unknown_destinations(&mesh).unwrap();
     inbound(&mesh).unwrap();
     loops(&mesh).unwrap();
+}
+
+/// What init containers are for: a second run, after a restart, changes nothing; and nothing else is touched.
+#[test]
+fn dp05_capture_is_made_once_however_often_it_is_asked_for() {
+    let Some(net) = Net::up().unwrap() else {
+        return skip("capture", "network namespaces cannot be made (needs root, ip netns and iptables)");
+    };
+    let foreign = ["run", &net.0, "client", "iptables", "-t", "nat", "-A", "OUTPUT", "-d", "10.9.9.9", "-j", "ACCEPT"];
+    assert!(net.script(&foreign).unwrap().status.success());
+    for program in ["iptables-save", "ip6tables-save"] {
+        net.capture("client").unwrap();
+        let first = net.rules("client", program).unwrap();
+        for jump in ["-A PREROUTING -p tcp -j ISTIO_INBOUND\n", "-A OUTPUT -p tcp -j ISTIO_OUTPUT\n"] {
+            assert_eq!(first.matches(jump).count(), 1, "{program} {first}");
+        }
+        net.capture("client").unwrap();
+        assert_eq!(net.rules("client", program).unwrap(), first, "{program}");
+    }
+    assert!(net.rules("client", "iptables-save").unwrap().contains("-A OUTPUT -d 10.9.9.9/32 -j ACCEPT\n"));
 }
 
 fn requests_and_bytes(mesh: &Mesh) -> Result<()> {

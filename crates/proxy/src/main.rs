@@ -12,6 +12,10 @@ use tracing_subscriber::{EnvFilter, reload};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().collect();
+    if let Some(outcome) = proxy::commands::run(&words) {
+        return ended(outcome);
+    }
     let args = Args::parse();
     let filter = EnvFilter::try_new(&args.log_level).unwrap_or_else(|error| {
         eprintln!("--log-level {:?}: {error}; logging at info", args.log_level);
@@ -24,7 +28,11 @@ fn main() -> ExitCode {
         let filter = EnvFilter::try_new(level).map_err(|error| error.to_string())?;
         handle.reload(filter).map_err(|error| error.to_string())
     };
-    match proxy::run::run(args, Box::new(set_level)) {
+    ended(proxy::run::run(args, Box::new(set_level)))
+}
+
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
