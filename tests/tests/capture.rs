@@ -31,8 +31,8 @@ struct Net(String);
 
 impl Net {
     /// `None` when this machine cannot make one.
-    fn up() -> Result<Option<Self>> {
-        let net = Self(format!("capture-{}", std::process::id()));
+    fn up(name: &str) -> Result<Option<Self>> {
+        let net = Self(format!("{name}-{}", std::process::id()));
         let output = net.script(&[&["up", &net.0][..], &PODS].concat())?;
         match output.status.code() {
             Some(0) => Ok(Some(net)),
@@ -50,23 +50,23 @@ impl Net {
     }
 
     /// Captures a pod as its init container does.
-    fn capture(&self, pod: &str) -> Result<()> {
+    fn capture(&self, pod: &str, more: &[&str]) -> Result<()> {
         let flags = ["-p", "15001", "-z", "15006", "-u", UID, "-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*"];
         let excluded = ["-d", "15090,15021,15020"];
         let program = program("sluice-proxy")?.to_string_lossy().into_owned();
         let run = ["run", &self.0, pod, &program, "iptables"];
-        let output = self.script(&[&run[..], &flags, &excluded].concat())?;
+        let output = self.script(&[&run[..], &flags, &excluded, more].concat())?;
         match output.status.success() {
             true => Ok(()),
             false => bail!("sluice-proxy iptables in {pod}: {}", String::from_utf8_lossy(&output.stderr)),
         }
     }
 
-    /// The rules of a pod, without the counters of packets.
-    fn rules(&self, pod: &str, program: &str) -> Result<String> {
-        let output = self.script(&["run", &self.0, pod, program])?;
+    /// The rules of a pod, as a program lists them, without comments and counters of packets.
+    fn rules(&self, pod: &str, program: &[&str]) -> Result<String> {
+        let output = self.script(&[&["run", &self.0, pod], program].concat())?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        Ok(text.lines().filter(|line| line.starts_with("-A")).map(|line| format!("{line}\n")).collect())
+        Ok(text.lines().filter(|line| !line.starts_with(['#', ':'])).map(|line| format!("{line}\n")).collect())
     }
 
     /// Starts a program of ours in a pod, as the proxies' user.
@@ -97,6 +97,13 @@ impl Drop for Net {
         // What cannot be removed is removed by the next run with this name.
         let _ = self.script(&["down", &self.0]);
     }
+}
+
+/// Asks for nft instead of iptables.
+const NFT: &[&str] = &["--native-nftables"];
+
+fn has_nft() -> bool {
+    ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"].iter().any(|file| Path::new(file).exists())
 }
 
 fn script() -> PathBuf {
@@ -220,7 +227,8 @@ impl Mesh {
         ready(&net, "sluiced", &http, "/healthz/ready").with_context(|| plane.tail())?;
         let mut mesh = Self { proxies: Vec::new(), _plane: plane, _apps: apps, folder, net };
         for (index, pod) in ["client", "server"].into_iter().enumerate() {
-            mesh.net.capture(pod)?;
+            // The server by nft, where there is one: the same rules in the other language.
+            mesh.net.capture(pod, if pod == "server" && has_nft() { NFT } else { &[] })?;
             let node = format!("sidecar~10.77.0.{}~{pod}.default~default.svc.cluster.local", 10 + index);
             let log = mesh.log_of(pod).to_string_lossy().into_owned();
             let plane = format!("http://{xds}");
@@ -298,7 +306,7 @@ fn dp05_applications_are_captured_both_ways() {
     // Output of the processes is read by tasks of this runtime, on a thread of its own.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let _entered = runtime.enter();
-    let Some(net) = Net::up().unwrap() else {
+    let Some(net) = Net::up("capture").unwrap() else {
         return skip("capture", "network namespaces cannot be made (needs root, ip netns and iptables)");
     };
     let mesh = Mesh::start(net).unwrap();
@@ -311,21 +319,28 @@ fn dp05_applications_are_captured_both_ways() {
 /// What init containers are for: a second run, after a restart, changes nothing; and nothing else is touched.
 #[test]
 fn dp05_capture_is_made_once_however_often_it_is_asked_for() {
-    let Some(net) = Net::up().unwrap() else {
+    let Some(net) = Net::up("rules").unwrap() else {
         return skip("capture", "network namespaces cannot be made (needs root, ip netns and iptables)");
     };
     let foreign = ["run", &net.0, "client", "iptables", "-t", "nat", "-A", "OUTPUT", "-d", "10.9.9.9", "-j", "ACCEPT"];
     assert!(net.script(&foreign).unwrap().status.success());
-    for program in ["iptables-save", "ip6tables-save"] {
-        net.capture("client").unwrap();
+    for program in [&["iptables-save"], &["ip6tables-save"]] {
+        net.capture("client", &[]).unwrap();
         let first = net.rules("client", program).unwrap();
         for jump in ["-A PREROUTING -p tcp -j ISTIO_INBOUND\n", "-A OUTPUT -p tcp -j ISTIO_OUTPUT\n"] {
-            assert_eq!(first.matches(jump).count(), 1, "{program} {first}");
+            assert_eq!(first.matches(jump).count(), 1, "{program:?} {first}");
         }
-        net.capture("client").unwrap();
-        assert_eq!(net.rules("client", program).unwrap(), first, "{program}");
+        net.capture("client", &[]).unwrap();
+        assert_eq!(net.rules("client", program).unwrap(), first, "{program:?}");
     }
-    assert!(net.rules("client", "iptables-save").unwrap().contains("-A OUTPUT -d 10.9.9.9/32 -j ACCEPT\n"));
+    if has_nft() {
+        net.capture("server", NFT).unwrap();
+        let first = net.rules("server", &["nft", "list", "ruleset"]).unwrap();
+        assert!(first.contains("table ip sluice_capture") && first.contains("table ip6 sluice_capture"), "{first}");
+        net.capture("server", NFT).unwrap();
+        assert_eq!(net.rules("server", &["nft", "list", "ruleset"]).unwrap(), first);
+    }
+    assert!(net.rules("client", &["iptables-save"]).unwrap().contains("-A OUTPUT -d 10.9.9.9/32 -j ACCEPT\n"));
 }
 
 fn requests_and_bytes(mesh: &Mesh) -> Result<()> {
