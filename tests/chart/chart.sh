@@ -1,0 +1,241 @@
+#!/usr/bin/env bash
+# The chart: what it renders, what its schema refuses, and what a real API server says to it.
+# In:  deploy/helm/sluice; HELM, a helm to use; else scripts/fetch-helm.sh gets one. UPDATE=1 writes the goldens anew.
+# Out: one line for each broken expectation with the difference, then the counts; 1 when there was any. About 30 s.
+#      A golden is the default render, or another's difference from it; and what the control plane's account may do.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+cache=$(realpath -m "${SLUICE_CACHE:-$root/.cache}")
+cluster=$cache/kube/run/chart
+work=$(mktemp -d)
+checked=0
+broken=0
+cd "$root"
+chart=deploy/helm/sluice
+
+find_helm() {
+  [ -z "${HELM:-}" ] || { echo "$HELM"; return; }
+  scripts/fetch-helm.sh
+}
+
+helm=$(find_helm | tail -n 1) || { echo "SKIPPED chart: no helm ($0)"; exit 0; }
+PATH=$PATH:$cache/kube/bin
+trap 'rm -rf "$work"; scripts/kube-down.sh "$cluster"' EXIT
+
+# expect WORDS COMMAND…: the command succeeds.
+expect() {
+  local words=$1 said
+  shift
+  checked=$((checked + 1))
+  said=$("$@" 2>&1) && return
+  broken=$((broken + 1))
+  printf 'BROKEN %s\n%s\n' "$words" "$said"
+}
+
+# says PATTERN COMMAND…: the command's output, failed or not, has the pattern.
+says() {
+  local pattern=$1 said
+  shift
+  said=$("$@" 2>&1) || true
+  grep -q -- "$pattern" <<<"$said" || { echo "no '$pattern' in: ${said:0:2000}"; return 1; }
+}
+
+# The version is said, or goldens would depend on the helm that renders them.
+render() {
+  "$helm" template sluice "$chart" --namespace istio-system --set-json 'crds.install="never"' --kube-version 1.36.0 "$@"
+}
+
+# A new kind changes crds/ and not every golden: kinds of a group are one word here.
+without_kinds() {
+  awk '/apiGroups: \[[a-z]+\.(istio\.io|sluice\.dev)\]/ {ours = 1}
+    ours && /resources:/ {sub(/\[.*\/status\]/, "[status of its kinds]") || sub(/\[.*\]/, "[its kinds]"); ours = 0}
+    {print}'
+}
+
+# is_golden NAME FILE: FILE is what is kept under that name.
+is_golden() {
+  if [ "${UPDATE:-}" = 1 ]; then cp "$2" "$here/golden/$1"; fi
+  diff -u "$here/golden/$1" "$2"
+}
+
+# Only what differs from the default is worth reading.
+is_golden_difference() {
+  local name=$1
+  shift
+  render "$@" >"$work/$name.yaml" || return 1
+  without_kinds <"$work/$name.yaml" >"$work/$name.golden"
+  diff -U 2 "$work/default.golden" "$work/$name.golden" | tail -n +3 >"$work/$name.diff"
+  is_golden "$name.diff" "$work/$name.diff"
+}
+
+rendered() {
+  expect "the chart passes the linter" "$helm" lint --strict "$chart"
+  render >"$work/default.yaml"
+  without_kinds <"$work/default.yaml" >"$work/default.golden"
+  expect "the default" is_golden default.yaml "$work/default.golden"
+  expect "the profile demo" is_golden_difference demo -f $chart/profiles/demo.yaml
+  expect "the profile kind" is_golden_difference kind -f $chart/profiles/kind.yaml
+  expect "every option" is_golden_difference everything -f "$here/values/everything.yaml"
+  expect "a revision" is_golden_difference revision -f "$here/values/revision.yaml"
+  "$helm" template public $chart --namespace public -f $chart/profiles/gateway.yaml --set gateways.public.enabled=true \
+    --kube-version 1.36.0 >"$work/gateway.yaml"
+  expect "a release of one gateway alone" is_golden gateway.yaml "$work/gateway.yaml"
+  expect "a dashboard is JSON" dashboard_is_json
+}
+
+dashboard_is_json() { python3 -m json.tool $chart/files/dashboards/sluice.json >"$work/json"; }
+
+refuses() { expect "refused: $2" says "$1" render --set-json "$2"; }
+
+schema() {
+  refuses 'Additional property foo is not allowed' 'foo=1'
+  refuses 'Additional property enablePrometheusMerge is not allowed' 'meshConfig.enablePrometheusMerge=false'
+  refuses 'Additional property servic is not allowed' 'gateways.edge={"servic": {}}'
+  refuses 'must be one of' 'meshConfig.outboundTrafficPolicy.mode="SOMETIMES"'
+  refuses 'must be one of' 'crds.install="maybe"'
+  refuses 'Must be less than or equal to 30' 'injection.timeoutSeconds=60'
+  refuses 'Must validate one and only one schema' 'meshConfig.extensionProviders=[{"name": "zipkin", "zipkin": {}}]'
+  refuses 'Does not match pattern' 'gateways={"Not_A_Name": {}}'
+}
+
+kube() { kubectl --request-timeout=10s "$@"; }
+
+# pod NAMESPACE LABELS: the API server is asked, and its webhooks, but nothing is made.
+pod() {
+  printf '{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "namespace": "%s", "labels": {%s}},
+    "spec": {"containers": [{"name": "x", "image": "x"}]}}' "$1" "$2" | kube create --dry-run=server -f -
+}
+
+# A Deployment's pod, as its controller would make it: Pod Security judges pods.
+pod_of() {
+  kube -n istio-system get deployment "$1" -o json | python3 -c '
+import json, sys
+template = json.load(sys.stdin)["spec"]["template"]
+template["metadata"].update(name="x", namespace="istio-system")
+print(json.dumps({"apiVersion": "v1", "kind": "Pod", **template}))' | kube create --dry-run=server -f -
+}
+
+may() {
+  kube auth can-i --list --as=system:serviceaccount:istio-system:sluiced --namespace "$1" |
+    sed -E 's/ +/ /g; s/^[a-z]+\.([a-z]+\.(istio\.io|sluice\.dev))/*.\1/' |
+    grep -v -e '^ ' -e selfsubject | LC_ALL=C sort -u >"$work/may-$1.txt"
+  is_golden "may-$1.txt" "$work/may-$1.txt"
+}
+
+upgrade() { "$helm" upgrade --install sluice $chart --namespace istio-system "$@"; }
+
+accepted() {
+  for name in default everything kind revision; do
+    [ -e "$work/$name.yaml" ] || continue
+    expect "the API server takes: $name" dry_run "$work/$name.yaml"
+  done
+}
+
+# Monitors are of an operator that is not there.
+dry_run() {
+  python3 - "$1" >"$work/known.yaml" <<'PY'
+import sys
+parts = open(sys.argv[1]).read().split("\n---\n")
+print("\n---\n".join(part for part in parts if "monitoring.coreos.com" not in part))
+PY
+  kube apply --dry-run=server -f "$work/known.yaml"
+}
+
+webhooks() {
+  kube create namespace shop >/dev/null
+  kube label namespace shop istio-injection=enabled >/dev/null
+  kube create namespace plain >/dev/null
+  kube create namespace revised >/dev/null
+  kube label namespace revised istio.io/rev=default >/dev/null
+  kube label namespace kube-system istio-injection=enabled >/dev/null
+  local calls='failed calling webhook'
+  expect "a pod of a labelled namespace is injected" says "$calls \"namespace.sidecar" pod shop ''
+  expect "one that does not want it is not" pod shop '"sidecar.istio.io/inject": "false"'
+  expect "a pod of another namespace is not" pod plain ''
+  expect "one that wants it is" says "$calls \"object.sidecar" pod plain '"sidecar.istio.io/inject": "true"'
+  expect "a pod of a namespace with our revision is" says "$calls \"rev.namespace" pod revised ''
+  expect "a pod with our revision is" says "$calls \"rev.object" pod plain '"istio.io/rev": "default"'
+  expect "one with another revision is not" pod plain '"istio.io/rev": "other"'
+  expect "kube-system never is" pod kube-system ''
+  kube label namespace istio-system istio-injection=enabled >/dev/null
+  expect "the mesh itself never waits for its webhook" pod_of sluiced
+  kube label namespace istio-system istio-injection- >/dev/null
+  expect "objects get in while the validator is not answering yet" \
+    kube -n plain create -f tests/seeds/39-003-VirtualService-ratings.yaml
+}
+
+field() { kube get "$1" "$2" -o "jsonpath={.webhooks[*]['clientConfig.caBundle','failurePolicy']}"; }
+
+# sluiced writes into webhooks; helm must leave that alone.
+upgrades() {
+  local bundle before
+  bundle=$(base64 -w0 <"$cluster/certs/ca.crt")
+  kube patch validatingwebhookconfiguration sluice-validator --type=json -p "[
+    {\"op\": \"add\", \"path\": \"/webhooks/0/clientConfig/caBundle\", \"value\": \"$bundle\"},
+    {\"op\": \"replace\", \"path\": \"/webhooks/0/failurePolicy\", \"value\": \"Fail\"}]" >/dev/null
+  kube patch mutatingwebhookconfiguration sluice-sidecar-injector --type=json -p "[
+    {\"op\": \"add\", \"path\": \"/webhooks/0/clientConfig/caBundle\", \"value\": \"$bundle\"}]" >/dev/null
+  before=$(field validatingwebhookconfiguration sluice-validator; field mutatingwebhookconfiguration sluice-sidecar-injector)
+  expect "an upgrade" upgrade --set controlPlane.logLevel=debug
+  expect "an upgrade leaves what sluiced wrote into webhooks" \
+    test "$before" = "$(field validatingwebhookconfiguration sluice-validator; field mutatingwebhookconfiguration sluice-sidecar-injector)"
+}
+
+rule=destinationrules.networking.istio.io
+alias_path=/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/trafficPolicy/properties/circuitBreaker
+
+# As after `istioctl install`: the definition is somebody else's, and its schema is Istio's.
+definitions() {
+  expect "an upgrade of our own definitions" says "$rule: updated" upgrade
+  kube patch crd $rule --type=json -p '[{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/fromTheFuture", "value": {"type": "string"}}]' >/dev/null
+  expect "a newer definition is not taken back" says "$rule: left alone: the one in the cluster has fields" upgrade
+  expect "it still has its field" says fromTheFuture kube get crd $rule -o yaml
+  kube patch crd $rule --type=json -p '[{"op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/fromTheFuture"}]' >/dev/null
+  kube patch crd $rule --type=json -p "[{\"op\": \"remove\", \"path\": \"$alias_path\"}]" >/dev/null
+  kube annotate crd $rule meta.helm.sh/release-name=istio-base --overwrite >/dev/null
+  expect "another's definition is left alone, and what it refuses is said" \
+    says 'refuses what Sluice takes: spec.trafficPolicy.circuitBreaker' upgrade
+  expect "replacing it needs to be said twice" says 'invalid ownership metadata' upgrade --set crds.adopt=true
+  expect "and then works" says "$rule: updated" upgrade --set crds.adopt=true --take-ownership
+  expect "the field is back" says circuitBreaker kube get crd $rule -o "jsonpath={.spec.versions[0].schema}"
+  expect "never is never" says 'none was installed' upgrade --set crds.install=never
+  expect "and takes nothing away" kube get crd $rule
+}
+
+uninstall() {
+  expect "helm uninstall" "$helm" uninstall sluice --namespace istio-system
+  kube get clusterrole,clusterrolebinding,mutatingwebhookconfiguration,validatingwebhookconfiguration -o name |
+    grep -e sluice >"$work/left" || true
+  kube -n istio-system get deploy,svc,sa,role,rolebinding,pdb,hpa,cm,secret,netpol -o name >>"$work/left"
+  expect "nothing is left but the definitions" diff /dev/null "$work/left"
+  expect "the definitions and the objects are kept" kube -n plain get vs ratings
+}
+
+on_a_real_api_server() {
+  mkdir -p "$cache/kube/run"
+  exec 8>"$cluster.lock"
+  flock 8 # one folder, one run
+  scripts/kube-up.sh "$cluster"
+  export KUBECONFIG=$cluster/kubeconfig
+  kube create namespace istio-system >/dev/null
+  kube create namespace edge >/dev/null
+  kube label namespace istio-system pod-security.kubernetes.io/enforce=restricted >/dev/null
+  accepted
+  expect "helm install" upgrade
+  kube wait --for=condition=Established --timeout=30s crd --all >/dev/null
+  expect "every definition is there as in crds/" kube diff -f crds/
+  for name in sluiced istio-ingressgateway; do expect "restricted Pod Security takes $name" pod_of $name; done
+  for namespace in istio-system default; do expect "rights in $namespace" may $namespace; done
+  webhooks
+  upgrades
+  definitions
+  uninstall
+}
+
+rendered
+schema
+on_a_real_api_server
+echo "chart: $checked expectations, $broken broken"
+[ "$broken" = 0 ]
