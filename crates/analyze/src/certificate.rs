@@ -35,10 +35,24 @@ pub(crate) fn problem(secret: &Secret, now_seconds: u64) -> Option<String> {
     None
 }
 
+/// When the first certificate of a PEM text ends, YYYYMMDDHHMMSS; `None` when there is none.
+pub fn end(text: &str) -> Option<String> {
+    not_after(&block(text, "CERTIFICATE").ok()?)
+}
+
+/// True when what [`end`] gives is before a time, seconds since 1970.
+pub fn ends_before(end: &str, seconds: u64) -> bool {
+    end < digits(seconds).as_str()
+}
+
 // The first block of the wanted kind, from base64 of PEM.
 fn pem(value: &str, wanted: &str) -> Result<Vec<u8>, String> {
     let text = base64(value.as_bytes()).ok_or("is not base64")?;
     let text = String::from_utf8(text).map_err(|_| "is not PEM")?;
+    block(&text, wanted)
+}
+
+fn block(text: &str, wanted: &str) -> Result<Vec<u8>, String> {
     let mut lines = text.lines();
     let begins = |line: &&str| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&format!("{wanted}-----"));
     lines.find(begins).ok_or(format!("has no {wanted} in PEM"))?;
@@ -46,7 +60,8 @@ fn pem(value: &str, wanted: &str) -> Result<Vec<u8>, String> {
     base64(body.as_bytes()).filter(|der| !der.is_empty()).ok_or(format!("has a {wanted} that is not base64"))
 }
 
-fn base64(text: &[u8]) -> Option<Vec<u8>> {
+/// What base64 says, at most [`BYTES_MAX`] of it, blanks passed over.
+pub fn base64(text: &[u8]) -> Option<Vec<u8>> {
     let text: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).take(BYTES_MAX).collect();
     let data = text.split(|byte| *byte == b'=').next().unwrap_or_default();
     let mut out = Vec::with_capacity(data.len() * 3 / 4);
@@ -124,8 +139,10 @@ fn digits(seconds: u64) -> String {
     format!("{year:04}{month:02}{day:02}{:02}{:02}{:02}", rest / 3_600, rest % 3_600 / 60, rest % 60)
 }
 
-fn date(digits: &str) -> String {
-    format!("{}-{}-{}", &digits[..4], &digits[4..6], &digits[6..8])
+/// A day in what [`end`] gives, YYYY-MM-DD.
+pub fn date(digits: &str) -> String {
+    let part = |from, to| digits.get(from..to).unwrap_or_default();
+    format!("{}-{}-{}", part(0, 4), part(4, 6), part(6, 8))
 }
 
 #[cfg(test)]

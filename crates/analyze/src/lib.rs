@@ -8,7 +8,7 @@
 //! what finds it and what does not.
 
 pub mod analyzers;
-mod certificate;
+pub mod certificate;
 pub mod codes;
 mod destination_rule;
 mod found;

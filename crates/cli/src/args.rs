@@ -63,6 +63,8 @@ pub enum Command {
     },
     /// Find mistakes in files and in a cluster. Exits with 79 when there are some, 65 when a file cannot be read.
     Analyze(Box<AnalyzeArgs>),
+    /// Whether a mesh can be installed, or works. Exits with 1 when it does not.
+    Check(CheckArgs),
     /// What a proxy runs.
     #[command(alias = "pc")]
     ProxyConfig {
@@ -110,6 +112,31 @@ pub struct AnalyzeArgs {
     /// Pass over what cannot be read as an object.
     #[arg(long)]
     pub ignore_unknown: bool,
+}
+
+/// What to check.
+#[derive(ClapArgs, Debug)]
+pub struct CheckArgs {
+    /// Before there is a mesh: whether one can be installed.
+    #[arg(long)]
+    pub pre: bool,
+    /// Try again for so many seconds while something does not work.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub wait: u64,
+    /// The form of the answer.
+    #[arg(long, short = 'o', value_enum, default_value_t = CheckForm::Table)]
+    pub output: CheckForm,
+}
+
+/// The form of checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CheckForm {
+    /// A line for each.
+    Table,
+    /// Only what is not well.
+    Short,
+    /// JSON, as linkerd's.
+    Json,
 }
 
 /// The form of findings.

@@ -2,10 +2,12 @@
 //!
 //! In: a control plane's or a proxy's address, or a saved dump. Out: tables as istioctl prints them, or JSON and YAML.
 //! Of what runs it knows Envoy's `config_dump` form and the control plane's `/debug/syncz`, and no other part of this
-//! workspace; `analyze` reads what people write, and knows those crates.
+//! workspace; `analyze` reads what people write and `check` what is
+//! installed; they know those crates.
 
 pub mod analyze;
 pub mod args;
+pub mod check;
 pub mod cluster;
 pub mod dump;
 pub mod endpoint;

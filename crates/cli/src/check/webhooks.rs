@@ -1,0 +1,111 @@
+//! The webhooks: that they trust the root that sluiced serves with, and that they answer. They are asked by dry run, the
+//! way everybody's kubectl asks them.
+
+use serde_json::{Value, json};
+
+use super::ask::{Cluster, Found, name, unseen};
+use super::certificates;
+use super::{Check, bad, good, warning};
+
+const KINDS: [(&str, &str, &str); 2] = [
+    ("mutatingwebhookconfigurations", "sluice-sidecar-injector", "the injector"),
+    ("validatingwebhookconfigurations", "sluice-validator", "the validator"),
+];
+const LOGS: &str = "kubectl -n istio-system logs -l app=sluiced";
+
+pub(super) async fn check(cluster: &Cluster) -> Vec<Check> {
+    let roots = certificates::roots(cluster, &cluster.namespace).await.unwrap_or_default();
+    let mut checks = Vec::new();
+    for (plural, prefix, words) in KINDS {
+        let about = format!("{words}'s webhook is installed");
+        let path = format!("/apis/admissionregistration.k8s.io/v1/{plural}");
+        let found = cluster.get(&path).await;
+        if !matches!(found, Found::Value(_)) {
+            checks.push(unseen(&about, &found));
+            continue;
+        }
+        let ours: Vec<Value> =
+            found.items().into_iter().filter(|one| is_ours(one, prefix, &cluster.namespace)).collect();
+        let Some(configuration) = ours.first() else {
+            let hint = "helm upgrade with injection.enabled and validation.enabled";
+            checks.push(warning(&about, format!("no {plural} {prefix}"), hint));
+            continue;
+        };
+        checks.push(good(&about));
+        checks.push(trusts(configuration, words, &roots));
+        checks.push(match words {
+            "the injector" => injects(cluster).await,
+            _ => validates(cluster, configuration).await,
+        });
+    }
+    checks
+}
+
+// Revisions and namespaces have their own, with a longer name.
+fn is_ours(configuration: &Value, prefix: &str, namespace: &str) -> bool {
+    name(configuration).starts_with(prefix)
+        && configuration["webhooks"][0]["clientConfig"]["service"]["namespace"].as_str() == Some(namespace)
+}
+
+pub(super) fn trusts(configuration: &Value, words: &str, roots: &str) -> Check {
+    let about = format!("{words}'s caBundle is the mesh's root");
+    let webhooks = configuration["webhooks"].as_array().cloned().unwrap_or_default();
+    let hint = format!("the leader writes it; {LOGS}");
+    for webhook in &webhooks {
+        let bundle = webhook["clientConfig"]["caBundle"].as_str().unwrap_or_default();
+        if bundle.is_empty() {
+            return bad(&about, format!("{} has none", webhook["name"].as_str().unwrap_or_default()), hint);
+        }
+        let text = analyze::certificate::base64(bundle.as_bytes()).unwrap_or_default();
+        if roots.trim().is_empty() || String::from_utf8_lossy(&text).trim() != roots.trim() {
+            let what = format!("that of {} is another", webhook["name"].as_str().unwrap_or_default());
+            return bad(&about, what, hint);
+        }
+    }
+    good(&about)
+}
+
+// A pod that asks for a sidecar.
+async fn injects(cluster: &Cluster) -> Check {
+    let about = "the injector answers";
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "sluice-check", "labels": {"sidecar.istio.io/inject": "true"}},
+        "spec": {"containers": [{"name": "check", "image": "check"}]}
+    });
+    let hint = format!("pods of the mesh are refused or run without a sidecar until it does; {LOGS}");
+    match cluster.post("/api/v1/namespaces/default/pods?dryRun=All", &pod).await {
+        Found::Value(pod) if has_sidecar(&pod) => good(about),
+        Found::Value(_) => bad(about, "a pod that asked for a sidecar got none", hint),
+        Found::Refused(_, message) if message.contains("sidecar-injector") => bad(about, message, hint),
+        // Pod Security, quota: the webhook has done its part, or was not reached.
+        other => unseen(about, &other),
+    }
+}
+
+fn has_sidecar(pod: &Value) -> bool {
+    let of = |list: &str| pod["spec"][list].as_array().cloned().unwrap_or_default();
+    of("containers").iter().chain(&of("initContainers")).any(|one| one["name"] == "istio-proxy")
+}
+
+// A VirtualService that every schema takes and no mesh can obey: an HTTP rule that leads nowhere.
+async fn validates(cluster: &Cluster, configuration: &Value) -> Check {
+    let about = "the validator answers";
+    let object = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "sluice-check"},
+        "spec": {"hosts": ["sluice-check.invalid"], "http": [{"match": [{"uri": {"prefix": "/"}}]}]}
+    });
+    let path = "/apis/networking.istio.io/v1/namespaces/default/virtualservices?dryRun=All";
+    let hint = format!("wrong objects get in until it does, and are isolated; {LOGS}");
+    let answers = match cluster.post(path, &object).await {
+        Found::Refused(_, message) if message.contains("denied the request") => true,
+        Found::Refused(_, message) if message.contains("failed calling webhook") => return bad(about, message, hint),
+        Found::Value(_) => false,
+        other => return unseen(about, &other),
+    };
+    match (answers, configuration["webhooks"][0]["failurePolicy"].as_str()) {
+        (false, _) => warning(about, "it let a wrong object pass", hint),
+        (true, Some("Fail")) => good(about),
+        (true, _) => warning(about, "it does, but its failurePolicy is still Ignore", "the leader makes it Fail soon"),
+    }
+}
