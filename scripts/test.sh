@@ -51,6 +51,8 @@ all() {
   run_cargo --package sluice-tests
   say "custom resource definitions on a real API server"
   tests/kube/crds.sh 2>&1 | tee -a "$out"
+  say "the chart, on a real API server"
+  tests/chart/chart.sh 2>&1 | tee -a "$out"
 }
 
 kube() {
@@ -60,6 +62,7 @@ kube() {
   end_kube_build
   run_cargo --package sluice-tests --test kube --test status
   tests/kube/crds.sh
+  tests/chart/chart.sh
 }
 
 case "${1:-all}" in

@@ -15,9 +15,10 @@ broken=0
 cd "$root"
 chart=deploy/helm/sluice
 
+sluicectl=${SLUICECTL:-target/debug/sluicectl}
+
 find_helm() {
-  [ -z "${HELM:-}" ] || { echo "$HELM"; return; }
-  scripts/fetch-helm.sh
+  if [ -n "${HELM:-}" ]; then echo "$HELM"; else scripts/fetch-helm.sh; fi
 }
 
 helm=$(find_helm | tail -n 1) || { echo "SKIPPED chart: no helm ($0)"; exit 0; }
@@ -186,6 +187,21 @@ upgrades() {
 rule=destinationrules.networking.istio.io
 alias_path=/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/trafficPolicy/properties/circuitBreaker
 
+# A cluster where nothing runs: what is there is good, what is not has a name.
+checks() {
+  expect "check sees what is installed" says '√ definitions are installed' "$sluicectl" check
+  expect "check sees the account's rights" says '√ sluiced may lead' "$sluicectl" check
+  expect "check sees that it may not read every Secret" says '√ sluiced may not read every Secret' "$sluicectl" check
+  expect "check sees that no replica is ready" says '0 of 2 are' "$sluicectl" check -o short
+  expect "check sees that nobody leads" says 'there is no Lease sluice-leader' "$sluicectl" check -o short
+  expect "check sees that the injector does not answer" says 'failed calling webhook "object.sidecar' "$sluicectl" check -o short
+  expect "check sees that the validator does not answer" says 'it let a wrong object pass' "$sluicectl" check -o short
+  expect "check has JSON" python3 -c 'import json, sys; assert json.loads(sys.argv[1])["success"] is False' \
+    "$("$sluicectl" check -o json || true)"
+  checked=$((checked + 1))
+  if "$sluicectl" check >/dev/null; then broken=$((broken + 1)); echo "BROKEN check exits with 1"; fi
+}
+
 # As after `istioctl install`: the definition is somebody else's, and its schema is Istio's.
 definitions() {
   expect "an upgrade of our own definitions" says "$rule: updated" upgrade
@@ -195,6 +211,8 @@ definitions() {
   kube patch crd $rule --type=json -p '[{"op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/fromTheFuture"}]' >/dev/null
   kube patch crd $rule --type=json -p "[{\"op\": \"remove\", \"path\": \"$alias_path\"}]" >/dev/null
   kube annotate crd $rule meta.helm.sh/release-name=istio-base --overwrite >/dev/null
+  expect "check names what another's definition refuses" \
+    says "$rule (of istio-base): spec.trafficPolicy.circuitBreaker" "$sluicectl" check -o short
   expect "another's definition is left alone, and what it refuses is said" \
     says 'refuses what Sluice takes: spec.trafficPolicy.circuitBreaker' upgrade
   expect "replacing it needs to be said twice" says 'invalid ownership metadata' upgrade --set crds.adopt=true
@@ -223,11 +241,13 @@ on_a_real_api_server() {
   kube create namespace edge >/dev/null
   kube label namespace istio-system pod-security.kubernetes.io/enforce=restricted >/dev/null
   accepted
+  expect "an empty cluster can be installed into" "$sluicectl" check --pre
   expect "helm install" upgrade
   kube wait --for=condition=Established --timeout=30s crd --all >/dev/null
   expect "every definition is there as in crds/" kube diff -f crds/
   for name in sluiced istio-ingressgateway; do expect "restricted Pod Security takes $name" pod_of $name; done
   for namespace in istio-system default; do expect "rights in $namespace" may $namespace; done
+  checks
   webhooks
   upgrades
   definitions
