@@ -1,10 +1,10 @@
 # What people and CI call; the work is in cargo and in scripts/.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help demo test gen lint bench build kube-test clean
+.PHONY: help demo test gen lint bench build kube-test cluster cluster-down image clean
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: ## Bookinfo with a sidecar each and a gateway; edit a YAML file and watch
 	@. scripts/need.sh && need rust && cargo build --quiet --bins && exec cargo run --quiet -p sluice-demo --bin bookinfo -- up $(if $(DIR),--dir $(DIR))
@@ -27,6 +27,15 @@ build: ## release programs
 
 kube-test: ## only the suite on a real kube-apiserver
 	@scripts/test.sh kube
+
+cluster: ## one real Kubernetes node on this machine, without Docker (needs root); prints its KUBECONFIG
+	@scripts/cluster-up.sh
+
+cluster-down: ## ends that node; nothing of it stays
+	@scripts/cluster-down.sh
+
+image: ## target/images/*.tar for kind, containerd and podman, without a Docker daemon
+	@scripts/image.sh
 
 clean: ## what was built; the cache of Kubernetes and Envoy stays
 	@cargo clean

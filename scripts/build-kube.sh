@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds Kubernetes' programs and etcd from Go modules into the cache folder that all scripts share.
+# Builds Kubernetes' programs, etcd and CoreDNS from Go modules into the cache folder that all scripts share.
 # In:  names of programs (default: kube-apiserver and etcd, and kubectl when PATH has none);
 #      SLUICE_CACHE (default: .cache in the repository).
 # Out: $SLUICE_CACHE/kube/bin/NAME. Well under a second when nothing changed, about 7 minutes on two cores from nothing.
@@ -13,22 +13,23 @@ version=v1.36.3
 
 fail() { echo "build-kube: $*" >&2; exit 1; }
 
-module_of() { case $1 in etcd) echo etcd ;; *) echo kubernetes ;; esac; }
+module_of() { case $1 in etcd | coredns) echo "$1" ;; *) echo kubernetes ;; esac; }
 
 package_of() {
   case $1 in
     etcd) echo go.etcd.io/etcd/server/v3 ;;
+    coredns) echo . ;;
     kube-apiserver | kube-controller-manager | kube-scheduler | kube-proxy | kubelet | kubectl)
       echo "k8s.io/kubernetes/cmd/$1" ;;
     *) fail "there is no program called $1" ;;
   esac
 }
 
-# Kubernetes reports its version from these variables; etcd has its own in its source.
+# Kubernetes reports its version from these variables; the others have their own in their source.
 linker_flags_of() {
   local variable="-X k8s.io/component-base/version"
   case $1 in
-    etcd) echo "-s -w" ;;
+    etcd | coredns) echo "-s -w" ;;
     *) echo "-s -w $variable.gitVersion=$version $variable.gitMajor=1 $variable.gitMinor=36" ;;
   esac
 }

@@ -12,6 +12,7 @@ set -euo pipefail
 
 scripts=$(cd "$(dirname "$0")" && pwd)
 . "$scripts/kube-processes.sh"
+. "$scripts/kube-keys.sh"
 
 fail() { echo "kube-up: $*" >&2; exit 1; }
 
@@ -32,22 +33,12 @@ make_folder() {
   mkdir "$1/certs" "$1/logs"
 }
 
-# A key and a certificate: certify NAME SUBJECT EXTENSIONS SIGNING-OPTION…
-certify() {
-  local name=$1 subject=$2 extensions=$3
-  shift 3
-  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$name.key" -subj "$subject" -out "$name.csr"
-  openssl x509 -req -in "$name.csr" -days 30 -extfile <(printf '%s\n' "$extensions") -out "$name.crt" "$@"
-}
-
 make_keys() (
   cd "$dir/certs"
-  exec 2>openssl.log # openssl talks on standard error when all is well
-  certify ca /CN=sluice-test-ca $'basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,digitalSignature' \
-    -signkey ca.key
-  certify apiserver /CN=kube-apiserver \
-    "subjectAltName=IP:127.0.0.1,IP:$service_ip,DNS:localhost,DNS:kubernetes.default.svc"$'\nextendedKeyUsage=serverAuth' \
-    -CA ca.crt -CAkey ca.key -CAcreateserial
+  exec 2>openssl.log
+  kube_make_ca sluice-test-ca
+  kube_sign apiserver /CN=kube-apiserver \
+    "subjectAltName=IP:127.0.0.1,IP:$service_ip,DNS:localhost,DNS:kubernetes.default.svc"$'\nextendedKeyUsage=serverAuth'
   openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out service-account.key
   echo "$(openssl rand -hex 16),admin,admin,system:masters" >tokens.csv
 ) || { cat "$dir/certs/openssl.log" >&2; fail "openssl could not make the keys"; }
