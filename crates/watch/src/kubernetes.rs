@@ -5,10 +5,14 @@
 //!
 //! Kinds do not wait for each other, with one exception: [`Event::Synced`] comes when every kind has been listed once,
 //! so that nothing is compiled from services without their endpoints. A kind that the server does not know counts as
-//! listed; one that we may not read does not, except nodes, which only give locality: a mesh without its services would
-//! be worse than one that keeps what it has.
+//! listed; one that we may not read does not, except nodes, which only give locality, and Secrets, without which only
+//! gateways' TLS is missing: a mesh without its services would be worse than one that keeps what it has.
+//!
+//! Secrets are read in named namespaces only, each by a watch of its own.
 
 mod backoff;
+mod ca_secret;
+mod config_map;
 mod connect;
 mod event;
 mod failure;
@@ -17,6 +21,7 @@ mod health;
 mod lease;
 mod replica;
 mod request;
+mod token_review;
 mod wire;
 mod write;
 
@@ -36,12 +41,15 @@ use self::health::Health;
 use crate::event::Event;
 
 pub use self::backoff::PAUSE_MAX;
+pub use self::ca_secret::SecretStore;
+pub use self::config_map::ConfigMaps;
 pub use self::connect::{Access, AccessError, connect};
 pub use self::event::{Event as ObjectEvent, Reference, record};
 pub use self::follow::RETRY;
 pub use self::health::{FORBIDDEN_KIND, MISSING_KIND};
 pub use self::lease::{Lease, LeaseStore};
 pub use self::request::{LINE_BYTES_MAX, PAGE_BYTES_MAX, PAGE_OBJECTS};
+pub use self::token_review::{Review, review};
 pub use self::write::{Body, FIELD_MANAGER, WRITE_MAX, WriteError, send};
 
 /// What is read from the API server.
@@ -49,19 +57,52 @@ pub use self::write::{Body, FIELD_MANAGER, WRITE_MAX, WriteError, send};
 pub struct Options {
     /// The kinds; every kind except Secret by default.
     pub kinds: BTreeSet<Kind>,
+    /// Where Secrets are read, if they are; in every namespace when this is empty.
+    pub secret_namespaces: BTreeSet<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { kinds: Kind::ALL.iter().copied().filter(|kind| *kind != Kind::Secret).collect() }
+        let kinds = Kind::ALL.iter().copied().filter(|kind| *kind != Kind::Secret).collect();
+        Self { kinds, secret_namespaces: BTreeSet::new() }
     }
 }
 
 impl Options {
-    /// Secrets too: for gateways that serve TLS with them.
-    pub fn with_secrets(mut self) -> Self {
+    /// Secrets of these namespaces too, of all when there are none: for gateways that serve TLS with them.
+    pub fn with_secrets(mut self, namespaces: impl IntoIterator<Item = String>) -> Self {
         self.kinds.insert(Kind::Secret);
+        self.secret_namespaces = namespaces.into_iter().collect();
         self
+    }
+
+    fn parts(&self) -> BTreeSet<Part> {
+        let whole = |kind| Part { kind, namespace: None };
+        let of = |kind: &Kind| match kind {
+            Kind::Secret if !self.secret_namespaces.is_empty() => {
+                let named = |name: &String| Part { kind: Kind::Secret, namespace: Some(name.as_str().into()) };
+                self.secret_namespaces.iter().map(named).collect()
+            }
+            kind => vec![whole(*kind)],
+        };
+        self.kinds.iter().flat_map(of).collect()
+    }
+}
+
+/// What one watch follows: the objects of a kind, in all namespaces or in one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Part {
+    pub(crate) kind: Kind,
+    pub(crate) namespace: Option<Arc<str>>,
+}
+
+impl Part {
+    /// `Secret` or `Secret in istio-system`.
+    pub(crate) fn words(&self) -> String {
+        match &self.namespace {
+            None => self.kind.to_string(),
+            Some(namespace) => format!("{} in {namespace}", self.kind),
+        }
     }
 }
 
@@ -70,16 +111,17 @@ pub async fn run(client: Client, options: Options, events: mpsc::Sender<Event>) 
     let (sender, mut healths) = mpsc::channel(Kind::ALL.len() * 2);
     let mut kinds = JoinSet::new();
     let is_back = Arc::new(Notify::new());
-    for kind in &options.kinds {
+    let parts = options.parts();
+    for part in &parts {
         let outlets = Outlets { events: events.clone(), health: sender.clone(), is_back: is_back.clone() };
-        kinds.spawn(Follower::new(client.clone(), *kind, outlets).run());
+        kinds.spawn(Follower::new(client.clone(), part.clone(), outlets).run());
     }
     drop(sender);
-    let mut overview = Overview::new(&options.kinds);
+    let mut overview = Overview::new(parts);
     loop {
         let said = tokio::select! {
             health = healths.recv() => match health {
-                Some((kind, health)) => overview.note(kind, health),
+                Some((part, health)) => overview.note(part, health),
                 None => return,
             },
             // The last state stays, but it will not follow this kind any more: better said than guessed.
@@ -98,31 +140,34 @@ pub async fn run(client: Client, options: Options, events: mpsc::Sender<Event>) 
 
 /// How the kinds are, together.
 struct Overview {
-    waiting: BTreeSet<Kind>,
+    waiting: BTreeSet<Part>,
     is_synced: bool,
-    down: BTreeMap<Kind, String>,
+    down: BTreeMap<Part, String>,
     said: Option<(bool, String)>,
 }
 
 impl Overview {
-    fn new(kinds: &BTreeSet<Kind>) -> Self {
-        Self { waiting: kinds.clone(), is_synced: false, down: BTreeMap::new(), said: None }
+    fn new(waiting: BTreeSet<Part>) -> Self {
+        Self { waiting, is_synced: false, down: BTreeMap::new(), said: None }
     }
 
-    fn note(&mut self, kind: Kind, health: Health) -> Vec<Event> {
+    fn note(&mut self, part: Part, health: Health) -> Vec<Event> {
         let counts = match &health {
             Health::Live | Health::Missing => true,
-            Health::Forbidden(_) => kind == Kind::Node,
+            Health::Forbidden(_) => matches!(part.kind, Kind::Node | Kind::Secret),
             Health::Down(_) => false,
         };
         match health {
-            Health::Live | Health::Missing => _ = self.down.remove(&kind),
-            Health::Forbidden(_) if counts => _ = self.down.remove(&kind),
-            Health::Forbidden(message) => _ = self.down.insert(kind, format!("{kind} may not be read: {message}")),
-            Health::Down(message) => _ = self.down.insert(kind, message),
+            Health::Live | Health::Missing => _ = self.down.remove(&part),
+            Health::Forbidden(_) if counts => _ = self.down.remove(&part),
+            Health::Forbidden(message) => {
+                let words = format!("{} may not be read: {message}", part.words());
+                self.down.insert(part.clone(), words);
+            }
+            Health::Down(message) => _ = self.down.insert(part.clone(), message),
         }
         if counts {
-            self.waiting.remove(&kind);
+            self.waiting.remove(&part);
         }
         let mut events: Vec<Event> = self.state().into_iter().collect();
         if self.waiting.is_empty() && !self.is_synced {

@@ -1,4 +1,4 @@
-//! Follows the objects of one kind: list, watch, and what to do when either fails.
+//! Follows the objects of one kind, everywhere or in one namespace: list, watch, and what to do when either fails.
 //!
 //! In: the API server's answers. Out: batches and findings, sent on; the kind's health to the one who counts kinds.
 //! The state that the replica holds is only ever replaced by a complete newer one.
@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::Kind;
 use futures::AsyncBufRead;
 use kube::Client;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use words::Diagnostic;
 
+use super::Part;
 use super::backoff::{self, Backoff};
 use super::failure::{self, Failure};
 use super::health::Health;
@@ -38,7 +38,7 @@ pub(crate) struct Closed;
 /// One kind.
 pub(crate) struct Follower {
     client: Client,
-    kind: Kind,
+    part: Part,
     /// Which of the kind's versions is asked for.
     version: usize,
     replica: Replica,
@@ -58,7 +58,7 @@ pub(crate) struct Outlets {
     /// The reader of the source.
     pub(crate) events: mpsc::Sender<Event>,
     /// The one who counts kinds.
-    pub(crate) health: mpsc::Sender<(Kind, Health)>,
+    pub(crate) health: mpsc::Sender<(Part, Health)>,
     /// All kinds: the server is back, nobody needs to wait any longer.
     pub(crate) is_back: Arc<Notify>,
 }
@@ -82,12 +82,12 @@ impl From<Closed> for End {
 }
 
 impl Follower {
-    pub(crate) fn new(client: Client, kind: Kind, outlets: Outlets) -> Self {
+    pub(crate) fn new(client: Client, part: Part, outlets: Outlets) -> Self {
         Self {
             client,
-            kind,
             version: 0,
-            replica: Replica::new(kind),
+            replica: Replica::new(part.kind),
+            part,
             newest: String::new(),
             is_listed: false,
             streams_lists: true,
@@ -132,13 +132,14 @@ impl Follower {
 
     // One connection: a list if one is due, then a watch until it ends.
     async fn attempt(&mut self) -> Result<Duration, End> {
-        let place = Place { kind: self.kind, version: self.kind.versions()[self.version] };
+        let Part { kind, namespace } = self.part.clone();
+        let place = Place { kind, version: kind.versions()[self.version], namespace };
         let lasting = LASTING + backoff::jittered(LASTING / 5);
         let (start, is_streamed) = match self.is_listed {
             true => (Start::After(&self.newest), false),
             false if self.streams_lists => (Start::List(&self.newest), true),
             false => {
-                self.list_pages(place).await?;
+                self.list_pages(&place).await?;
                 (Start::After(&self.newest), false)
             }
         };
@@ -156,7 +157,7 @@ impl Follower {
         Ok(begun.elapsed())
     }
 
-    async fn list_pages(&mut self, place: Place) -> Result<(), End> {
+    async fn list_pages(&mut self, place: &Place) -> Result<(), End> {
         self.replica.begin_list();
         let mut next = String::new();
         loop {
@@ -165,8 +166,8 @@ impl Follower {
             self.lists_whole |= text == Err(Failure::Gone);
             let text = text?;
             let page: wire::Page<'_> = serde_json::from_slice(&text)
-                .map_err(|error| Failure::Down(format!("a list of {} cannot be read: {error}", self.kind)))?;
-            for item in page.items(self.kind) {
+                .map_err(|error| Failure::Down(format!("a list of {} cannot be read: {error}", self.part.kind)))?;
+            for item in page.items(self.part.kind) {
                 self.replica.upsert(item);
             }
             next = page.metadata.next;
@@ -195,12 +196,12 @@ impl Follower {
                 Err(_) => None,
             };
             let Some(text) = text else { return Ok(()) };
-            match wire::line(self.kind, text) {
+            match wire::line(self.part.kind, text) {
                 Ok(line) => self.obey(line).await?,
                 // We no longer know what we know.
                 Err(error) => {
                     self.is_listed = false;
-                    let text = format!("a line of the watch of {} cannot be read: {error}", self.kind);
+                    let text = format!("a line of the watch of {} cannot be read: {error}", self.part.kind);
                     return Err(Failure::Down(text).into());
                 }
             }
@@ -244,7 +245,7 @@ impl Follower {
             }
             Failure::NoStreaming => Ok(backoff.next()),
             Failure::Missing => {
-                self.version = (self.version + 1) % self.kind.versions().len();
+                self.version = (self.version + 1) % self.part.kind.versions().len();
                 self.is_listed = false;
                 if self.version != 0 {
                     return Ok(Duration::ZERO);
@@ -270,10 +271,10 @@ impl Follower {
     async fn tell(&mut self, health: Health) -> Result<(), Closed> {
         // Being unreachable is about the server, not about the kind: what was said of the kind stays.
         if !matches!(health, Health::Down(_)) {
-            let finding = health.finding(self.kind);
+            let finding = health.finding(&self.part);
             if finding != self.said_of_kind {
                 self.said_of_kind.clone_from(&finding);
-                let (scope, list) = (Scope::Kind(self.kind), finding.into_iter().collect());
+                let (scope, list) = (Scope::Kind(self.part.kind), finding.into_iter().collect());
                 self.outlets.events.send(Event::Diagnostics { scope, list }).await.map_err(|_| Closed)?;
             }
         }
@@ -281,7 +282,7 @@ impl Follower {
         if was_down && health == Health::Live {
             self.outlets.is_back.notify_waiters();
         }
-        self.outlets.health.send((self.kind, health)).await.map_err(|_| Closed)
+        self.outlets.health.send((self.part.clone(), health)).await.map_err(|_| Closed)
     }
 
     async fn send(&self, difference: Difference) -> Result<(), Closed> {

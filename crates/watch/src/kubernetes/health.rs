@@ -2,8 +2,9 @@
 //!
 //! In: the outcome of attempts. Out: findings, with the remedy. Pure.
 
-use api::Kind;
 use words::{Diagnostic, Severity};
+
+use super::Part;
 
 /// The server does not know a kind.
 pub const MISSING_KIND: &str = "SLU0020";
@@ -25,8 +26,9 @@ pub(crate) enum Health {
 
 impl Health {
     /// What there is to say about the kind itself.
-    pub(crate) fn finding(&self, kind: Kind) -> Option<Diagnostic> {
-        let (plural, group) = (kind.plural(), kind.group());
+    pub(crate) fn finding(&self, part: &Part) -> Option<Diagnostic> {
+        let (kind, plural, group) = (part.kind, part.kind.plural(), part.kind.group());
+        let role = if part.namespace.is_some() { "Role of that namespace" } else { "ClusterRole" };
         let (code, severity, message, fix) = match self {
             Health::Live | Health::Down(_) => return None,
             Health::Missing => (
@@ -38,8 +40,8 @@ impl Health {
             Health::Forbidden(message) => (
                 FORBIDDEN_KIND,
                 Severity::Error,
-                format!("{kind} may not be read: {message}"),
-                format!("allow the verbs get, list and watch on {plural} in API group {group:?} in a ClusterRole"),
+                format!("{} may not be read: {message}", part.words()),
+                format!("allow the verbs get, list and watch on {plural} in API group {group:?} in a {role}"),
             ),
         };
         let (code, field) = (code.to_owned(), String::new());

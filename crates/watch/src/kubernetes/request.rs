@@ -2,6 +2,7 @@
 //!
 //! In: a kind, a version of it, and where to begin. Out: the text of a page, or the lines of a watch. Reads no object.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::Kind;
@@ -30,15 +31,17 @@ pub(crate) enum Start<'a> {
 }
 
 /// Finds the objects of a kind.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) kind: Kind,
     pub(crate) version: &'static str,
+    /// Only there.
+    pub(crate) namespace: Option<Arc<str>>,
 }
 
 impl Place {
     /// A page of a list; `next` names it, empty for the first. `is_whole` asks for everything at once.
-    pub(crate) async fn page(self, client: &Client, next: &str, is_whole: bool) -> Result<Vec<u8>, Failure> {
+    pub(crate) async fn page(&self, client: &Client, next: &str, is_whole: bool) -> Result<Vec<u8>, Failure> {
         let mut query = Query::new(self.kind);
         if !is_whole {
             query.add("limit", &PAGE_OBJECTS.to_string());
@@ -57,7 +60,7 @@ impl Place {
 
     /// A watch that the server ends after `lasting`.
     pub(crate) async fn watch(
-        self,
+        &self,
         client: &Client,
         start: Start<'_>,
         lasting: Duration,
@@ -77,10 +80,11 @@ impl Place {
         Ok(Lines { body: self.send(client, query).await?, line: Vec::new() })
     }
 
-    async fn send(self, client: &Client, query: Query) -> Result<impl AsyncBufRead + Unpin + use<>, Failure> {
+    async fn send(&self, client: &Client, query: Query) -> Result<impl AsyncBufRead + Unpin + use<>, Failure> {
         let (group, version, plural) = (self.kind.group(), self.version, self.kind.plural());
         let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
-        let request = Request::get(format!("{root}/{plural}?{}", query.0))
+        let within = self.namespace.iter().map(|name| format!("/namespaces/{name}")).collect::<String>();
+        let request = Request::get(format!("{root}{within}/{plural}?{}", query.0))
             .header(ACCEPT, "application/json")
             // A compressed watch would arrive late: the compressor holds lines back.
             .header(ACCEPT_ENCODING, "identity")

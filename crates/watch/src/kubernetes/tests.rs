@@ -173,7 +173,7 @@ struct Follower {
 
 impl Follower {
     fn start(fake: &Fake, kinds: &[Kind]) -> Self {
-        let options = Options { kinds: kinds.iter().copied().collect() };
+        let options = Options { kinds: kinds.iter().copied().collect(), ..Options::default() };
         let events = spawn(Source::Kubernetes(fake.client(), options)).unwrap();
         let (objects, log, findings, states) = (BTreeSet::new(), Vec::new(), BTreeMap::new(), Vec::new());
         Self { events, objects, log, findings, told: 0, is_synced: false, states }
@@ -279,7 +279,7 @@ async fn a_list_that_never_ends_falls_back_to_pages() {
         });
         async move { answer }
     });
-    let options = Options { kinds: [Kind::DestinationRule].into() };
+    let options = Options { kinds: [Kind::DestinationRule].into(), ..Options::default() };
     let events = spawn(Source::Kubernetes(Client::new(service, "default"), options)).unwrap();
     let mut follower = Follower { events, ..Follower::start(&fake, &[]) };
     follower.until(|world| world.is_synced && world.has(&["a"])).await;
@@ -467,7 +467,7 @@ async fn synced_waits_for_every_kind() {
 async fn a_dropped_receiver_ends_every_watch() {
     let fake = Fake::default();
     let (sender, receiver) = mpsc::channel(16);
-    let options = Options { kinds: [Kind::DestinationRule, Kind::Gateway].into() };
+    let options = Options { kinds: [Kind::DestinationRule, Kind::Gateway].into(), ..Options::default() };
     let running = tokio::spawn(super::run(fake.client(), options, sender));
     drop(receiver);
     tokio::time::timeout(DEADLINE, running).await.unwrap().unwrap();
