@@ -21,9 +21,33 @@ pub struct Args {
     /// A context of the kubeconfig other than its current one.
     #[arg(long)]
     pub context: Option<String>,
-    /// Where xDS is served, in plaintext.
-    #[arg(long, default_value = "0.0.0.0:15010")]
-    pub xds_address: SocketAddr,
+    /// Where xDS is served in plaintext, to whoever connects; off or empty: nowhere. For development, and for who is in the
+    /// same pod.
+    #[arg(long, default_value = "127.0.0.1:15010", value_parser = parse_listen)]
+    pub xds_address: Listen,
+    /// Where xDS and certificates are served over TLS, to authenticated callers, 0.0.0.0:15012; nowhere when absent.
+    #[arg(long)]
+    pub secure_address: Option<SocketAddr>,
+    /// The certificate authority: ca-cert.pem, ca-key.pem, root-cert.pem and cert-chain.pem, as in Istio's Secret cacerts.
+    /// Where there is none, the Secret istio-ca-secret is used, and made once.
+    #[arg(long, value_name = "DIR", default_value = "/etc/cacerts")]
+    pub ca_dir: PathBuf,
+    /// The trust domain of identities, spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/SERVICE_ACCOUNT.
+    #[arg(long, default_value = "cluster.local", value_parser = parse_trust_domain)]
+    pub trust_domain: String,
+    /// How long workloads' certificates are valid, at most (24h). Proxies renew them at half of it.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_duration)]
+    pub workload_cert_ttl: Duration,
+    /// One more name of this server, for its own certificate: a DNS name or an address; may be repeated. The names of the
+    /// Services sluiced and istiod are always there.
+    #[arg(long, value_name = "NAME")]
+    pub serving_name: Vec<String>,
+    /// The namespace that this program runs in; the root namespace when absent.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub pod_namespace: Option<String>,
+    /// The namespaces whose TLS Secrets are read, for gateways there; * for all. The root namespace when absent.
+    #[arg(long, value_name = "NAMESPACE,…", value_delimiter = ',')]
+    pub secret_namespaces: Vec<String>,
     /// Where metrics, readiness and debug pages are served.
     #[arg(long, default_value = "0.0.0.0:15014")]
     pub http_address: SocketAddr,
@@ -72,8 +96,8 @@ pub struct Args {
     /// End HTTP streams on which nothing moved for this long (5m).
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub stream_idle_timeout: Option<Duration>,
-    /// Give TLS Secrets to gateways of their namespace that name them (credentialName). Proxies are not authenticated
-    /// yet: whoever reaches --xds-address can pass for such a gateway.
+    /// Give TLS Secrets to gateways of their namespace that name them (credentialName) over plaintext, too: whoever
+    /// reaches --xds-address can pass for such a gateway. Over TLS they are given without this flag.
     #[arg(long, env = "SLUICE_SERVE_SECRETS")]
     pub serve_secrets: bool,
     /// The name of this replica, under which it stands for election; in a cluster the pod's. Without it, host and process.
@@ -85,6 +109,22 @@ pub struct Args {
     /// What to log, in the form of `RUST_LOG`.
     #[arg(long, env = "SLUICE_LOG", default_value = "info")]
     pub log_level: String,
+}
+
+/// Where to listen, or nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen(pub Option<SocketAddr>);
+
+fn parse_listen(text: &str) -> Result<Listen, String> {
+    match text {
+        "" | "off" => Ok(Listen(None)),
+        text => text.parse().map(|address| Listen(Some(address))).map_err(|_| "expected ip:port, or off".to_owned()),
+    }
+}
+
+fn parse_trust_domain(text: &str) -> Result<String, String> {
+    let id = words::SpiffeId::parse(&format!("spiffe://{text}/ns/a/sa/a"));
+    id.map(|id| id.trust_domain).ok_or_else(|| "expected a trust domain such as cluster.local".to_owned())
 }
 
 fn parse_policy(text: &str) -> Result<OutboundTrafficPolicy, String> {
@@ -133,6 +173,31 @@ impl Args {
         let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let made = || format!("sluiced-{}-{}", host().trim(), std::process::id());
         self.pod_name.clone().filter(|name| !name.is_empty()).unwrap_or_else(made)
+    }
+
+    /// The namespace that this program runs in.
+    pub fn own_namespace(&self) -> &str {
+        self.pod_namespace.as_deref().filter(|name| !name.is_empty()).unwrap_or(&self.root_namespace)
+    }
+
+    /// Where Secrets are read; empty: everywhere.
+    pub fn secret_namespaces(&self) -> Vec<String> {
+        let named: Vec<String> = self.secret_namespaces.iter().filter(|name| !name.is_empty()).cloned().collect();
+        match named.is_empty() {
+            true => vec![self.root_namespace.clone()],
+            false if named.iter().any(|name| name == "*") => Vec::new(),
+            false => named,
+        }
+    }
+
+    /// What our own certificate is for: the Services of the control plane, and what was said.
+    pub fn serving_names(&self) -> Vec<String> {
+        let namespace = self.own_namespace();
+        let full = format!("{namespace}.svc.{}", self.cluster_domain);
+        let suffixes = [namespace.to_owned(), format!("{namespace}.svc"), full];
+        let services = ["sluiced", "istiod"].into_iter();
+        let names = services.flat_map(|name| suffixes.iter().map(move |suffix| format!("{name}.{suffix}")));
+        names.chain(self.serving_name.iter().cloned()).collect()
     }
 
     /// The mesh's settings.

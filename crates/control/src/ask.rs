@@ -14,10 +14,10 @@ use crate::proxies::{self, Proxy};
 impl Control {
     pub(crate) fn answer(&self, about: &About, now: Instant) -> Answer {
         match about {
-            About::Ready if self.is_synced() => Answer { status: 200, body: json!("ready\n") },
-            About::Ready => {
-                Answer { status: 503, body: json!("not ready: the source has not given a whole world yet\n") }
-            }
+            About::Ready => match self.missing() {
+                None => Answer { status: 200, body: json!("ready\n") },
+                Some(reason) => Answer { status: 503, body: json!(format!("not ready: {reason}\n")) },
+            },
             About::Syncz => Answer { status: 200, body: self.syncz(now) },
             About::World => Answer { status: 200, body: self.world_dump() },
             About::Diagnostics => Answer { status: 200, body: json!(self.all_diagnostics()) },

@@ -1,19 +1,22 @@
 //! The loop's state and what each event does to it. No IO: what must happen outside is a value sent to a channel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use api::{Change, Kind, Object, ObjectKey};
-use codec::Options;
 use compile::{Compiler, Dirty, MeshConfig, Scope, World};
+use tokio::sync::watch as watch_channel;
 use words::{Diagnostic, Severity};
 use xds::Target;
 use xds::grpc::{StreamEvent, StreamId, Wish};
 
+use crate::authenticate::Caller;
+use crate::authorise;
 use crate::layers::Layers;
 use crate::metrics::{Metrics, OfSeverity, OfType};
-use crate::proxies::{Proxies, Proxy};
+use crate::proxies::{Line, Proxies, Proxy};
+use crate::secure::Secure;
 
 /// Everything the control plane knows.
 pub(crate) struct Control {
@@ -21,8 +24,7 @@ pub(crate) struct Control {
     compiler: Compiler,
     layers: Layers,
     pub(crate) proxies: Proxies,
-    /// Secrets are served at all.
-    serves_secrets: bool,
+    trust: Trust,
     /// Objects as they were given, for `/debug/world`.
     pub(crate) objects: BTreeMap<ObjectKey, Arc<Object>>,
     /// What sources could not read, and what files say.
@@ -37,13 +39,23 @@ pub(crate) struct Control {
     said: Vec<Diagnostic>,
 }
 
+/// What the loop knows of identities.
+pub(crate) struct Trust {
+    /// Secrets are served to who is not authenticated, too.
+    pub(crate) serves_secrets: bool,
+    /// What the secure ports serve with, if there are any.
+    pub(crate) secure: Option<Secure>,
+    /// The namespaces there are: each gets the roots.
+    pub(crate) namespaces: watch_channel::Sender<BTreeSet<Arc<str>>>,
+}
+
 impl Control {
-    pub(crate) fn new(mesh: MeshConfig, serves_secrets: bool, metrics: Arc<Metrics>, identity: String) -> Self {
+    pub(crate) fn new(mesh: MeshConfig, trust: Trust, metrics: Arc<Metrics>, identity: String) -> Self {
         Self {
             world: World::new(mesh),
             compiler: Compiler::default(),
             layers: Layers::default(),
-            serves_secrets,
+            trust,
             proxies: Proxies::new(),
             objects: BTreeMap::new(),
             findings: BTreeMap::new(),
@@ -58,6 +70,16 @@ impl Control {
     /// True once the source has given a whole world. Nothing is published before.
     pub(crate) fn is_synced(&self) -> bool {
         self.synced
+    }
+
+    /// What a proxy has to wait for; `None` once it can be served.
+    pub(crate) fn missing(&self) -> Option<&'static str> {
+        let has_authority = self.trust.secure.as_ref().is_none_or(|secure| secure.serving().is_some());
+        match (self.synced, has_authority) {
+            (false, _) => Some("the source has not given a whole world yet"),
+            (true, false) => Some("there is no certificate authority yet"),
+            (true, true) => None,
+        }
     }
 
     /// True when a change waits to be published.
@@ -93,6 +115,7 @@ impl Control {
 
     fn apply(&mut self, change: Change, now: Instant) {
         self.metrics.changes.inc();
+        self.note_namespace(&change);
         match &change {
             Change::Upsert(object) => {
                 self.objects.insert(object.key(), object.clone());
@@ -106,10 +129,36 @@ impl Control {
         }
     }
 
+    fn note_namespace(&self, change: &Change) {
+        let (key, is_there) = match change {
+            Change::Upsert(object) => (object.key(), true),
+            Change::Delete(key) => (key.clone(), false),
+        };
+        if key.kind == Kind::Namespace {
+            self.trust.namespaces.send_if_modified(|all| match is_there {
+                true => all.insert(key.name.clone()),
+                false => all.remove(&key.name),
+            });
+        }
+    }
+
     pub(crate) fn on_stream(&mut self, event: StreamEvent, now: Instant) {
         match event {
-            StreamEvent::Connected { id, node, mode, wish, status, .. } => {
-                self.connect(id, &node, mode, wish, status, now)
+            StreamEvent::Connected { id, node, mode, wish, status, head } => {
+                let metadata = codec::node::metadata(&node);
+                let caller = head.extensions.get::<Arc<Caller>>().map(Arc::as_ref);
+                match self.admit(&node.id, &metadata, caller) {
+                    Ok(scope) => {
+                        let version = metadata["ISTIO_VERSION"].as_str().unwrap_or_default().to_owned();
+                        let proxy = Proxy::new(scope, node.id, version, Line { mode, wish, status }, now);
+                        self.connect(id, proxy, now);
+                    }
+                    Err(reason) => {
+                        self.metrics.refused.inc();
+                        tracing::warn!(node = node.id, "refused: {reason}");
+                        wish.send_replace(Wish::Refuse(reason.into()));
+                    }
+                }
             }
             StreamEvent::Disconnected { id } => {
                 if let Some(proxy) = self.proxies.remove(&id) {
@@ -145,46 +194,17 @@ impl Control {
         }
     }
 
-    fn connect(
-        &mut self,
-        id: StreamId,
-        node: &envoy_types::pb::envoy::config::core::v3::Node,
-        mode: xds::Mode,
-        wish: tokio::sync::watch::Sender<Wish>,
-        status: xds::StreamStatus,
-        now: Instant,
-    ) {
-        let metadata = codec::node::metadata(node);
-        let scope = match Scope::parse(&node.id, &metadata) {
-            // The place to ask how far this connection is trusted, once connections are authenticated.
-            Ok(scope) => Scope { may_hold_secrets: self.serves_secrets, ..scope },
-            Err(error) => {
-                self.metrics.refused.inc();
-                tracing::warn!(node = node.id, "refused: {error}");
-                wish.send_replace(Wish::Refuse(error.to_string().into()));
-                return;
-            }
-        };
-        let name = format!("{}.{}", scope.name, scope.namespace);
-        tracing::info!(proxy = name, mode = ?mode, "connected");
-        let version = metadata["ISTIO_VERSION"].as_str().unwrap_or_default().to_owned();
-        // Virtual hosts on their own exist only in the incremental variant.
-        let options = Options { vhds: scope.vhds && mode == xds::Mode::Delta };
-        let proxy = Proxy {
-            node_id: node.id.clone(),
-            name,
-            version,
-            scope,
-            mode,
-            options,
-            wish,
-            status,
-            connected_at: now,
-            compiled: Vec::new(),
-            layers: Vec::new(),
-            waiting_since: None,
-            unanswered: 0,
-        };
+    // Who has shown who it is may say nothing else, and may hold what is secret in its namespace.
+    fn admit(&self, node_id: &str, metadata: &serde_json::Value, caller: Option<&Caller>) -> Result<Scope, String> {
+        let scope = Scope::parse(node_id, metadata).map_err(|error| error.to_string())?;
+        if let Some(caller) = caller {
+            authorise::node(&scope, node_id, metadata, caller)?;
+        }
+        Ok(Scope { may_hold_secrets: caller.is_some() || self.trust.serves_secrets, ..scope })
+    }
+
+    fn connect(&mut self, id: StreamId, proxy: Proxy, now: Instant) {
+        tracing::info!(proxy = proxy.name, mode = ?proxy.mode, "connected");
         self.metrics.connected.inc();
         self.proxies.insert(id, proxy);
         if self.synced {

@@ -5,6 +5,10 @@
 
 pub mod args;
 mod ask;
+mod authenticate;
+mod authorise;
+mod ca;
+mod certificates;
 mod control;
 mod debug;
 mod event;
@@ -14,6 +18,8 @@ mod layers;
 pub mod leader;
 mod metrics;
 mod proxies;
+mod roots;
 pub mod run;
+pub mod secure;
 
 pub use run::run;

@@ -27,6 +27,18 @@ pub(crate) struct OfSeverity {
     pub(crate) severity: String,
 }
 
+/// A reason as a label.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfReason {
+    reason: &'static str,
+}
+
+impl OfReason {
+    pub(crate) fn new(reason: &'static str) -> Self {
+        Self { reason }
+    }
+}
+
 /// All metrics of this process.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -43,6 +55,11 @@ pub(crate) struct Metrics {
     pub(crate) diagnostics: Family<OfSeverity, Gauge>,
     pub(crate) source_connected: Gauge,
     pub(crate) unpublished: Gauge,
+    pub(crate) certificates: Counter,
+    pub(crate) certificates_refused: Family<OfReason, Counter>,
+    pub(crate) strangers: Family<OfReason, Counter>,
+    pub(crate) root_expiry: Gauge,
+    pub(crate) authority_expiry: Gauge,
 }
 
 /// From a tenth of a millisecond to ten seconds.
@@ -65,6 +82,11 @@ impl Metrics {
             diagnostics: Family::default(),
             source_connected: Gauge::default(),
             unpublished: Gauge::default(),
+            certificates: Counter::default(),
+            certificates_refused: Family::default(),
+            strangers: Family::default(),
+            root_expiry: Gauge::default(),
+            authority_expiry: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -90,6 +112,14 @@ impl Metrics {
         registry.register("sluice_diagnostics", "Findings about objects, by severity", self.diagnostics.clone());
         registry.register("sluice_source_connected", "1 while changes arrive", self.source_connected.clone());
         registry.register("sluice_unpublished", "Configurations held back by the check", self.unpublished.clone());
+        registry.register("sluice_certificates_issued", "Certificates given to workloads", self.certificates.clone());
+        let refused = self.certificates_refused.clone();
+        registry.register("sluice_certificates_refused", "Requests for certificates refused, by reason", refused);
+        let strangers = self.strangers.clone();
+        registry.register("sluice_authentication_refused", "Requests of nobody we know, by reason", strangers);
+        let (root, own) = (self.root_expiry.clone(), self.authority_expiry.clone());
+        registry.register("citadel_server_root_cert_expiry_timestamp", "When the first root expires, Unix time", root);
+        registry.register("citadel_server_cert_chain_expiry_timestamp", "When the CA expires, Unix time", own);
     }
 
     /// The Prometheus text form.

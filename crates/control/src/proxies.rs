@@ -33,6 +33,36 @@ pub(crate) struct Proxy {
     pub(crate) unanswered: u32,
 }
 
+/// The stream of a proxy.
+pub(crate) struct Line {
+    pub(crate) mode: Mode,
+    pub(crate) wish: watch::Sender<Wish>,
+    pub(crate) status: StreamStatus,
+}
+
+impl Proxy {
+    /// One that was told nothing yet.
+    pub(crate) fn new(scope: Scope, node_id: String, version: String, line: Line, now: Instant) -> Self {
+        let Line { mode, wish, status } = line;
+        Self {
+            node_id,
+            name: format!("{}.{}", scope.name, scope.namespace),
+            version,
+            // Virtual hosts on their own exist only in the incremental variant.
+            options: Options { vhds: scope.vhds && mode == Mode::Delta },
+            scope,
+            mode,
+            wish,
+            status,
+            connected_at: now,
+            compiled: Vec::new(),
+            layers: Vec::new(),
+            waiting_since: None,
+            unanswered: 0,
+        }
+    }
+}
+
 /// All connected proxies.
 pub(crate) type Proxies = BTreeMap<StreamId, Proxy>;
 

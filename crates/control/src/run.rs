@@ -1,24 +1,34 @@
 //! Wiring: sockets, the source, and the loop.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use futures::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::Routes;
 use tonic::transport::Server;
-use watch::kubernetes::{Access, LeaseStore, Options};
+use tonic::transport::server::Connected;
+use watch::kubernetes::{Access, ConfigMaps, LeaseStore, Options, SecretStore};
 use xds::grpc::AdsServer;
 
 use crate::args::Args;
-use crate::control::Control;
+use crate::authenticate::{Authenticated, Authenticator};
+use crate::ca;
+use crate::certificates::Certificates;
+use crate::control::{Control, Trust};
 use crate::event::Event;
 use crate::events::Recorder;
 use crate::http::{self, Pages};
 use crate::leader::{self, Candidacy, Leadership};
 use crate::metrics::Metrics;
+use crate::{roots, secure};
 
 /// Events that wait for the loop; senders wait when there are more.
 const EVENTS_WAITING_MAX: usize = 4096;
@@ -32,22 +42,52 @@ const EVENTS_AT_ONCE_MAX: usize = 1024;
 
 /// Runs the control plane until SIGTERM or Ctrl-C, or until its source breaks for good.
 pub async fn run(args: Args) -> Result<()> {
-    let xds_listener = bind(args.xds_address, "--xds-address")?;
+    let plain = args.xds_address.0.map(|address| bind(address, "--xds-address")).transpose()?;
+    let secured = args.secure_address.map(|address| bind(address, "--secure-address")).transpose()?;
     let http_listener = bind(args.http_address, "--http-address")?;
     let replica = args.replica();
     let source = source(&args).await?;
-    let (_leadership, candidacy) = stand(&args, &source, &replica);
+    let (leadership, candidacy) = stand(&args, &source, &replica);
     let _recorder = recorder(&args, &source, &replica);
     let (events, queue) = mpsc::channel(EVENTS_WAITING_MAX);
     let metrics = Arc::new(Metrics::new());
+    let client = match &source {
+        watch::Source::Kubernetes(client, _) => Some(client.clone()),
+        watch::Source::Directory(_) => None,
+    };
+    let secure = match secured.is_some() {
+        true => Some(ca::keep(authority(&args, client.clone()), metrics.clone()).await?),
+        false => None,
+    };
+    let (namespaces, known) = tokio::sync::watch::channel(BTreeSet::new());
+    if let (Some(client), Some(secure)) = (client.clone(), secure.clone()) {
+        let maps = ConfigMaps::new(client, roots::NAME, roots::KEY);
+        tokio::spawn(roots::keep(maps, secure, known, leadership));
+    }
     tokio::spawn(forward_source(watch::spawn(source)?, events.clone()));
     tokio::spawn(http::serve(http_listener, Pages { events: events.clone(), metrics: metrics.clone() }));
-    let server = tokio::spawn(serve_xds(xds_listener, events));
-    tracing::info!(xds = %args.xds_address, http = %args.http_address, "listening");
-    let control = Control::new(args.mesh(), args.serve_secrets, metrics, replica);
+    let mut servers = JoinSet::new();
+    let service = ads(events);
+    if let Some(listener) = plain {
+        servers.spawn(serve(TcpListenerStream::new(listener), Routes::new(service.clone())));
+    }
+    if let (Some(listener), Some(secure)) = (secured, &secure) {
+        let authenticator = Authenticator::new(args.trust_domain.clone(), client, metrics.clone());
+        let life = args.workload_cert_ttl;
+        let certificates = Certificates { secure: secure.clone(), life, metrics: metrics.clone() };
+        let services = Routes::new(Authenticated::new(service, authenticator.clone()))
+            .add_service(Authenticated::new(certificates, authenticator));
+        servers.spawn(serve(secure::accept(listener, secure.clone(), |serving| &serving.xds), services));
+    }
+    if servers.is_empty() {
+        bail!("nobody can connect: say --secure-address, or --xds-address other than off");
+    }
+    tracing::info!(xds = ?args.xds_address.0, secure = ?args.secure_address, http = %args.http_address, "listening");
+    let trust = Trust { serves_secrets: args.serve_secrets, secure, namespaces };
+    let control = Control::new(args.mesh(), trust, metrics, replica);
     let outcome = tokio::select! {
         outcome = drive(control, queue) => outcome,
-        outcome = server => outcome.context("the xDS server stopped")?,
+        Some(outcome) = servers.join_next() => outcome.context("the xDS server stopped")?,
         () = interrupted() => {
             tracing::info!("stopping");
             Ok(())
@@ -95,8 +135,8 @@ async fn source(args: &Args) -> Result<watch::Source> {
     }
     let access = Access { kubeconfig: args.kubeconfig.clone(), context: args.context.clone() };
     let client = watch::kubernetes::connect(access).await?;
-    let options = match args.serve_secrets {
-        true => Options::default().with_secrets(),
+    let options = match args.serve_secrets || args.secure_address.is_some() {
+        true => Options::default().with_secrets(args.secret_namespaces()),
         false => Options::default(),
     };
     Ok(watch::Source::Kubernetes(client, options))
@@ -112,7 +152,19 @@ async fn forward_source(mut source: mpsc::Receiver<watch::Event>, events: mpsc::
     let _ = events.send(Event::SourceEnded).await;
 }
 
-async fn serve_xds(listener: TcpListener, events: mpsc::Sender<Event>) -> Result<()> {
+// Where an authority is, and who we are to others.
+fn authority(args: &Args, client: Option<kube::Client>) -> ca::Place {
+    ca::Place {
+        directory: args.ca_dir.clone(),
+        secret: client.map(|client| SecretStore::new(client, args.own_namespace(), ca::SECRET)),
+        may_create: !args.read_only,
+        trust_domain: args.trust_domain.clone(),
+        names: args.serving_names(),
+    }
+}
+
+// One service for all ports: streams are numbered together.
+fn ads(events: mpsc::Sender<Event>) -> AdsServer {
     let (streams, mut queue) = mpsc::channel(EVENTS_WAITING_MAX);
     let forward = async move {
         while let Some(event) = queue.recv().await {
@@ -122,12 +174,19 @@ async fn serve_xds(listener: TcpListener, events: mpsc::Sender<Event>) -> Result
         }
     };
     tokio::spawn(forward);
-    let incoming = TcpListenerStream::new(listener);
+    AdsServer::new(streams)
+}
+
+async fn serve<IO>(incoming: impl Stream<Item = std::io::Result<IO>> + Send + 'static, services: Routes) -> Result<()>
+where
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    IO::ConnectInfo: Clone + Send + Sync + 'static,
+{
     Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .add_service(AdsServer::new(streams))
+        .add_routes(services)
         .serve_with_incoming(incoming)
         .await
         .context("serve xDS")

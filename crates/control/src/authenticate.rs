@@ -1,0 +1,352 @@
+//! Who a caller is: by the certificate that its connection has shown, or by the token of a service account that the API
+//! server vouches for. Everybody else is nobody.
+//!
+//! In: requests on the secure port. Out: the same with a [`Caller`] in their extensions, or an answer that says no more than
+//! that there is none; the reason is in our log and counted. A token is nowhere kept: only its hash is.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use ::watch::kubernetes::{Review, review};
+use futures::future::BoxFuture;
+use http::header::AUTHORIZATION;
+use http::{Request, Response};
+use identity::token;
+use tokio::sync::Semaphore;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::server::NamedService;
+use words::SpiffeId;
+
+use crate::metrics::{Metrics, OfReason};
+use crate::secure::Peer;
+
+/// A token that was accepted is not asked about again for so long; never beyond its own end.
+const REMEMBERED: Duration = Duration::from_secs(60);
+/// Tokens remembered.
+const REMEMBERED_MAX: usize = 4096;
+/// Questions to the API server at once.
+const QUESTIONS_MAX: usize = 32;
+
+/// Who calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// Its identity.
+    pub(crate) id: SpiffeId,
+    /// The pod that its token is bound to; a certificate names none.
+    pub(crate) pod: Option<String>,
+    /// `certificate` or `token`.
+    pub(crate) by: &'static str,
+}
+
+/// Why a caller is nobody.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Stranger {
+    #[error("it shows neither a certificate nor a token")]
+    Nothing,
+    #[error("its certificate is no identity: {0}")]
+    Certificate(String),
+    #[error("its certificate is of the trust domain {0:?}, which is not ours")]
+    TrustDomain(String),
+    #[error("its token has {0} bytes")]
+    Long(usize),
+    #[error("tokens cannot be checked without a Kubernetes API server; certificates only")]
+    NoServer,
+    #[error("the API server does not accept its token: {0}")]
+    Token(String),
+    #[error("its token is not for the audience {}", token::AUDIENCE)]
+    Audience,
+    #[error("its token belongs to {0:?}, which is no service account")]
+    User(String),
+    #[error("its token is bound to no pod")]
+    Unbound,
+    /// Not the caller's fault.
+    #[error("its token cannot be checked now: {0}")]
+    Later(String),
+}
+
+impl Stranger {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Certificate(_) => "certificate",
+            Self::TrustDomain(_) => "trust_domain",
+            Self::Long(_) => "too_large",
+            Self::NoServer => "no_server",
+            Self::Token(_) => "token",
+            Self::Audience => "audience",
+            Self::User(_) => "user",
+            Self::Unbound => "unbound",
+            Self::Later(_) => "unavailable",
+        }
+    }
+}
+
+/// Finds out who calls. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Authenticator(Arc<Inner>);
+
+struct Inner {
+    trust_domain: String,
+    /// Asked about tokens.
+    client: Option<kube::Client>,
+    remembered: Mutex<HashMap<[u8; 32], Remembered>>,
+    questions: Semaphore,
+    metrics: Arc<Metrics>,
+}
+
+struct Remembered {
+    caller: Arc<Caller>,
+    until: Instant,
+    expires: SystemTime,
+}
+
+impl Authenticator {
+    pub(crate) fn new(trust_domain: String, client: Option<kube::Client>, metrics: Arc<Metrics>) -> Self {
+        let (remembered, questions) = (Mutex::default(), Semaphore::new(QUESTIONS_MAX));
+        Self(Arc::new(Inner { trust_domain, client, remembered, questions, metrics }))
+    }
+
+    async fn caller(&self, head: &http::request::Parts) -> Result<Arc<Caller>, Stranger> {
+        let shown = head.extensions.get::<Peer>().and_then(|peer| peer.shown.clone());
+        match shown {
+            Some(shown) => {
+                let id = shown.map_err(Stranger::Certificate)?;
+                if id.trust_domain != self.0.trust_domain {
+                    return Err(Stranger::TrustDomain(id.trust_domain));
+                }
+                Ok(Arc::new(Caller { id, pod: None, by: "certificate" }))
+            }
+            None => {
+                let header = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+                // RFC 6750: the scheme's case does not matter.
+                let token = header.and_then(|text| text.split_once(' '));
+                let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token);
+                self.of_token(token.ok_or(Stranger::Nothing)?.trim()).await
+            }
+        }
+    }
+
+    async fn of_token(&self, token: &str) -> Result<Arc<Caller>, Stranger> {
+        if token.len() > token::TOKEN_BYTES_MAX {
+            return Err(Stranger::Long(token.len()));
+        }
+        let client = self.0.client.as_ref().ok_or(Stranger::NoServer)?;
+        let hash = hash(token);
+        if let Some(caller) = self.recall(&hash) {
+            return Ok(caller);
+        }
+        let later = |error: String| Stranger::Later(error);
+        let _place = self.0.questions.acquire().await.map_err(|error| later(error.to_string()))?;
+        // Asked before the answer is there: the minute counts from here.
+        let asked = Instant::now();
+        let answer = review(client, token, token::AUDIENCE).await.map_err(|error| later(error.to_string()))?;
+        let caller = Arc::new(judge(&answer, &self.0.trust_domain)?);
+        // A token that does not say when it ends is asked about each time.
+        if let Some(expires) = token::expires(token) {
+            self.remember(hash, Remembered { caller: caller.clone(), until: asked + REMEMBERED, expires });
+        }
+        Ok(caller)
+    }
+
+    fn recall(&self, hash: &[u8; 32]) -> Option<Arc<Caller>> {
+        let remembered = self.0.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = remembered.get(hash)?;
+        one.holds(Instant::now(), SystemTime::now()).then(|| one.caller.clone())
+    }
+
+    fn remember(&self, hash: [u8; 32], one: Remembered) {
+        let mut remembered = self.0.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() >= REMEMBERED_MAX {
+            let (now, wall) = (Instant::now(), SystemTime::now());
+            remembered.retain(|_, one| one.holds(now, wall));
+        }
+        if remembered.len() < REMEMBERED_MAX {
+            remembered.insert(hash, one);
+        }
+    }
+
+    fn refuse(&self, head: &http::request::Parts, stranger: &Stranger) -> Status {
+        let peer = head.extensions.get::<Peer>().map(|peer| peer.address.to_string()).unwrap_or_default();
+        tracing::warn!(peer, path = head.uri.path(), "not authenticated: {stranger}");
+        self.0.metrics.strangers.get_or_create(&OfReason::new(stranger.reason())).inc();
+        match stranger {
+            Stranger::Later(_) => Status::unavailable("authentication is not possible at the moment"),
+            _ => Status::unauthenticated("authentication failed; the control plane's log says why"),
+        }
+    }
+}
+
+impl Remembered {
+    fn holds(&self, now: Instant, wall: SystemTime) -> bool {
+        now < self.until && wall < self.expires
+    }
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, token.as_bytes()).as_ref());
+    out
+}
+
+// Istio, `tokenreview/k8sauthn.go`, and one more: a token that is bound to no pod could be anybody's copy for a year.
+fn judge(review: &Review, trust_domain: &str) -> Result<Caller, Stranger> {
+    if !review.is_authenticated {
+        return Err(Stranger::Token(review.error.chars().take(512).collect()));
+    }
+    if !review.audiences.iter().any(|audience| audience == token::AUDIENCE) {
+        return Err(Stranger::Audience);
+    }
+    let user = || Stranger::User(review.user.chars().take(256).collect());
+    let (namespace, account) = token::service_account(&review.user).ok_or_else(user)?;
+    if !review.groups.iter().any(|group| group == "system:serviceaccounts") {
+        return Err(user());
+    }
+    if review.pod_name.is_empty() || review.pod_uid.is_empty() {
+        return Err(Stranger::Unbound);
+    }
+    let id = SpiffeId::parse(&format!("spiffe://{trust_domain}/ns/{namespace}/sa/{account}")).ok_or_else(user)?;
+    Ok(Caller { id, pod: Some(review.pod_name.clone()), by: "token" })
+}
+
+/// A service that only callers reach.
+#[derive(Clone)]
+pub(crate) struct Authenticated<S> {
+    inner: S,
+    authenticator: Authenticator,
+}
+
+impl<S> Authenticated<S> {
+    pub(crate) fn new(inner: S, authenticator: Authenticator) -> Self {
+        Self { inner, authenticator }
+    }
+}
+
+impl<S: NamedService> NamedService for Authenticated<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<Request<Body>> for Authenticated<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (mut inner, authenticator) = (self.inner.clone(), self.authenticator.clone());
+        Box::pin(async move {
+            let (mut head, body) = request.into_parts();
+            match authenticator.caller(&head).await {
+                Ok(caller) => {
+                    // Nobody further down needs the token, and what is not kept cannot show.
+                    head.headers.remove(AUTHORIZATION);
+                    head.extensions.insert(caller);
+                    inner.call(Request::from_parts(head, body)).await
+                }
+                Err(stranger) => Ok(authenticator.refuse(&head, &stranger).into_http()),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Review {
+        Review {
+            is_authenticated: true,
+            error: String::new(),
+            user: "system:serviceaccount:default:reviews".into(),
+            groups: vec!["system:serviceaccounts".into(), "system:authenticated".into()],
+            audiences: vec!["istio-ca".into()],
+            pod_name: "reviews-1".into(),
+            pod_uid: "u".into(),
+        }
+    }
+
+    #[test]
+    fn r42_only_a_bound_token_of_a_service_account_for_our_audience_is_somebody() {
+        let caller = judge(&good(), "cluster.local").unwrap();
+        assert_eq!(caller.id.to_string(), "spiffe://cluster.local/ns/default/sa/reviews");
+        assert_eq!((caller.pod.as_deref(), caller.by), (Some("reviews-1"), "token"));
+        type Spoil = fn(&mut Review);
+        let spoiled: [(Spoil, &str); 12] = [
+            (|one| one.is_authenticated = false, "token"),
+            (|one| (one.is_authenticated, one.error) = (false, "token has expired".into()), "token"),
+            (|one| one.audiences.clear(), "audience"),
+            (|one| one.audiences = vec!["https://kubernetes.default.svc".into()], "audience"),
+            (|one| one.user = "admin".into(), "user"),
+            (|one| one.user = "system:node:n1".into(), "user"),
+            (|one| one.user = "system:serviceaccount:default".into(), "user"),
+            (|one| one.user = "system:serviceaccount:default:a:b".into(), "user"),
+            (|one| one.user = "system:serviceaccount:default:a/../b".into(), "user"),
+            (|one| one.groups.clear(), "user"),
+            (|one| one.pod_name.clear(), "unbound"),
+            (|one| one.pod_uid.clear(), "unbound"),
+        ];
+        for (spoil, reason) in spoiled {
+            let mut review = good();
+            spoil(&mut review);
+            assert_eq!(judge(&review, "cluster.local").map_err(|one| one.reason()), Err(reason), "{review:?}");
+        }
+    }
+
+    #[test]
+    fn r42_nothing_is_remembered_beyond_a_minute_or_the_tokens_end() {
+        let caller = Arc::new(judge(&good(), "cluster.local").unwrap());
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        let one = Remembered { caller, until: now + REMEMBERED, expires: wall + Duration::from_secs(30) };
+        assert!(one.holds(now, wall));
+        assert!(!one.holds(now, wall + Duration::from_secs(30)));
+        assert!(!one.holds(now + REMEMBERED, wall));
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_is_bounded() {
+        let authenticator = Authenticator::new("cluster.local".into(), None, Arc::new(Metrics::new()));
+        let caller = Arc::new(judge(&good(), "cluster.local").unwrap());
+        let until = Instant::now() + REMEMBERED;
+        for number in 0..REMEMBERED_MAX + 10 {
+            let expires = SystemTime::now() + REMEMBERED;
+            authenticator.remember(hash(&number.to_string()), Remembered { caller: caller.clone(), until, expires });
+        }
+        assert_eq!(authenticator.0.remembered.lock().unwrap().len(), REMEMBERED_MAX);
+        assert!(authenticator.recall(&hash("0")).is_some());
+    }
+
+    #[tokio::test]
+    async fn without_an_api_server_only_certificates_are_somebody() {
+        let authenticator = Authenticator::new("cluster.local".into(), None, Arc::new(Metrics::new()));
+        let head = |shown: Option<&str>, token: Option<&str>| {
+            let address = "127.0.0.1:1".parse().unwrap();
+            let read = |id: &str| SpiffeId::parse(id).ok_or_else(|| "no id".to_owned());
+            let mut request = Request::new(()).into_parts().0;
+            request.extensions.insert(Peer { address, shown: shown.map(read) });
+            token.map(|token| request.headers.insert(AUTHORIZATION, token.parse().unwrap()));
+            request
+        };
+        let id = "spiffe://cluster.local/ns/default/sa/reviews";
+        let ask = async |shown, token| authenticator.caller(&head(shown, token)).await.map_err(|one| one.reason());
+        assert_eq!(ask(Some(id), None).await.unwrap().id.to_string(), id);
+        assert_eq!(ask(None, None).await.unwrap_err(), "nothing");
+        assert_eq!(ask(None, Some("Basic abc")).await.unwrap_err(), "nothing");
+        assert_eq!(ask(None, Some("Bearer abc")).await.unwrap_err(), "no_server");
+        let long = format!("bearer {}", "a".repeat(20_000));
+        assert_eq!(ask(None, Some(&long)).await.unwrap_err(), "too_large");
+        assert_eq!(ask(Some("spiffe://other.org/ns/default/sa/reviews"), None).await.unwrap_err(), "trust_domain");
+        // A certificate that is none is not made good by a token.
+        assert_eq!(ask(Some("https://example.com"), Some("Bearer abc")).await.unwrap_err(), "certificate");
+    }
+}
