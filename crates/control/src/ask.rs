@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use api::{Kind, ObjectKey};
 use serde_json::{Value, json};
 use words::Severity;
 use xds::TypeUrl;
@@ -10,6 +11,7 @@ use crate::control::Control;
 use crate::debug;
 use crate::event::{About, Answer};
 use crate::proxies::{self, Proxy};
+use crate::webhook;
 
 impl Control {
     pub(crate) fn answer(&self, about: &About, now: Instant) -> Answer {
@@ -30,6 +32,21 @@ impl Control {
                 }
             },
         }
+    }
+
+    /// What a webhook needs to know around an object.
+    pub(crate) fn known(&self, ask: &webhook::Ask) -> webhook::Known {
+        let namespace = ObjectKey::new(Kind::Namespace, "", &ask.namespace);
+        let labels = self.objects.get(&namespace).map(|object| object.metadata().labels.clone());
+        let root = &self.world().mesh().root_namespace;
+        let is_config = |key: &ObjectKey| {
+            key.kind == Kind::ProxyConfig && (*key.namespace == *ask.namespace || *key.namespace == **root)
+        };
+        let of = |wanted: &dyn Fn(&ObjectKey) -> bool| {
+            self.objects.iter().filter(|(key, _)| wanted(key)).map(|(_, object)| object.clone()).collect()
+        };
+        let others = if ask.wants_others { of(&|key| webhook::is_referred(key.kind)) } else { Vec::new() };
+        webhook::Known { synced: self.is_synced(), labels, configs: of(&is_config), others }
     }
 
     fn syncz(&self, now: Instant) -> Value {

@@ -67,6 +67,11 @@ impl Control {
         }
     }
 
+    /// Everything that was applied.
+    pub(crate) fn world(&self) -> &World {
+        &self.world
+    }
+
     /// True once the source has given a whole world. Nothing is published before.
     pub(crate) fn is_synced(&self) -> bool {
         self.synced

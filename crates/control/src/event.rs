@@ -11,6 +11,8 @@ pub(crate) enum Event {
     SourceEnded,
     /// A stream says something.
     Stream(xds::grpc::StreamEvent),
+    /// A webhook asks what is known around an object.
+    Admission(crate::webhook::Ask),
     /// Somebody asks over HTTP.
     Question(Question),
 }

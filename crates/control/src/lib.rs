@@ -21,5 +21,6 @@ mod proxies;
 mod roots;
 pub mod run;
 pub mod secure;
+mod webhook;
 
 pub use run::run;

@@ -221,6 +221,11 @@ fn take(control: &mut Control, event: Event) -> Result<()> {
         Event::Source(event) => control.on_source(event, now),
         Event::SourceEnded => bail!("the source of configuration stopped"),
         Event::Stream(event) => control.on_stream(event, now),
+        Event::Admission(ask) => {
+            let known = control.known(&ask);
+            // Who asked may have gone.
+            let _ = ask.answer.send(known);
+        }
         Event::Question(question) => {
             // Who asked may have gone.
             let _ = question.answer.send(control.answer(&question.about, now));

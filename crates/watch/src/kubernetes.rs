@@ -19,9 +19,11 @@ mod failure;
 mod follow;
 mod health;
 mod lease;
+mod namespace;
 mod replica;
 mod request;
 mod token_review;
+mod webhook_configuration;
 mod wire;
 mod write;
 
@@ -48,8 +50,10 @@ pub use self::event::{Event as ObjectEvent, Reference, record};
 pub use self::follow::RETRY;
 pub use self::health::{FORBIDDEN_KIND, MISSING_KIND};
 pub use self::lease::{Lease, LeaseStore};
+pub use self::namespace::namespace_labels;
 pub use self::request::{LINE_BYTES_MAX, PAGE_BYTES_MAX, PAGE_OBJECTS};
 pub use self::token_review::{Review, review};
+pub use self::webhook_configuration::{Said, WebhookConfiguration};
 pub use self::write::{Body, FIELD_MANAGER, WRITE_MAX, WriteError, send};
 
 /// What is read from the API server.

@@ -90,12 +90,24 @@ impl Place {
             .header(ACCEPT_ENCODING, "identity")
             .body(Vec::new())
             .map_err(|error| Failure::Down(format!("no request can be made: {error}")))?;
-        match tokio::time::timeout(ANSWER_MAX, client.request_stream(request)).await {
-            Err(_) => Err(Failure::Down(format!("the API server does not answer within {} s", ANSWER_MAX.as_secs()))),
-            Ok(Err(error)) => Err(failure::of_error(&error)),
-            Ok(Ok(body)) => Ok(Box::pin(body)),
-        }
+        stream(client, request).await
     }
+}
+
+async fn stream(client: &Client, request: Request<Vec<u8>>) -> Result<impl AsyncBufRead + Unpin + use<>, Failure> {
+    match tokio::time::timeout(ANSWER_MAX, client.request_stream(request)).await {
+        Err(_) => Err(Failure::Down(format!("the API server does not answer within {} s", ANSWER_MAX.as_secs()))),
+        Ok(Err(error)) => Err(failure::of_error(&error)),
+        Ok(Ok(body)) => Ok(Box::pin(body)),
+    }
+}
+
+/// The lines that answer a request of any watch.
+pub(crate) async fn lines(
+    client: &Client,
+    request: Request<Vec<u8>>,
+) -> Result<Lines<impl AsyncBufRead + Unpin + use<>>, Failure> {
+    Ok(Lines { body: stream(client, request).await?, line: Vec::new() })
 }
 
 struct Query(String);
