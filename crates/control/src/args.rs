@@ -28,6 +28,18 @@ pub struct Args {
     /// Where xDS and certificates are served over TLS, to authenticated callers, 0.0.0.0:15012; nowhere when absent.
     #[arg(long)]
     pub secure_address: Option<SocketAddr>,
+    /// Where the webhooks are served over TLS, 0.0.0.0:15017; nowhere when absent.
+    #[arg(long)]
+    pub webhook_address: Option<SocketAddr>,
+    /// The MutatingWebhookConfiguration whose caBundle is kept.
+    #[arg(long, value_name = "NAME", default_value = "sluice-sidecar-injector")]
+    pub injector_webhook: String,
+    /// The ValidatingWebhookConfiguration whose caBundle and failurePolicy are kept.
+    #[arg(long, value_name = "NAME", default_value = "sluice-validator")]
+    pub validator_webhook: String,
+    /// How pods are injected.
+    #[command(flatten)]
+    pub injection: inject::Settings,
     /// The certificate authority: ca-cert.pem, ca-key.pem, root-cert.pem and cert-chain.pem, as in Istio's Secret cacerts.
     /// Where there is none, the Secret istio-ca-secret is used, and made once.
     #[arg(long, value_name = "DIR", default_value = "/etc/cacerts")]
@@ -198,6 +210,12 @@ impl Args {
         let services = ["sluiced", "istiod"].into_iter();
         let names = services.flat_map(|name| suffixes.iter().map(move |suffix| format!("{name}.{suffix}")));
         names.chain(self.serving_name.iter().cloned()).collect()
+    }
+
+    /// How pods are injected.
+    pub fn injection(&self) -> inject::Settings {
+        let (cluster_domain, cluster_id) = (self.cluster_domain.clone(), self.cluster_id.clone());
+        inject::Settings { cluster_domain, cluster_id, ..self.injection.clone() }
     }
 
     /// The mesh's settings.

@@ -10,7 +10,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::event::{About, Answer, Event, Question};
 use crate::metrics::Metrics;
@@ -23,6 +23,8 @@ const CONNECTIONS_MAX: usize = 256;
 pub(crate) struct Pages {
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) metrics: Arc<Metrics>,
+    /// How pods are injected.
+    pub(crate) settings: watch::Receiver<Arc<inject::Settings>>,
 }
 
 /// Serves until the program ends.
@@ -61,6 +63,7 @@ async fn respond(pages: Pages, request: Request<Incoming>) -> Result<Response<Fu
         "/version" => return Ok(text(200, concat!(env!("CARGO_PKG_VERSION"), "\n"))),
         "/" | "/debug" | "/debug/list" => return Ok(text(200, INDEX)),
         "/healthz/ready" | "/ready" => About::Ready,
+        "/debug/inject" => return Ok(json(200, &serde_json::json!(**pages.settings.borrow()))),
         "/debug/syncz" => About::Syncz,
         "/debug/world" => About::World,
         "/debug/diagnostics" => About::Diagnostics,
@@ -85,6 +88,7 @@ async fn respond(pages: Pages, request: Request<Incoming>) -> Result<Response<Fu
 const INDEX: &str = "\
 /metrics                      Prometheus metrics
 /healthz/ready                200 once the world is complete
+/debug/inject                 how pods are injected, for `sluicectl inject --settings`
 /debug/syncz                  each proxy, each type: sent, acknowledged, latency
 /debug/config_dump?proxyID=   what a proxy was told to hold, in Envoy's form
 /debug/world                  the objects, and what is to be said about them

@@ -15,7 +15,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
-use watch::kubernetes::{Access, ConfigMaps, LeaseStore, Options, SecretStore};
+use watch::kubernetes::{Access, ConfigMaps, LeaseStore, Options, SecretStore, WebhookConfiguration};
 use xds::grpc::AdsServer;
 
 use crate::args::Args;
@@ -28,6 +28,8 @@ use crate::events::Recorder;
 use crate::http::{self, Pages};
 use crate::leader::{self, Candidacy, Leadership};
 use crate::metrics::Metrics;
+use crate::secure::Secure;
+use crate::webhook::{self, Webhooks, bundle};
 use crate::{roots, secure};
 
 /// Events that wait for the loop; senders wait when there are more.
@@ -44,6 +46,7 @@ const EVENTS_AT_ONCE_MAX: usize = 1024;
 pub async fn run(args: Args) -> Result<()> {
     let plain = args.xds_address.0.map(|address| bind(address, "--xds-address")).transpose()?;
     let secured = args.secure_address.map(|address| bind(address, "--secure-address")).transpose()?;
+    let reviewed = args.webhook_address.map(|address| bind(address, "--webhook-address")).transpose()?;
     let http_listener = bind(args.http_address, "--http-address")?;
     let replica = args.replica();
     let source = source(&args).await?;
@@ -55,17 +58,25 @@ pub async fn run(args: Args) -> Result<()> {
         watch::Source::Kubernetes(client, _) => Some(client.clone()),
         watch::Source::Directory(_) => None,
     };
-    let secure = match secured.is_some() {
+    let secure = match secured.is_some() || reviewed.is_some() {
         true => Some(ca::keep(authority(&args, client.clone()), metrics.clone()).await?),
         false => None,
     };
     let (namespaces, known) = tokio::sync::watch::channel(BTreeSet::new());
     if let (Some(client), Some(secure)) = (client.clone(), secure.clone()) {
+        if reviewed.is_some() {
+            keep_bundles(&args, &client, &secure, &leadership);
+        }
         let maps = ConfigMaps::new(client, roots::NAME, roots::KEY);
         tokio::spawn(roots::keep(maps, secure, known, leadership));
     }
+    let settings = webhook::settings(args.injection(), client.clone());
+    if let (Some(listener), Some(secure)) = (reviewed, &secure) {
+        let webhooks = Webhooks::new(events.clone(), settings.clone(), args.mesh(), client.clone());
+        tokio::spawn(webhooks.serve(secure::accept(listener, secure.clone(), |serving| &serving.webhooks)));
+    }
     tokio::spawn(forward_source(watch::spawn(source)?, events.clone()));
-    tokio::spawn(http::serve(http_listener, Pages { events: events.clone(), metrics: metrics.clone() }));
+    tokio::spawn(http::serve(http_listener, Pages { events: events.clone(), metrics: metrics.clone(), settings }));
     let mut servers = JoinSet::new();
     let service = ads(events);
     if let Some(listener) = plain {
@@ -82,7 +93,7 @@ pub async fn run(args: Args) -> Result<()> {
     if servers.is_empty() {
         bail!("nobody can connect: say --secure-address, or --xds-address other than off");
     }
-    tracing::info!(xds = ?args.xds_address.0, secure = ?args.secure_address, http = %args.http_address, "listening");
+    tracing::info!(xds = ?args.xds_address.0, secure = ?args.secure_address, webhooks = ?args.webhook_address, http = %args.http_address, "listening");
     let trust = Trust { serves_secrets: args.serve_secrets, secure, namespaces };
     let control = Control::new(args.mesh(), trust, metrics, replica);
     let outcome = tokio::select! {
@@ -97,6 +108,16 @@ pub async fn run(args: Args) -> Result<()> {
         candidacy.release().await;
     }
     outcome
+}
+
+// The webhooks that the chart installs trust us.
+fn keep_bundles(args: &Args, client: &kube::Client, secure: &Secure, leadership: &Leadership) {
+    let mutating = WebhookConfiguration::mutating(client.clone(), &args.injector_webhook);
+    let validating = WebhookConfiguration::validating(client.clone(), &args.validator_webhook);
+    // The chart says how the injector fails.
+    for (what, policy) in [(mutating, None), (validating, Some("Fail"))] {
+        tokio::spawn(bundle::keep(what, secure.clone(), leadership.clone(), policy));
+    }
 }
 
 // Without an API server nobody writes, and nobody leads.

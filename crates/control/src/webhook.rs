@@ -28,7 +28,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use words::Labels;
 
 use crate::event::Event;
@@ -47,6 +47,11 @@ const ARRIVAL_MAX: Duration = Duration::from_secs(5);
 const ANSWER_MAX: Duration = Duration::from_secs(8);
 /// Then a connection is ended as soon as nothing is under way on it, so that API servers find other replicas.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
+
+/// How long the API server's version is believed.
+const VERSION_AGE_MAX: Duration = Duration::from_secs(300);
+/// Between two questions for it while it does not answer.
+const VERSION_RETRY: Duration = Duration::from_secs(1);
 
 /// What the loop knows about a review's object.
 #[derive(Debug, Default)]
@@ -76,7 +81,7 @@ pub(crate) struct Ask {
 #[derive(Clone)]
 pub(crate) struct Webhooks {
     pub(crate) events: mpsc::Sender<Event>,
-    pub(crate) settings: Arc<Settings>,
+    pub(crate) settings: watch::Receiver<Arc<Settings>>,
     pub(crate) mesh: Arc<MeshConfig>,
     /// Asked about a namespace whose labels, as they are known, say that its pods are not injected: the API server, which
     /// thinks otherwise, may know it better.
@@ -87,12 +92,12 @@ pub(crate) struct Webhooks {
 impl Webhooks {
     pub(crate) fn new(
         events: mpsc::Sender<Event>,
-        settings: Settings,
+        settings: watch::Receiver<Arc<Settings>>,
         mesh: MeshConfig,
         client: Option<kube::Client>,
     ) -> Self {
         let reviews = Arc::new(Semaphore::new(REVIEWS_MAX));
-        Self { events, settings: Arc::new(settings), mesh: Arc::new(mesh), client, reviews }
+        Self { events, settings, mesh: Arc::new(mesh), client, reviews }
     }
 
     /// Serves until there are no more connections.
@@ -171,12 +176,16 @@ impl Webhooks {
             Refusal { status: 400, reason: format!("not an AdmissionReview: {reason}") }
         })?;
         let mut known = self.ask(&review.namespace, !injects && validate::needs_others(&review)).await?;
-        if injects && !review.is_asked_for(&known, &self.settings) {
+        let settings = self.settings.borrow().clone();
+        if injects && settings.server_minor == 0 && self.client.is_some() {
+            return Err(Refusal { status: 503, reason: "the API server has not said its version yet".to_owned() });
+        }
+        if injects && !review.is_asked_for(&known, &settings) {
             self.look_again(&review.namespace, &mut known).await;
         }
         let answer = contained(move || {
             let answer = match injects {
-                true => inject::answer(&review, &known, &self.settings, &self.mesh.root_namespace),
+                true => inject::answer(&review, &known, &settings, &self.mesh.root_namespace),
                 false => validate::answer(&review, &known, &self.mesh),
             };
             answer.to_bytes(&review.uid)
@@ -205,6 +214,35 @@ impl Webhooks {
             Err(error) => tracing::debug!("namespace {namespace}: {error}"),
         }
     }
+}
+
+/// How pods are injected; which sidecars the cluster can have is asked of the API server, again and again: it may be
+/// upgraded.
+pub(crate) fn settings(settings: Settings, client: Option<kube::Client>) -> watch::Receiver<Arc<Settings>> {
+    let (sender, receiver) = watch::channel(Arc::new(settings.clone()));
+    let Some(client) = client else { return receiver };
+    tokio::spawn(async move {
+        while !sender.is_closed() {
+            let pause = match ::watch::kubernetes::server_minor(&client).await {
+                Ok(server_minor) => {
+                    let now = Arc::new(Settings { server_minor, ..settings.clone() });
+                    sender.send_if_modified(|there| {
+                        *there != now && {
+                            *there = now;
+                            true
+                        }
+                    });
+                    VERSION_AGE_MAX
+                }
+                Err(error) => {
+                    tracing::debug!("the API server does not say its version: {error}");
+                    VERSION_RETRY
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    });
+    receiver
 }
 
 /// Why a request gets no review back.

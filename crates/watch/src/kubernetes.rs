@@ -23,6 +23,7 @@ mod namespace;
 mod replica;
 mod request;
 mod token_review;
+mod version;
 mod webhook_configuration;
 mod wire;
 mod write;
@@ -53,6 +54,7 @@ pub use self::lease::{Lease, LeaseStore};
 pub use self::namespace::namespace_labels;
 pub use self::request::{LINE_BYTES_MAX, PAGE_BYTES_MAX, PAGE_OBJECTS};
 pub use self::token_review::{Review, review};
+pub use self::version::server_minor;
 pub use self::webhook_configuration::{Said, WebhookConfiguration};
 pub use self::write::{Body, FIELD_MANAGER, WRITE_MAX, WriteError, send};
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use ::watch::kubernetes::{Said, WebhookConfiguration, WriteError};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 use crate::leader::{Leadership, share};
+use crate::secure::Secure;
 
 /// How often it is looked at although nothing has happened.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -22,20 +22,17 @@ const RETRY_FIRST: Duration = Duration::from_millis(500);
 /// The longest.
 const RETRY_MAX: Duration = Duration::from_secs(15);
 
-/// The roots, PEM; empty: not known yet.
-pub(crate) type Roots = watch::Receiver<Arc<str>>;
-
 /// Keeps one configuration for as long as the program runs, while this replica leads.
 pub(crate) async fn keep(
     what: WebhookConfiguration,
-    mut roots: Roots,
+    secure: Secure,
     leadership: Leadership,
     policy: Option<&'static str>,
 ) {
-    let mut leads = leadership.changes();
+    let (mut roots, mut leads) = (secure.changes(), leadership.changes());
     let mut pause = RETRY_FIRST;
     loop {
-        let now = roots.borrow_and_update().clone();
+        let now = roots.borrow_and_update().as_ref().map_or_else(|| Arc::from(""), |serving| serving.roots.clone());
         leads.borrow_and_update();
         let is_due = !now.is_empty() && leadership.leads();
         // What is followed ends with a change of anything, or with a failure.

@@ -22,7 +22,7 @@ fn webhooks(known: impl Fn(&Ask) -> Known + Send + 'static) -> Webhooks {
             }
         }
     });
-    Webhooks::new(events, Settings::default(), MeshConfig::default(), None)
+    Webhooks::new(events, settings(Settings::default(), None), MeshConfig::default(), None)
 }
 
 async fn post(webhooks: &Webhooks, path: &str, body: &[u8]) -> (u16, String) {
