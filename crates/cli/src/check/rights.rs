@@ -100,7 +100,7 @@ fn wanted(namespace: &str) -> Vec<(&'static str, Vec<Value>)> {
                 action("create", "", "configmaps"),
             ],
         ),
-        ("sluiced may report events", vec![action("create", "events.k8s.io", "events")]),
+        ("sluiced may report events", vec![action("create", "", "events")]),
     ]
 }
 
