@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The chart: what it renders, what its schema refuses, and what a real API server says to it.
-# In:  deploy/helm/sluice; HELM, a helm to use; else scripts/fetch-helm.sh gets one. UPDATE=1 writes the goldens anew.
+# In:  deploy/helm/sluice; the built programs (SLUICE_PROGRAMS, default target/debug); HELM, a helm to use, else
+#      scripts/fetch-helm.sh gets one. UPDATE=1 writes the goldens anew.
 # Out: one line for each broken expectation with the difference, then the counts; 1 when there was any. About 30 s.
 #      A golden is the default render, or another's difference from it; and what the control plane's account may do.
 set -euo pipefail
@@ -15,7 +16,8 @@ broken=0
 cd "$root"
 chart=deploy/helm/sluice
 
-sluicectl=${SLUICECTL:-target/debug/sluicectl}
+programs=${SLUICE_PROGRAMS:-target/debug}
+sluicectl=$programs/sluicectl
 
 find_helm() {
   if [ -n "${HELM:-}" ]; then echo "$HELM"; return; fi
@@ -88,6 +90,28 @@ rendered() {
 }
 
 dashboard_is_json() { python3 -m json.tool $chart/files/dashboards/sluice.json >"$work/json"; }
+
+# knows PROGRAM FLAG…: a chart that says what its program does not know ends in a crash loop.
+knows() {
+  local program=$1 known flag
+  shift
+  known=$("$program" --help) || return 1
+  for flag in "$@"; do grep -q -e "^ *\(-., \)\?$flag\b" <<<"$known" || { echo "no flag $flag"; return 1; }; done
+}
+
+# Flags of `- --flag=value` and of `- --flag`, of the Deployments after the image's name.
+flags_of() {
+  awk -v image="image: .*/$1:" '$0 ~ image {on = 1} /^ *env:/ {on = 0} on && /^ *- "?--/ {print}' "${@:2}" |
+    sed -E 's/^ *- "?(--[a-z-]+).*/\1/' | sort -u
+}
+
+flags() {
+  local renders=("$work/default.yaml" "$work/everything.yaml")
+  # shellcheck disable=SC2046 # flags have no blanks
+  expect "sluiced knows every flag" knows "$programs/sluiced" $(flags_of sluiced "${renders[@]}")
+  # shellcheck disable=SC2046
+  expect "the proxy knows every flag" knows "$programs/sluice-proxy" $(flags_of proxy "${renders[@]}")
+}
 
 refuses() { expect "refused: $2" says "$1" render --set-json "$2"; }
 
@@ -257,6 +281,7 @@ on_a_real_api_server() {
 
 rendered
 schema
+flags
 on_a_real_api_server
 echo "chart: $checked expectations, $broken broken"
 [ "$broken" = 0 ]
