@@ -81,7 +81,7 @@ fn version(kind: Kind, version: &str, spec: &Value) -> Value {
     json!({
         "name": version, "served": true, "storage": Some(&version) == kind.versions().first(),
         "subresources": {"status": {}},
-        "additionalPrinterColumns": columns(kind),
+        "additionalPrinterColumns": with_status(columns(kind)),
         "schema": {"openAPIV3Schema": schema}
     })
 }
@@ -108,6 +108,18 @@ fn short_name(kind: Kind) -> Option<&'static str> {
         Kind::AuthorizationPolicy => "ap",
         _ => return None,
     })
+}
+
+// Ours, only with `-o wide`: what became of the object, in the word of its condition.
+fn with_status(mut columns: Value) -> Value {
+    if let Some(list) = columns.as_array_mut() {
+        list.push(json!({
+            "name": "Status", "type": "string", "priority": 1,
+            "jsonPath": ".status.conditions[?(@.type==\"Programmed\")].reason",
+            "description": "Programmed once every connected proxy has acknowledged it."
+        }));
+    }
+    columns
 }
 
 // As Istio's (X02): `kubectl get` must look the same.

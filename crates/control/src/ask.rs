@@ -10,6 +10,8 @@ use xds::TypeUrl;
 use crate::control::Control;
 use crate::debug;
 use crate::event::{About, Answer};
+use crate::peers;
+use crate::progress::Stand;
 use crate::proxies::{self, Proxy};
 use crate::webhook;
 
@@ -23,6 +25,7 @@ impl Control {
             About::Syncz => Answer { status: 200, body: self.syncz(now) },
             About::World => Answer { status: 200, body: self.world_dump() },
             About::Diagnostics => Answer { status: 200, body: json!(self.all_diagnostics()) },
+            About::Progress(asked) => Answer { status: 200, body: self.progress_of(asked) },
             About::ConfigDump(name) => match proxies::find(&self.proxies, name) {
                 Some(proxy) => Answer { status: 200, body: debug::config_dump(&proxy.compiled, &proxy.layers) },
                 None => {
@@ -51,6 +54,14 @@ impl Control {
 
     fn syncz(&self, now: Instant) -> Value {
         self.proxies.values().map(|proxy| syncz_of(proxy, &self.identity, now)).collect()
+    }
+
+    fn progress_of(&self, asked: &[Option<(ObjectKey, i64)>]) -> Value {
+        let stand = |one: &Option<(ObjectKey, i64)>| {
+            let known = one.as_ref().zip(self.reporting.as_ref());
+            known.map_or_else(Stand::default, |((key, generation), all)| all.progress.stand(key, *generation))
+        };
+        asked.iter().map(|one| peers::to_json(&stand(one))).collect()
     }
 
     fn world_dump(&self) -> Value {

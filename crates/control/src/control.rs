@@ -16,6 +16,8 @@ use crate::authorise;
 use crate::layers::Layers;
 use crate::metrics::{Metrics, OfSeverity, OfType};
 use crate::proxies::{Line, Proxies, Proxy};
+use crate::reporter::AT_ONCE;
+use crate::reporting::{Reporting, Work};
 use crate::secure::Secure;
 
 /// Everything the control plane knows.
@@ -37,6 +39,8 @@ pub(crate) struct Control {
     /// The name of this replica.
     pub(crate) identity: String,
     said: Vec<Diagnostic>,
+    /// For the status of objects; `None` when there is no API server.
+    pub(crate) reporting: Option<Reporting>,
 }
 
 /// What the loop knows of identities.
@@ -64,6 +68,7 @@ impl Control {
             metrics,
             identity,
             said: Vec::new(),
+            reporting: None,
         }
     }
 
@@ -100,7 +105,15 @@ impl Control {
                 if list.is_empty() && self.findings.remove(&scope).is_some() {
                     tracing::info!("{scope:?} is well again");
                 } else if !list.is_empty() {
-                    self.findings.insert(scope, list);
+                    self.findings.insert(scope.clone(), list);
+                }
+                if let (Some(reporting), watch::event::Scope::Object(key)) = (&mut self.reporting, scope) {
+                    reporting.mark(key, !self.synced, now);
+                }
+            }
+            watch::Event::Seen(key, seen) => {
+                if let Some(reporting) = &mut self.reporting {
+                    reporting.see(key, seen, !self.synced, now);
                 }
             }
             watch::Event::Synced => {
@@ -124,6 +137,9 @@ impl Control {
         match &change {
             Change::Upsert(object) => {
                 self.objects.insert(object.key(), object.clone());
+                if let Some(reporting) = self.reporting.as_mut().filter(|_| object.kind().is_custom()) {
+                    reporting.progress.introduce(object.key(), object.metadata().generation);
+                }
             }
             Change::Delete(key) => {
                 self.objects.remove(key);
@@ -166,6 +182,9 @@ impl Control {
                 }
             }
             StreamEvent::Disconnected { id } => {
+                if let Some(reporting) = &mut self.reporting {
+                    reporting.progress.disconnect(id, now);
+                }
                 if let Some(proxy) = self.proxies.remove(&id) {
                     self.metrics.connected.dec();
                     tracing::info!(proxy = proxy.name, "disconnected");
@@ -179,10 +198,19 @@ impl Control {
                 }
             }
             StreamEvent::Acked { id, kind: _, latency_us: _ } => self.answered(id, now),
+            StreamEvent::Settled { id, version } => {
+                if let Some(reporting) = &mut self.reporting {
+                    reporting.progress.settle(id, &version, now);
+                }
+            }
             StreamEvent::Nacked { id, kind, error, .. } => {
                 self.metrics.rejects.inc();
                 if let Some(proxy) = self.proxies.get(&id) {
                     tracing::error!(proxy = proxy.name, kind = kind.short(), "refused, it keeps what it had: {error}");
+                    if let Some(reporting) = &mut self.reporting {
+                        let refused = reporting.progress.refuse(id, &error);
+                        reporting.blame(&refused, &proxy.name, &error);
+                    }
                 }
                 self.answered(id, now);
             }
@@ -211,9 +239,12 @@ impl Control {
     fn connect(&mut self, id: StreamId, proxy: Proxy, now: Instant) {
         tracing::info!(proxy = proxy.name, mode = ?proxy.mode, "connected");
         self.metrics.connected.inc();
+        let name = proxy.name.clone();
         self.proxies.insert(id, proxy);
-        if self.synced {
-            self.publish_to(id, now);
+        let told = if self.synced { self.publish_to(id, now) } else { Told::Nothing };
+        if let Some(reporting) = &mut self.reporting {
+            let version = if let Told::Target(version) = told { version } else { String::new() };
+            reporting.progress.connect(id, &name, version, now);
         }
     }
 
@@ -221,16 +252,28 @@ impl Control {
     pub(crate) fn publish(&mut self, now: Instant) {
         let Some(since) = self.dirty_since.take() else { return };
         let ids: Vec<StreamId> = self.proxies.keys().copied().collect();
+        let (mut touched, mut held_back) = (Vec::new(), Vec::new());
         for id in ids {
-            self.publish_to(id, since);
+            match self.publish_to(id, since) {
+                Told::Nothing => {}
+                Told::Target(version) => touched.push((id, version)),
+                Told::HeldBack(reason) => held_back.push((self.proxies[&id].name.clone(), reason)),
+            }
         }
         self.layers.sweep();
         self.say_what_is_new();
+        if let Some(reporting) = &mut self.reporting {
+            reporting.progress.publish(&touched, &held_back, since, Instant::now());
+            let layers: BTreeMap<*const compile::Layer, &Arc<compile::Layer>> =
+                self.proxies.values().flat_map(|proxy| &proxy.compiled).map(|one| (Arc::as_ptr(one), one)).collect();
+            let of_layers = layers.values().flat_map(|layer| &layer.diagnostics);
+            reporting.find(self.said.iter().chain(of_layers), now);
+        }
         self.metrics.compile_seconds.observe(now.elapsed().as_secs_f64());
     }
 
-    fn publish_to(&mut self, id: StreamId, since: Instant) {
-        let Some(proxy) = self.proxies.get_mut(&id) else { return };
+    fn publish_to(&mut self, id: StreamId, since: Instant) -> Told {
+        let Some(proxy) = self.proxies.get_mut(&id) else { return Told::Nothing };
         let compiled = self.compiler.compile(&self.world, &proxy.scope).layers;
         let mut layers = Vec::with_capacity(compiled.len());
         for (index, layer) in compiled.iter().enumerate() {
@@ -244,7 +287,8 @@ impl Control {
                             "not published, the last good configuration stays: {problem}"
                         );
                     }
-                    return;
+                    let reason = problems.first().map(ToString::to_string).unwrap_or_default();
+                    return Told::HeldBack(reason);
                 }
             }
         }
@@ -252,12 +296,42 @@ impl Control {
             layers.len() == proxy.layers.len() && layers.iter().zip(&proxy.layers).all(|(a, b)| Arc::ptr_eq(a, b));
         proxy.compiled = compiled;
         if same {
-            return;
+            return Told::Nothing;
         }
         proxy.layers.clone_from(&layers);
         proxy.waiting_since.get_or_insert(since);
+        let target = Target { layers };
+        let version = target.version();
         // The stream may have ended a moment ago; its Disconnected is on the way.
-        proxy.wish.send_replace(Wish::Hold(Target { layers }));
+        proxy.wish.send_replace(Wish::Hold(target));
+        Told::Target(version)
+    }
+
+    /// What is due without anything having happened. Call it when nothing waits to be published.
+    pub(crate) fn follow_up(&mut self, now: Instant) {
+        let Some(reporting) = self.reporting.as_mut().filter(|_| self.synced) else { return };
+        if self.dirty_since.is_none() && reporting.progress.has_fresh() {
+            reporting.progress.nothing_to_publish(now);
+        }
+        reporting.progress.tick(now);
+        reporting.follow_progress(now);
+    }
+
+    /// When [`Control::follow_up`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.reporting.as_ref().and_then(|reporting| reporting.progress.deadline())
+    }
+
+    /// Statuses that may have to be written, for the replica that leads.
+    pub(crate) fn work(&mut self, now: Instant) -> Work {
+        let Some(reporting) = &mut self.reporting else { return Work::default() };
+        let findings = &self.findings;
+        let of_source = |key: &ObjectKey| {
+            findings.get(&watch::event::Scope::Object(key.clone())).into_iter().flatten().cloned().collect()
+        };
+        let drafts = reporting.drafts(AT_ONCE, now, of_source);
+        let peers = reporting.peers(&self.objects, &self.world.mesh().root_namespace, &self.identity);
+        Work { drafts, peers }
     }
 
     /// Every finding: what sources could not read, what objects say when put together, what only one proxy shows.
@@ -288,6 +362,16 @@ impl Control {
         self.metrics.services.set(count(&[Kind::Service, Kind::ServiceEntry]));
         self.metrics.virtual_services.set(count(&[Kind::VirtualService]));
     }
+}
+
+/// What a publication meant to one proxy.
+enum Told {
+    /// It holds this already.
+    Nothing,
+    /// A new target, of this version.
+    Target(String),
+    /// The check refuses what was compiled; for this reason.
+    HeldBack(String),
 }
 
 fn log(found: &Diagnostic) {

@@ -1,6 +1,12 @@
 //! Everything that can happen to the control plane, as one closed enum.
 
+use std::time::Instant;
+
+use api::ObjectKey;
 use tokio::sync::oneshot;
+
+use crate::reporting::Work;
+use crate::reports::Mark;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -13,6 +19,12 @@ pub(crate) enum Event {
     Stream(xds::grpc::StreamEvent),
     /// A webhook asks what is known around an object.
     Admission(crate::webhook::Ask),
+    /// This replica writes for the mesh from now on, or does not any more.
+    Leads(bool),
+    /// The writer of statuses can take some.
+    Drafts(oneshot::Sender<Work>),
+    /// Statuses to be looked at again, at a time.
+    ReportAgain(Vec<(ObjectKey, Mark, Instant)>),
     /// Somebody asks over HTTP.
     Question(Question),
 }
@@ -37,6 +49,8 @@ pub(crate) enum About {
     World,
     /// `/debug/diagnostics`.
     Diagnostics,
+    /// `/debug/progress?of=`: how far generations of objects have come with our proxies.
+    Progress(Vec<Option<(ObjectKey, i64)>>),
 }
 
 /// An answer: status code and JSON, or plain text when it is a string.

@@ -14,6 +14,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::event::{About, Answer, Event, Question};
 use crate::metrics::Metrics;
+use crate::peers::QUESTIONS_MAX;
+use crate::reporting::parse_question;
 
 /// Connections at a time; more wait in the kernel.
 const CONNECTIONS_MAX: usize = 256;
@@ -67,6 +69,10 @@ async fn respond(pages: Pages, request: Request<Incoming>) -> Result<Response<Fu
         "/debug/syncz" => About::Syncz,
         "/debug/world" => About::World,
         "/debug/diagnostics" => About::Diagnostics,
+        "/debug/progress" => {
+            let asked = parameter("of").unwrap_or_default().split(',').take(QUESTIONS_MAX);
+            About::Progress(asked.map(parse_question).collect())
+        }
         "/debug/config_dump" => match parameter("proxyID") {
             Some(name) => About::ConfigDump(name.replace("%7E", "~")),
             None => return Ok(text(400, "which proxy? add ?proxyID=<pod>.<namespace>; /debug/syncz lists them\n")),
@@ -93,6 +99,7 @@ const INDEX: &str = "\
 /debug/config_dump?proxyID=   what a proxy was told to hold, in Envoy's form
 /debug/world                  the objects, and what is to be said about them
 /debug/diagnostics            only what is to be said
+/debug/progress?of=           for other replicas: how far a generation has come with the proxies of this one
 /version                      the version
 ";
 

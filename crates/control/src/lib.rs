@@ -17,10 +17,16 @@ mod http;
 mod layers;
 pub mod leader;
 mod metrics;
+mod peers;
+mod progress;
 mod proxies;
+mod reporter;
+mod reporting;
+mod reports;
 mod roots;
 pub mod run;
 pub mod secure;
+mod status;
 mod webhook;
 
 pub use run::run;

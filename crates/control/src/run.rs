@@ -28,6 +28,8 @@ use crate::events::Recorder;
 use crate::http::{self, Pages};
 use crate::leader::{self, Candidacy, Leadership};
 use crate::metrics::Metrics;
+use crate::reporter::Reporter;
+use crate::reporting::Reporting;
 use crate::secure::Secure;
 use crate::webhook::{self, Webhooks, bundle};
 use crate::{roots, secure};
@@ -51,8 +53,15 @@ pub async fn run(args: Args) -> Result<()> {
     let replica = args.replica();
     let source = source(&args).await?;
     let (leadership, candidacy) = stand(&args, &source, &replica);
-    let _recorder = recorder(&args, &source, &replica);
+    let recorder = recorder(&args, &source, &replica);
     let (events, queue) = mpsc::channel(EVENTS_WAITING_MAX);
+    let mut reporting = None;
+    if let watch::Source::Kubernetes(client, _) = &source {
+        reporting = Some(Reporting::new(recorder.clone(), args.http_address.port()));
+        let (client, events) = (client.clone(), events.clone());
+        let leadership = leadership.clone();
+        tokio::spawn(Reporter { client, events, leadership, recorder }.run());
+    }
     let metrics = Arc::new(Metrics::new());
     let client = match &source {
         watch::Source::Kubernetes(client, _) => Some(client.clone()),
@@ -95,7 +104,8 @@ pub async fn run(args: Args) -> Result<()> {
     }
     tracing::info!(xds = ?args.xds_address.0, secure = ?args.secure_address, webhooks = ?args.webhook_address, http = %args.http_address, "listening");
     let trust = Trust { serves_secrets: args.serve_secrets, secure, namespaces };
-    let control = Control::new(args.mesh(), trust, metrics, replica);
+    let mut control = Control::new(args.mesh(), trust, metrics, replica);
+    control.reporting = reporting;
     let outcome = tokio::select! {
         outcome = drive(control, queue) => outcome,
         Some(outcome) = servers.join_next() => outcome.context("the xDS server stopped")?,
@@ -160,6 +170,7 @@ async fn source(args: &Args) -> Result<watch::Source> {
         true => Options::default().with_secrets(args.secret_namespaces()),
         false => Options::default(),
     };
+    let options = Options { status: true, ..options };
     Ok(watch::Source::Kubernetes(client, options))
 }
 
@@ -228,11 +239,20 @@ async fn drive(mut control: Control, mut queue: mpsc::Receiver<Event>) -> Result
                 }
             }
             () = tokio::time::sleep_until(not_before), if control.is_dirty() => {}
+            () = until(control.deadline()) => {}
         }
         if control.is_dirty() && tokio::time::Instant::now() >= not_before {
             control.publish(Instant::now());
             not_before = tokio::time::Instant::now() + BETWEEN_PUBLICATIONS;
         }
+        control.follow_up(Instant::now());
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -246,6 +266,22 @@ fn take(control: &mut Control, event: Event) -> Result<()> {
             let known = control.known(&ask);
             // Who asked may have gone.
             let _ = ask.answer.send(known);
+        }
+        Event::Leads(leads) => {
+            if let Some(reporting) = &mut control.reporting {
+                reporting.lead(leads, now);
+            }
+        }
+        Event::Drafts(answer) => {
+            // The writer is gone only when the program ends.
+            let _ = answer.send(control.work(now));
+        }
+        Event::ReportAgain(list) => {
+            for (key, mark, due) in list {
+                if let Some(reporting) = &mut control.reporting {
+                    reporting.again(key, mark, due);
+                }
+            }
         }
         Event::Question(question) => {
             // Who asked may have gone.

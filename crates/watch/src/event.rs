@@ -3,6 +3,8 @@
 use api::{Change, Kind, ObjectKey};
 use words::Diagnostic;
 
+use crate::kubernetes::Seen;
+
 /// One thing that a source says.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -15,6 +17,8 @@ pub enum Event {
         /// The findings.
         list: Vec<Diagnostic>,
     },
+    /// What an object of ours has beside its spec: identity, generation, status; `None`: it is gone. Only when asked for.
+    Seen(ObjectKey, Option<Seen>),
     /// The batches so far hold a complete world. Said once.
     Synced,
     /// The source is reachable, or not; said when it changes. While it is not, the last state stays valid.

@@ -22,6 +22,7 @@ mod lease;
 mod namespace;
 mod replica;
 mod request;
+mod status;
 mod token_review;
 mod version;
 mod webhook_configuration;
@@ -53,6 +54,7 @@ pub use self::health::{FORBIDDEN_KIND, MISSING_KIND};
 pub use self::lease::{Lease, LeaseStore};
 pub use self::namespace::namespace_labels;
 pub use self::request::{LINE_BYTES_MAX, PAGE_BYTES_MAX, PAGE_OBJECTS};
+pub use self::status::{Condition, Message, Seen, Status, api_version, apply};
 pub use self::token_review::{Review, review};
 pub use self::version::server_minor;
 pub use self::webhook_configuration::{Said, WebhookConfiguration};
@@ -65,12 +67,14 @@ pub struct Options {
     pub kinds: BTreeSet<Kind>,
     /// Where Secrets are read, if they are; in every namespace when this is empty.
     pub secret_namespaces: BTreeSet<String>,
+    /// Say what the objects of our kinds have beside their specs ([`Event::Seen`]).
+    pub status: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let kinds = Kind::ALL.iter().copied().filter(|kind| *kind != Kind::Secret).collect();
-        Self { kinds, secret_namespaces: BTreeSet::new() }
+        Self { kinds, secret_namespaces: BTreeSet::new(), status: false }
     }
 }
 
@@ -120,7 +124,7 @@ pub async fn run(client: Client, options: Options, events: mpsc::Sender<Event>) 
     let parts = options.parts();
     for part in &parts {
         let outlets = Outlets { events: events.clone(), health: sender.clone(), is_back: is_back.clone() };
-        kinds.spawn(Follower::new(client.clone(), part.clone(), outlets).run());
+        kinds.spawn(Follower::new(client.clone(), part.clone(), outlets, options.status).run());
     }
     drop(sender);
     let mut overview = Overview::new(parts);

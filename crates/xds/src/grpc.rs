@@ -82,6 +82,13 @@ pub enum StreamEvent {
         /// Bytes.
         bytes: usize,
     },
+    /// It has answered everything, and nothing is left to send: it holds this target, or has refused parts of it.
+    Settled {
+        /// The stream.
+        id: StreamId,
+        /// [`Target::version`].
+        version: String,
+    },
     /// The stream ended.
     Disconnected {
         /// The stream.

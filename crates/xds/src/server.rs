@@ -77,6 +77,8 @@ pub struct Session {
     unknown_due: Vec<String>,
     nonce: u64,
     targets: u64,
+    /// This target was not reported as settled yet.
+    is_unsaid: bool,
     status: StreamStatus,
 }
 
@@ -103,6 +105,7 @@ impl Session {
             unknown_due: Vec::new(),
             nonce: 0,
             targets: 0,
+            is_unsaid: true,
             status,
         }
     }
@@ -119,6 +122,7 @@ impl Session {
 
     fn replace_target(&mut self, target: Target, changed: fn(&Target, &Target) -> [Vec<Arc<str>>; TypeUrl::COUNT]) {
         self.targets += 1;
+        self.is_unsaid = true;
         let old = self.target.take().unwrap_or_default();
         let types = TypeUrl::ALL.into_iter().zip(&mut self.types).zip(changed(&old, &target));
         for ((kind, state), names) in types.filter(|((_, state), _)| state.asked) {
@@ -204,6 +208,21 @@ impl Session {
                 .types
                 .iter()
                 .all(|state| state.stale.is_empty() && state.outstanding.is_none() && !state.owes_answer)
+    }
+
+    /// The target that the client has answered wholly since the last call; `None` while something is open, and when
+    /// this was said already. A client that has not asked for anything yet has answered nothing.
+    pub fn newly_settled(&mut self) -> Option<String> {
+        if !self.is_unsaid || !self.is_settled() || !self.awaited.names.is_empty() {
+            return None;
+        }
+        // Clusters are asked for first, listeners when they are taken.
+        let asked = |kind: TypeUrl| self.types[kind.index()].asked;
+        if !asked(TypeUrl::Cluster) || !asked(TypeUrl::Listener) {
+            return None;
+        }
+        self.is_unsaid = false;
+        self.target.as_ref().map(Target::version)
     }
 
     /// Bytes that are left to send, about.

@@ -54,6 +54,7 @@ impl Follower {
             Event::Diagnostics { scope, list } => {
                 self.findings.insert(scope, list.iter().map(ToString::to_string).collect());
             }
+            Event::Seen(..) => {}
             Event::Synced => self.synced += 1,
             Event::SourceState { connected, .. } => self.connected = connected,
         }

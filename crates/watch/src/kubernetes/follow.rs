@@ -51,6 +51,7 @@ pub(crate) struct Follower {
     said_of_kind: Option<Diagnostic>,
     is_down: bool,
     outlets: Outlets,
+    tells_status: bool,
 }
 
 /// Where a follower speaks to.
@@ -82,11 +83,12 @@ impl From<Closed> for End {
 }
 
 impl Follower {
-    pub(crate) fn new(client: Client, part: Part, outlets: Outlets) -> Self {
+    pub(crate) fn new(client: Client, part: Part, outlets: Outlets, tells_status: bool) -> Self {
         Self {
             client,
             version: 0,
             replica: Replica::new(part.kind),
+            tells_status: tells_status && part.kind.is_custom(),
             part,
             newest: String::new(),
             is_listed: false,
@@ -134,6 +136,9 @@ impl Follower {
     async fn attempt(&mut self) -> Result<Duration, End> {
         let Part { kind, namespace } = self.part.clone();
         let place = Place { kind, version: kind.versions()[self.version], namespace };
+        if self.tells_status {
+            self.replica.tell_status(place.version);
+        }
         let lasting = LASTING + backoff::jittered(LASTING / 5);
         let (start, is_streamed) = match self.is_listed {
             true => (Start::After(&self.newest), false),
@@ -286,12 +291,15 @@ impl Follower {
     }
 
     async fn send(&self, difference: Difference) -> Result<(), Closed> {
-        let Difference { changes, findings } = difference;
+        let Difference { changes, findings, seen } = difference;
         if !changes.is_empty() {
             self.outlets.events.send(Event::Batch(changes)).await.map_err(|_| Closed)?;
         }
         for (scope, list) in findings {
             self.outlets.events.send(Event::Diagnostics { scope, list }).await.map_err(|_| Closed)?;
+        }
+        for (key, seen) in seen {
+            self.outlets.events.send(Event::Seen(key, seen)).await.map_err(|_| Closed)?;
         }
         Ok(())
     }

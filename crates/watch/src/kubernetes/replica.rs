@@ -10,6 +10,7 @@ use std::sync::Arc;
 use api::{Change, Kind, Object, ObjectKey, ParseError};
 use words::Diagnostic;
 
+use super::status::Seen;
 use super::wire::Item;
 use crate::event::Scope;
 
@@ -18,6 +19,8 @@ pub(crate) struct Replica {
     kind: Kind,
     known: BTreeMap<ObjectKey, Known>,
     listing: Option<BTreeMap<ObjectKey, Item>>,
+    /// The version under which the kind's status is told; `None`: it is not.
+    tells_status: Option<&'static str>,
 }
 
 #[derive(Default)]
@@ -25,6 +28,8 @@ struct Known {
     /// The last good version.
     object: Option<Arc<Object>>,
     findings: Vec<Diagnostic>,
+    /// What was said of it beside its spec.
+    seen: Option<Seen>,
 }
 
 /// What a step changes.
@@ -32,11 +37,17 @@ struct Known {
 pub(crate) struct Difference {
     pub(crate) changes: Vec<Change>,
     pub(crate) findings: Vec<(Scope, Vec<Diagnostic>)>,
+    pub(crate) seen: Vec<(ObjectKey, Option<Seen>)>,
 }
 
 impl Replica {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self { kind, known: BTreeMap::new(), listing: None }
+        Self { kind, known: BTreeMap::new(), listing: None, tells_status: None }
+    }
+
+    /// From now on, what objects have beside their specs is told, as read under this version.
+    pub(crate) fn tell_status(&mut self, version: &'static str) {
+        self.tells_status = Some(version);
     }
 
     /// A list begins; an incomplete one before it is forgotten.
@@ -91,6 +102,14 @@ impl Replica {
 
     fn learn(&mut self, key: ObjectKey, item: Item, difference: &mut Difference) {
         let known = self.known.entry(key.clone()).or_default();
+        if let Some(version) = self.tells_status {
+            let (uid, generation) = (item.uid.as_str().into(), item.generation);
+            let seen = Some(Seen { uid, generation, version, status: Arc::new(item.status) });
+            if known.seen != seen {
+                known.seen.clone_from(&seen);
+                difference.seen.push((key.clone(), seen));
+            }
+        }
         let findings = match item.object {
             Ok(mut object) => {
                 let is_news = known.object.as_ref().is_none_or(|old| !says_the_same(old, &mut object));
@@ -113,6 +132,9 @@ impl Replica {
         let Some(known) = self.known.remove(&key) else { return };
         if !known.findings.is_empty() {
             difference.findings.push((Scope::Object(key.clone()), Vec::new()));
+        }
+        if known.seen.is_some() {
+            difference.seen.push((key.clone(), None));
         }
         if known.object.is_some() {
             difference.changes.push(Change::Delete(key));
@@ -201,6 +223,28 @@ mod tests {
         assert_eq!(told(&replica.upsert(gateway("a", 1, GOOD))), ["+a"]);
         assert_eq!(told(&replica.upsert(gateway("a", 2, GOOD))), Vec::<String>::new());
         assert_eq!(told(&replica.upsert(gateway("a", 3, OTHER))), ["+a"]);
+    }
+
+    #[test]
+    fn a_new_status_is_told_beside_the_object_and_only_when_asked_for() {
+        let with = |status: &str| {
+            let text = format!(
+                r#"{{"metadata": {{"name": "a", "namespace": "ns", "uid": "u", "generation": 2}}, "spec": {GOOD}, "status": {status}}}"#
+            );
+            wire::item(Kind::Gateway, &text)
+        };
+        let mut silent = Replica::new(Kind::Gateway);
+        assert!(silent.upsert(with("{}")).seen.is_empty());
+        let mut replica = Replica::new(Kind::Gateway);
+        replica.tell_status("v1");
+        let first = replica.upsert(with("{}"));
+        assert_eq!((first.changes.len(), first.seen.len()), (1, 1));
+        let second = replica.upsert(with(r#"{"observedGeneration": 2}"#));
+        assert_eq!((second.changes.len(), second.seen.len()), (0, 1));
+        let seen = second.seen[0].1.as_ref().unwrap();
+        assert_eq!((&*seen.uid, seen.generation, seen.status.observed_generation), ("u", 2, 2));
+        assert!(replica.upsert(with(r#"{"observedGeneration": 2}"#)).seen.is_empty());
+        assert_eq!(replica.delete(&with("{}")).seen[0].1, None);
     }
 
     #[test]

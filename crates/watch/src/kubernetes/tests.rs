@@ -210,6 +210,7 @@ impl Follower {
             Event::Diagnostics { scope, list } => {
                 self.findings.insert(scope, list.iter().map(ToString::to_string).collect());
             }
+            Event::Seen(..) => {}
             Event::Synced => self.is_synced = true,
             Event::SourceState { connected, message } => self.states.push((connected, message)),
         }

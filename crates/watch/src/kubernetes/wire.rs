@@ -1,7 +1,7 @@
 //! The API server's texts: pages of a list, lines of a watch, and the objects in them.
 //!
 //! In: bytes. Out: one [`Item`] per object, good or not, so that an object that cannot be read never hides another.
-//! `managedFields` (often half of an object) and the status of Istio's kinds are skipped while reading.
+//! `managedFields` (often half of an object) are skipped while reading; the status of our kinds is taken out.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -13,12 +13,19 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use words::{Diagnostic, Severity};
 
+use super::status::Status;
+
 /// One object as the API server has it.
 pub(crate) struct Item {
     pub(crate) namespace: String,
     pub(crate) name: String,
     /// Empty when the server sent none.
     pub(crate) resource_version: String,
+    /// Empty when the server sent none.
+    pub(crate) uid: String,
+    pub(crate) generation: i64,
+    /// Of our kinds.
+    pub(crate) status: Status,
     pub(crate) object: Result<Object, ParseError>,
     /// Findings that do not refuse it.
     pub(crate) notes: Vec<Diagnostic>,
@@ -88,7 +95,7 @@ struct BookmarkMeta {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Status {
+struct Refusal {
     code: u16,
     reason: String,
     message: String,
@@ -107,7 +114,7 @@ pub(crate) fn line(kind: Kind, text: &[u8]) -> Result<Line, serde_json::Error> {
             Line::Bookmark { resource_version: metadata.resource_version, is_end_of_list }
         }
         _ => {
-            let Status { code, reason, message } = serde_json::from_str(object.get())?;
+            let Refusal { code, reason, message } = serde_json::from_str(object.get())?;
             Line::Error { code, reason, message }
         }
     })
@@ -117,15 +124,31 @@ pub(crate) fn line(kind: Kind, text: &[u8]) -> Result<Line, serde_json::Error> {
 pub(crate) fn item(kind: Kind, text: &str) -> Item {
     let refused = |message: String| ParseError { location: None, object: None, field: String::new(), message };
     let mut reader = serde_json::Deserializer::from_str(text);
-    let value = match (Trimmed { kind }).deserialize(&mut reader) {
+    let mut value = match Trimmed.deserialize(&mut reader) {
         Ok(value) => value,
         Err(error) => {
             let object = Err(refused(error.to_string()));
-            return Item { namespace: "".into(), name: "".into(), resource_version: "".into(), object, notes: vec![] };
+            return Item {
+                namespace: "".into(),
+                name: "".into(),
+                resource_version: "".into(),
+                uid: "".into(),
+                generation: 0,
+                status: Status::default(),
+                object,
+                notes: vec![],
+            };
         }
     };
     let text = |key: &str| value["metadata"][key].as_str().unwrap_or_default().to_owned();
     let (namespace, name, resource_version) = (text("namespace"), text("name"), text("resourceVersion"));
+    let (uid, generation) = (text("uid"), value["metadata"]["generation"].as_i64().unwrap_or_default());
+    // What objects are is their spec; what is said about them goes another way.
+    let status = match kind.is_custom() {
+        true => value.as_object_mut().and_then(|fields| fields.remove("status")),
+        false => None,
+    };
+    let status = status.map_or_else(Status::default, |status| Status::parse(&status));
     // A fault of ours in reading one object costs that object, not the source.
     let object = std::panic::catch_unwind(AssertUnwindSafe(|| judge(kind, value)))
         .unwrap_or_else(|_| Err(refused("reading it failed; this is a fault of the reader".into())));
@@ -133,7 +156,7 @@ pub(crate) fn item(kind: Kind, text: &str) -> Item {
         Ok((object, notes)) => (Ok(object), notes),
         Err(error) => (Err(error), Vec::new()),
     };
-    Item { namespace, name, resource_version, object, notes }
+    Item { namespace, name, resource_version, uid, generation, status, object, notes }
 }
 
 // The same verdict as for a file: an error refuses the object, the rest goes with it.
@@ -145,16 +168,13 @@ fn judge(kind: Kind, value: Value) -> Result<(Object, Vec<Diagnostic>), ParseErr
 }
 
 /// Reads an object without the parts that nothing here looks at.
-struct Trimmed {
-    kind: Kind,
-}
+struct Trimmed;
 
 impl<'de> DeserializeSeed<'de> for Trimmed {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        let status = if self.kind.is_custom() { "status" } else { "" };
-        deserializer.deserialize_map(Fields { skipped: status, inner: Some("metadata") })
+        deserializer.deserialize_map(Fields { skipped: "", inner: Some("metadata") })
     }
 }
 
@@ -202,11 +222,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn managed_fields_and_status_are_skipped() {
-        let text = r#"{"metadata": {"name": "a", "managedFields": [1]}, "spec": {}, "status": {"x": 1}}"#;
-        let read = |kind| Trimmed { kind }.deserialize(&mut serde_json::Deserializer::from_str(text)).unwrap();
-        assert_eq!(read(Kind::Gateway).to_string(), r#"{"metadata":{"name":"a"},"spec":{}}"#);
-        assert_eq!(read(Kind::Pod)["status"]["x"], 1);
+    fn managed_fields_are_skipped_and_the_status_of_our_kinds_is_apart() {
+        let text =
+            r#"{"metadata": {"name": "a", "managedFields": [1]}, "spec": {}, "status": {"observedGeneration": 1}}"#;
+        let read = Trimmed.deserialize(&mut serde_json::Deserializer::from_str(text)).unwrap();
+        assert_eq!(read["metadata"].to_string(), r#"{"name":"a"}"#);
+        assert_eq!(item(Kind::Gateway, text).status.observed_generation, 1);
+        assert_eq!(item(Kind::Pod, text).status, Status::default());
     }
 
     #[test]

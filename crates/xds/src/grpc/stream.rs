@@ -107,6 +107,9 @@ impl Task {
                     exchange.on_deadline();
                 }
             }
+            if let Some(version) = exchange.session.newly_settled() {
+                self.tell(StreamEvent::Settled { id, version }).await?;
+            }
         }
     }
 
