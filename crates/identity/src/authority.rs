@@ -10,7 +10,7 @@ use rcgen::{
     KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use ring::rand::{SecureRandom, SystemRandom};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use words::SpiffeId;
 
 use crate::bundle::{Bundle, BundleError};
@@ -175,19 +175,10 @@ impl Authority {
 
     // Whoever believes the roots must believe what is signed: better found out here than by every proxy.
     fn prove(&self, now: SystemTime) -> Result<(), AuthorityError> {
-        let path = |error: webpki::Error| AuthorityError::Path(error.to_string());
         let served = self
             .serve(&["probe.invalid".to_owned()], LEAF_LIFE, now)
             .map_err(|error| AuthorityError::Signing(error.to_string()))?;
-        let Some((leaf, between)) = served.chain.split_first() else {
-            return Err(AuthorityError::None("ca-cert.pem"));
-        };
-        let leaf = webpki::EndEntityCert::try_from(leaf).map_err(path)?;
-        let roots = self.roots.store().roots;
-        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let (usage, time) = (webpki::KeyUsage::server_auth(), UnixTime::since_unix_epoch(since));
-        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
-        leaf.verify_for_usage(algorithms, &roots, between, time, usage, None, None).map(drop).map_err(path)
+        self.roots.believes(&served.chain, now).map_err(AuthorityError::Path)
     }
 
     /// Signs a request: for the caller, whatever it asks for, and for at most `life`.

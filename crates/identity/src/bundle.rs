@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 
 use crate::certificate::Certificate;
 use crate::text;
@@ -95,6 +95,23 @@ impl Bundle {
     /// When the first of them is over.
     pub fn expires(&self) -> Option<SystemTime> {
         self.roots.iter().filter_map(|root| Some(Certificate::read(root).ok()?.not_after)).min()
+    }
+
+    /// An error unless a chain, the leaf first, leads here now.
+    pub fn believes(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<(), String> {
+        let Some((leaf, between)) = chain.split_first() else { return Err("there is no certificate".into()) };
+        let leaf = webpki::EndEntityCert::try_from(leaf).map_err(|error| error.to_string())?;
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let (usage, time) = (webpki::KeyUsage::server_auth(), UnixTime::since_unix_epoch(since));
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
+        let roots = self.store().roots;
+        let found = leaf.verify_for_usage(algorithms, &roots, between, time, usage, None, None);
+        found.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// The same of PEM text.
+    pub fn believes_pem(&self, chain: &str, now: SystemTime) -> Result<(), String> {
+        self.believes(&text::certificates(chain.as_bytes())?, now)
     }
 
     /// For rustls.

@@ -26,7 +26,8 @@ pub enum Pages {
 }
 
 const HELP: &str = "\
-/certs, /memory, /runtime      not kept here
+/certs                         certificates in use, and until when
+/memory, /runtime              not kept here
 /clusters[?format=json]        clusters, hosts, their counts and bounds
 /config_dump                   what is obeyed now, with versions
 /drain                         POST: take no new connections (also /drain_listeners)
@@ -91,6 +92,10 @@ fn parameter<'a, B>(request: &'a Request<B>, name: &str) -> Option<&'a str> {
 async fn show<B>(app: &App, request: &Request<B>) -> Response<Full<Bytes>> {
     match request.uri().path() {
         "/" | "/help" => text(200, HELP),
+        "/certs" => {
+            let certs = crate::certs::page(&app.snapshot.borrow(), std::time::SystemTime::now());
+            page(200, "application/json", format!("{certs:#}\n"))
+        }
         "/config_dump" => page(200, "application/json", format!("{:#}\n", config_dump(app))),
         "/clusters" => {
             let clusters = app.scrape().await.clusters;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use serde_json::{Map, Value, json};
 
@@ -16,12 +17,24 @@ pub struct Args {
     /// Who this is: `<sidecar|router>~<ip>~<pod>.<namespace>~<domain>`.
     #[arg(long, env = "SLUICE_NODE")]
     pub node: String,
-    /// The control plane, `http://host:15010`.
+    /// The control plane: `https://istiod.istio-system.svc:15012`, or `http://host:15010` in plaintext.
     #[arg(long, env = "SLUICE_CONTROL_PLANE")]
     pub control_plane: String,
     /// A label of the workload, `key=value`; may be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
     pub labels: Vec<(String, String)>,
+    /// Labels of the workload, lines `key="value"`, as a pod's downward API writes them.
+    #[arg(long, value_name = "FILE")]
+    pub labels_file: Option<PathBuf>,
+    /// A token of the service account, for the audience istio-ca: with it a certificate is asked for. Read at each use.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// A directory with a certificate to ask for our own with, instead of a token: cert-chain.pem and key.pem.
+    #[arg(long, value_name = "DIR", conflicts_with = "identity_dir")]
+    pub bootstrap_identity_dir: Option<PathBuf>,
+    /// The roots that the control plane's certificate, and those of peers, lead to. Read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    pub root_cert_file: Option<PathBuf>,
     /// More node metadata, `key=value`; may be repeated.
     #[arg(long = "metadata", value_name = "KEY=VALUE", value_parser = pair)]
     pub metadata: Vec<(String, String)>,
@@ -97,8 +110,16 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 impl Args {
     /// Who this is.
-    pub fn identity(&self) -> Identity {
-        let labels = self.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn identity(&self) -> anyhow::Result<Identity> {
+        let mut labels = Map::new();
+        if let Some(path) = &self.labels_file {
+            let text = std::fs::read_to_string(path).with_context(|| format!("--labels-file {}", path.display()))?;
+            labels.extend(crate::identity::downward_labels(&text).into_iter().map(|(key, value)| (key, json!(value))));
+        }
+        labels.extend(self.labels.iter().map(|(key, value)| (key.clone(), json!(value))));
         let mut metadata: Map<String, Value> =
             self.metadata.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
         let ip = self.node.split('~').nth(1).unwrap_or_default().to_owned();
@@ -113,7 +134,7 @@ impl Args {
             ("INSTANCE_IPS", Some(ip)),
             ("WORKLOAD_NAME", self.workload.clone()),
             ("SERVICE_ACCOUNT", self.service_account.clone()),
-            ("SLUICE_IDENTITY", self.identity_dir.as_ref().map(|_| "true".to_owned())),
+            ("SLUICE_IDENTITY", self.has_identity_source().then(|| "true".to_owned())),
             ("DNS_CAPTURE", self.dns_address.map(|_| "true".to_owned())),
             ("SLUICE_OUTBOUND_ADDRESS", self.outbound_address.map(|address| address.to_string())),
             ("SLUICE_APP_IP", self.app_ip.map(|ip| ip.to_string())),
@@ -124,7 +145,16 @@ impl Args {
                 metadata.entry(key).or_insert(json!(value));
             }
         }
-        Identity::new(&self.node, &labels, metadata)
+        Ok(Identity::new(&self.node, &labels, metadata))
+    }
+
+    /// A certificate is asked for, and kept fresh.
+    pub fn has_agent(&self) -> bool {
+        self.identity_dir.is_none() && (self.token_file.is_some() || self.bootstrap_identity_dir.is_some())
+    }
+
+    fn has_identity_source(&self) -> bool {
+        self.identity_dir.is_some() || self.has_agent()
     }
 
     /// Worker threads.

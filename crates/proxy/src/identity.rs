@@ -28,6 +28,18 @@ pub struct Identity {
 /// The value of a label that a series does not know, as Istio's metrics have it.
 pub const UNKNOWN: &str = "unknown";
 
+/// Labels as a pod's downward API writes them (`metadata.labels`): lines `key="value"`, values quoted as Go does. A line
+/// that is none is passed over.
+pub fn downward_labels(text: &str) -> Vec<(String, String)> {
+    let read = |line: &str| {
+        let (key, value) = line.split_once('=')?;
+        let value = value.strip_prefix('"')?.strip_suffix('"')?;
+        // A label's value has no letter that Go escapes; one that has is no label's.
+        (!key.is_empty() && !value.contains(['\\', '"'])).then(|| (key.to_owned(), value.to_owned()))
+    };
+    text.lines().filter_map(|line| read(line.trim())).collect()
+}
+
 impl Identity {
     /// From the node id, the labels and the metadata that flags gave.
     pub fn new(node_id: &str, labels: &Map<String, Value>, mut metadata: Map<String, Value>) -> Self {
@@ -64,5 +76,18 @@ impl Identity {
             cluster_id,
             metadata: Value::Object(metadata),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_of_the_downward_api_are_read() {
+        let text = "app=\"reviews\"\npod-template-hash=\"5d\"\nempty=\"\"\nversion=\"v1\"\nbroken\nbad=v\n=\"x\"\na=\"\\\"\"\n";
+        let read = downward_labels(text);
+        let pairs: Vec<(&str, &str)> = read.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(pairs, [("app", "reviews"), ("pod-template-hash", "5d"), ("empty", ""), ("version", "v1")]);
     }
 }

@@ -7,12 +7,15 @@
 pub mod access_log;
 pub mod actions;
 pub mod admin;
+pub mod agent;
 pub mod args;
 pub mod capture;
+pub mod certs;
 pub mod chain;
 pub mod cluster;
 pub mod commands;
 pub mod connection;
+pub mod dial;
 pub mod dns;
 pub mod dns_server;
 pub mod dynamic;

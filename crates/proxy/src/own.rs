@@ -56,6 +56,11 @@ pub fn follow_directory(directory: PathBuf) -> watch::Receiver<OwnSecrets> {
     receiver
 }
 
+/// The certificate chain and the key of a directory, unread; `None` unless both are there.
+pub fn pair(directory: &Path) -> Option<[Vec<u8>; 2]> {
+    Some([read(&directory.join(CHAIN)).ok()?, read(&directory.join(KEY)).ok()?])
+}
+
 type Content = [Result<Vec<u8>, String>; 3];
 
 // `None`: nothing new, or nothing good. Small files: reading them is as cheap as asking whether they have changed.

@@ -19,7 +19,9 @@ use xds::grpc::{Client, ClientOptions, Command as Say};
 
 use crate::access_log::Format;
 use crate::admin;
+use crate::agent::{self, Agent, Expected};
 use crate::args::Args;
+use crate::dial::Plane;
 use crate::dns::{self, Found};
 use crate::dns_server;
 use crate::follow::Holdings;
@@ -116,7 +118,7 @@ pub fn run(args: Args, set_log_level: SetLogLevel) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
-        let identity = Arc::new(args.identity());
+        let identity = Arc::new(args.identity()?);
         let admin = bind(args.admin_address, "--admin-address").await?;
         let status = bind(args.status_address, "--status-address").await?;
         let resolvers = Resolvers::new(&args.resolvers);
@@ -141,11 +143,11 @@ pub fn run(args: Args, set_log_level: SetLogLevel) -> Result<()> {
             };
             AccessLog { path, format, filter: None }
         });
-        let own = args.identity_dir.clone().map(own::follow_directory);
+        let (own, client) = reach(&args, &identity)?;
         let means = Means { network: Network::Sockets, resolvers, dns, extra_log: extra, own };
         let follower = Follower::new(app.clone(), means);
         tokio::select! {
-            () = follower.follow(connect(args.control_plane.clone(), &identity)) => {}
+            () = follower.follow(client) => {}
             () = app.quit.notified() => tracing::info!("asked to end"),
             () = interrupted() => tracing::info!("stopping: no new connections, requests under way may finish"),
         }
@@ -323,7 +325,8 @@ impl Follower {
         self.learn_names(&snapshot);
         *self.app.snapshot.borrow_mut() = snapshot;
         self.app.versions.borrow_mut().clone_from(&self.holdings.versions);
-        if whole && !self.app.ready.get() && self.holdings.knows_listeners {
+        let has_identity = self.own.as_ref().is_none_or(|own| agent::has_identity(&own.borrow()));
+        if whole && !self.app.ready.get() && self.holdings.knows_listeners && has_identity {
             self.app.ready.set(true);
             tracing::info!(after_ms = self.app.started.elapsed().as_millis() as u64, "ready");
         }
@@ -402,13 +405,30 @@ impl Follower {
     }
 }
 
-fn connect(url: String, identity: &Identity) -> Client {
-    xds::grpc::connect(ClientOptions {
-        dial: xds::grpc::plaintext(&url),
-        address: url,
-        node: node(identity),
-        jitter: Box::new(jitter),
-    })
+// Where our own secrets come from, and the client of the control plane, which may be shown them.
+fn reach(args: &Args, identity: &Identity) -> Result<(Option<watch::Receiver<OwnSecrets>>, Client)> {
+    let (sender, issued) = watch::channel(OwnSecrets::default());
+    let own = args.identity_dir.clone().map(own::follow_directory);
+    let shown = own.clone().unwrap_or_else(|| issued.clone());
+    let url = &args.control_plane;
+    let dial = match Plane::new(url, shown).map_err(anyhow::Error::msg)? {
+        None if args.has_agent() => anyhow::bail!("--control-plane {url}: certificates are given over https only"),
+        None => xds::grpc::plaintext(url),
+        Some(mut plane) => {
+            plane.token.clone_from(&args.token_file);
+            plane.roots.clone_from(&args.root_cert_file);
+            plane.bootstrap.clone_from(&args.bootstrap_identity_dir);
+            let plane = Arc::new(plane);
+            if args.has_agent() {
+                let service_account = args.service_account.clone();
+                let expected = Expected { namespace: identity.namespace.clone(), service_account };
+                spawn_local(Agent::new(plane.again(), expected, sender).run());
+            }
+            plane.dial()
+        }
+    };
+    let options = ClientOptions { dial, address: url.clone(), node: node(identity), jitter: Box::new(jitter) };
+    Ok((own.or(args.has_agent().then_some(issued)), xds::grpc::connect(options)))
 }
 
 /// Who we are, as the control plane is told.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-pub use connect::{Client, ClientOptions, Command, Dial, connect, plaintext};
+pub use connect::{Client, ClientOptions, Command, Dial, Opened, connect, over, plaintext};
 pub use serve::AdsServer;
 
 use crate::{Mode, Node, StreamStatus, Target, TypeUrl};

@@ -72,7 +72,7 @@ impl Laid {
         let caller = caller(case, &world, &|| Ok(SocketAddr::new(world.client_ip, ports.replace(ports.get() + 1))))?;
         let mut arguments = vec!["sluice-proxy".to_owned(), "--control-plane".into(), "none".into()];
         arguments.extend(caller.0.arguments());
-        let identity = Arc::new(proxy::args::Args::try_parse_from(arguments)?.identity());
+        let identity = Arc::new(proxy::args::Args::try_parse_from(arguments)?.identity()?);
         Ok(Self { world, manifests, caller, identity })
     }
 }

@@ -13,7 +13,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::codegen::Service;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
 
 use crate::client::{Backoff, ClientSession, Heard, Update};
@@ -23,7 +25,15 @@ use crate::limits::{
 use crate::{Node, TypeUrl};
 
 /// Opens a connection. The error is a sentence that names the reason.
-pub type Dial = Box<dyn FnMut() -> BoxFuture<'static, Result<Channel, String>> + Send>;
+pub type Dial = Box<dyn FnMut() -> BoxFuture<'static, Result<Opened, String>> + Send>;
+
+/// An open connection.
+pub struct Opened {
+    /// To the control plane.
+    pub channel: Channel,
+    /// The value of the `authorization` header, for who shows a token.
+    pub authorization: Option<MetadataValue<Ascii>>,
+}
 
 /// How a client connects.
 pub struct ClientOptions {
@@ -79,9 +89,26 @@ pub fn plaintext(address: &str) -> Dial {
         Box::pin(async move {
             let endpoint =
                 Endpoint::from_shared(address.clone()).map_err(|error| format!("not an address: {error}"))?;
-            tuned(endpoint).connect().await.map_err(|error| innermost(&error))
+            let channel = tuned(endpoint).connect().await.map_err(|error| innermost(&error))?;
+            Ok(Opened { channel, authorization: None })
         })
     })
+}
+
+/// A connection to `address` by who can make one: TLS, or anything else that carries bytes.
+///
+/// # Errors
+/// A sentence that names the reason.
+pub async fn over<C>(address: &str, connector: C) -> Result<Channel, String>
+where
+    C: Service<Uri> + Send + 'static,
+    C::Response: hyper::rt::Read + hyper::rt::Write + Send + Unpin,
+    C::Future: Send,
+    C::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+    Box<dyn std::error::Error + Send + Sync>: From<C::Error>,
+{
+    let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|error| format!("not an address: {error}"))?;
+    tuned(endpoint).connect_with_connector(connector).await.map_err(|error| innermost(&error))
 }
 
 fn tuned(endpoint: Endpoint) -> Endpoint {
@@ -175,8 +202,8 @@ impl Keeper {
     }
 
     async fn stream(&mut self, was_open: &mut bool) -> End {
-        let channel = match (self.dial)().await {
-            Ok(channel) => channel,
+        let Opened { channel, authorization } = match (self.dial)().await {
+            Ok(opened) => opened,
             Err(reason) => return End::Stream(format!("cannot be reached: {reason}")),
         };
         // Unbounded, but what goes in answers an update or a command, and both are bounded.
@@ -185,7 +212,11 @@ impl Keeper {
             let _ = requests.send(first);
         }
         let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX);
-        let mut responses = match client.delta_aggregated_resources(UnboundedReceiverStream::new(queue)).await {
+        let mut request = tonic::Request::new(UnboundedReceiverStream::new(queue));
+        if let Some(authorization) = authorization {
+            request.metadata_mut().insert("authorization", authorization);
+        }
+        let mut responses = match client.delta_aggregated_resources(request).await {
             Ok(response) => response.into_inner(),
             Err(status) => return End::Stream(words(&status)),
         };
@@ -228,7 +259,7 @@ impl Keeper {
 
 fn words(status: &Status) -> String {
     match (status.code(), status.message()) {
-        (Code::PermissionDenied, message) => format!("refuses us: {message}"),
+        (Code::PermissionDenied | Code::Unauthenticated, message) => format!("refuses us: {message}"),
         (code, "") => code.description().to_owned(),
         (_, message) => message.to_owned(),
     }
