@@ -81,6 +81,12 @@ impl Drop for Client {
     }
 }
 
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an open connection")
+    }
+}
+
 /// A connection without TLS to `http://host:port`.
 pub fn plaintext(address: &str) -> Dial {
     let address = address.to_owned();
