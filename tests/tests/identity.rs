@@ -401,7 +401,7 @@ async fn rotation() -> Result<()> {
     write(&config, "world.yaml", &to_yaml(&world.objects))?;
     let _servers = testkit::serve::start(&world).await?;
     let source = config.to_string_lossy().into_owned();
-    let start = async || plane(&["--config-dir", &source], &ca.folder, &["--workload-cert-ttl", "12s"]).await;
+    let start = async || plane(&["--config-dir", &source], &ca.folder, &["--workload-cert-ttl", "8s"]).await;
     let (plane, secure) = start().await?;
     let bootstrap = ca.issue(folder.path().join("client"), CLIENT)?;
     let roots = folder.path().join("roots.pem");

@@ -170,6 +170,10 @@ pub fn accept(
                 match shaken {
                     // Its server is gone only when the program ends.
                     Ok(Ok(stream)) => _ = accepted.send(Ok(SecureStream::new(stream, address))).await,
+                    // Somebody looked whether the port is open.
+                    Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        tracing::debug!(%address, "no TLS connection: {error}");
+                    }
                     Ok(Err(error)) => tracing::warn!(%address, "no TLS connection: {error}"),
                     Err(_) => tracing::warn!(%address, "no TLS connection: no handshake within {HANDSHAKE_MAX:?}"),
                 }
