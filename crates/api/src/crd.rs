@@ -106,6 +106,7 @@ fn short_name(kind: Kind) -> Option<&'static str> {
         Kind::Telemetry => "telemetry",
         Kind::RequestAuthentication => "ra",
         Kind::AuthorizationPolicy => "ap",
+        Kind::PeerAuthentication => "pa",
         _ => return None,
     })
 }
@@ -143,6 +144,9 @@ fn columns(kind: Kind) -> Value {
         Kind::WorkloadEntry => json!([age, string("Address", "address", "Its address.")]),
         Kind::WorkloadGroup | Kind::Telemetry | Kind::RequestAuthentication => json!([age]),
         Kind::AuthorizationPolicy => json!([string("Action", "action", "What becomes of requests that match."), age]),
+        Kind::PeerAuthentication => {
+            json!([string("Mode", "mtls.mode", "Defines the mTLS mode used for peer authentication."), age])
+        }
         Kind::RateLimitPolicy => json!([string("Hosts", "hosts", "Hosts that are limited."), age]),
         _ => json!([]),
     }

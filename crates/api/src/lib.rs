@@ -16,6 +16,7 @@ pub mod load_balancer;
 pub mod node;
 pub mod object;
 pub mod parse;
+pub mod peer_authentication;
 pub mod proxy_config;
 pub mod rate_limit;
 pub mod request_authentication;
@@ -39,6 +40,7 @@ pub use http_route::{
 pub use load_balancer::LoadBalancer;
 pub use object::{Kind, Meta, Object, ObjectKey, Resource};
 pub use parse::{Inspected, ParseError, Parsed, Places, inspect_yaml, inspect_yaml_in, parse_yaml};
+pub use peer_authentication::PeerAuthenticationSpec;
 pub use proxy_config::ProxyConfigSpec;
 pub use rate_limit::RateLimitPolicySpec;
 pub use request_authentication::RequestAuthenticationSpec;

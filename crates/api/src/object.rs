@@ -10,9 +10,9 @@ use serde_json::Value;
 use words::{Labels, Origin};
 
 use crate::{
-    AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, ParseError, ProxyConfigSpec, RateLimitPolicySpec,
-    RequestAuthenticationSpec, ServiceEntrySpec, SidecarSpec, TelemetrySpec, VirtualServiceSpec, WorkloadEntrySpec,
-    WorkloadGroupSpec, kubernetes,
+    AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, ParseError, PeerAuthenticationSpec, ProxyConfigSpec,
+    RateLimitPolicySpec, RequestAuthenticationSpec, ServiceEntrySpec, SidecarSpec, TelemetrySpec, VirtualServiceSpec,
+    WorkloadEntrySpec, WorkloadGroupSpec, kubernetes,
 };
 
 /// The group of Istio's networking kinds.
@@ -147,6 +147,7 @@ kinds! {
     Telemetry(TelemetrySpec) "telemetries" "telemetry.istio.io" ["v1", "v1alpha1"];
     RequestAuthentication(RequestAuthenticationSpec) "requestauthentications" "security.istio.io" ["v1", "v1beta1"];
     AuthorizationPolicy(AuthorizationPolicySpec) "authorizationpolicies" "security.istio.io" ["v1", "v1beta1"];
+    PeerAuthentication(PeerAuthenticationSpec) "peerauthentications" "security.istio.io" ["v1", "v1beta1"];
     Service(kubernetes::Service) "services" "" ["v1"];
     EndpointSlice(kubernetes::EndpointSlice) "endpointslices" "discovery.k8s.io" ["v1"];
     Pod(kubernetes::Pod) "pods" "" ["v1"];

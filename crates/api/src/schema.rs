@@ -11,9 +11,9 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, Kind, ProxyConfigSpec, RateLimitPolicySpec,
-    RequestAuthenticationSpec, ServiceEntrySpec, SidecarSpec, TelemetrySpec, VirtualServiceSpec, WorkloadEntrySpec,
-    WorkloadGroupSpec,
+    AuthorizationPolicySpec, DestinationRuleSpec, GatewaySpec, Kind, PeerAuthenticationSpec, ProxyConfigSpec,
+    RateLimitPolicySpec, RequestAuthenticationSpec, ServiceEntrySpec, SidecarSpec, TelemetrySpec, VirtualServiceSpec,
+    WorkloadEntrySpec, WorkloadGroupSpec,
 };
 
 /// The structural schema of a kind's spec; `None` for Kubernetes' own kinds.
@@ -33,6 +33,7 @@ pub fn of(kind: Kind) -> Option<&'static Value> {
             (Kind::Telemetry, structural::<TelemetrySpec>()),
             (Kind::RequestAuthentication, structural::<RequestAuthenticationSpec>()),
             (Kind::AuthorizationPolicy, structural::<AuthorizationPolicySpec>()),
+            (Kind::PeerAuthentication, structural::<PeerAuthenticationSpec>()),
         ])
     };
     SCHEMAS.get_or_init(make).get(&kind)

@@ -22,6 +22,7 @@ mod locality;
 mod metadata;
 mod names;
 mod outlier;
+mod peer_authentication;
 mod pool;
 mod probe;
 mod proxy_config;
@@ -66,6 +67,7 @@ pub fn object(object: &Object) -> Vec<Diagnostic> {
         Object::RequestAuthentication(one) => request_authentication::check(&one.spec, &mut findings),
         Object::AuthorizationPolicy(one) => authorization_policy::check(&one.spec, &mut findings),
         Object::ProxyConfig(config) => proxy_config::check(&config.spec, &mut findings),
+        Object::PeerAuthentication(policy) => peer_authentication::check(&policy.spec, &mut findings),
         Object::RateLimitPolicy(policy) => rate_limit::check(&policy.spec, &mut findings),
         Object::WorkloadEntry(entry) => workload::check_entry("spec", &entry.spec, &mut findings),
         Object::WorkloadGroup(group) => workload::check_group(&group.spec, &mut findings),

@@ -18,7 +18,7 @@ fn rules() -> BTreeSet<String> {
         .chain(70..=80)
         .chain(90..=93)
         .chain(100..=101)
-        .chain(103..=105)
+        .chain(102..=105)
         .chain(108..=108);
     numbers.map(|number| format!("V-{number:02}")).collect()
 }

@@ -11,10 +11,21 @@ use crate::secret;
 /// `tls`, lowered. It replaces an inherited block whole.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Tls {
-    /// DISABLE, and what is not obeyed yet.
+    /// DISABLE.
     Off,
+    /// ISTIO_MUTUAL.
+    Mesh(Box<Mesh>),
     /// SIMPLE and MUTUAL.
     On(Box<Origination>),
+}
+
+/// ISTIO_MUTUAL: certificates are the proxies' own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Mesh {
+    /// Instead of the name of the port and subset.
+    pub(crate) sni: Option<String>,
+    /// Instead of the service's own accounts.
+    pub(crate) names: Vec<String>,
 }
 
 /// SIMPLE or MUTUAL.
@@ -45,8 +56,8 @@ pub(crate) fn lower(written: &Written, field: &str, notes: &mut Notes) -> Tls {
     let is_mutual = match mode {
         None | Some(ClientTlsMode::Disable) => return Tls::Off,
         Some(ClientTlsMode::IstioMutual) => {
-            notes.not_obeyed(true, || format!("{field}.mode (ISTIO_MUTUAL)"));
-            return Tls::Off;
+            let sni = sni.clone().filter(|sni| !sni.is_empty());
+            return Tls::Mesh(Box::new(Mesh { sni, names: subject_alt_names.clone() }));
         }
         Some(ClientTlsMode::Simple) => false,
         Some(ClientTlsMode::Mutual) => true,
@@ -163,7 +174,7 @@ mod tests {
     fn dr60_what_cannot_be_done_is_said() {
         let mode = |mode| lowered(Written { mode: Some(mode), ..Written::default() });
         assert_eq!(mode(ClientTlsMode::Disable), (Tls::Off, vec![]));
-        assert_eq!(mode(ClientTlsMode::IstioMutual).1, ["SLU0100 spec.trafficPolicy.tls.mode (ISTIO_MUTUAL)"]);
+        assert!(matches!(mode(ClientTlsMode::IstioMutual), (Tls::Mesh(_), said) if said.is_empty()));
         assert_eq!(mode(ClientTlsMode::Mutual).1, ["SLU0102 spec.trafficPolicy.tls"]);
     }
 }

@@ -8,16 +8,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{
-    BLACKHOLE_CLUSTER, Balancing, Cluster, Discovery, DnsCache, Endpoints, Http2Bounds, INBOUND_PASSTHROUGH_CLUSTER,
-    Lb, LocalityMode, Name, PASSTHROUGH_CLUSTER, ServiceMeta, Thresholds, UpstreamProtocol,
+    BLACKHOLE_CLUSTER, Balancing, ClientTls, Cluster, Discovery, DnsCache, Endpoints, Http2Bounds,
+    INBOUND_PASSTHROUGH_CLUSTER, Lb, LocalityMode, Name, PASSTHROUGH_CLUSTER, ServiceMeta, Thresholds,
+    UpstreamProtocol,
 };
 use words::{Fingerprint, Labels, Protocol};
 
+use crate::client_tls::Tls;
 use crate::destination_rule::Merged;
 use crate::endpoints;
 use crate::load_balancer::Balance;
 use crate::locality::{self, Place, Spread};
 use crate::mesh::MeshConfig;
+use crate::mutual_tls::{Peers, Spoken};
+use crate::peer_authentication::Policies;
 use crate::policy::{Blocks, Pool, effective};
 use crate::server_name;
 use crate::service::{Port, Resolution, Service};
@@ -54,6 +58,10 @@ pub(crate) struct Inputs<'a> {
     pub(crate) selected: Option<(&'a Arc<Joined>, Fingerprint)>,
     /// Secrets that the rule names reach these clients (DR62).
     pub(crate) has_secrets: bool,
+    /// Who is on the other side, for clients that know mutual TLS.
+    pub(crate) peers: Option<&'a Peers>,
+    /// What workloads take, with its content; likewise.
+    pub(crate) policies: Option<(&'a Policies, Fingerprint)>,
 }
 
 /// A cluster's wish for endpoints.
@@ -77,11 +85,24 @@ impl Inputs<'_> {
     /// The memo key.
     pub(crate) fn print(&self) -> Fingerprint {
         let Self { service, service_print, rule, mesh: _, mesh_print, dialled, place, .. } = self;
-        let Self { by_server_name, selected, has_secrets, .. } = self;
+        let Self { by_server_name, selected, has_secrets, peers, policies, .. } = self;
+        // Only endpoints that stand in the cluster itself are marked here.
+        let policies = policies.filter(|_| service.resolution.is_by_name()).map(|(_, print)| print);
+        let mutual = (peers, policies);
         let place = place.filter(|_| service.resolution == Resolution::Dns);
         let selected = selected.map(|(_, print)| print);
         let rule = rule.map(|rule| rule.print);
-        Fingerprint::of(&(service_print, rule, mesh_print, dialled, place, by_server_name, selected, has_secrets))
+        Fingerprint::of(&(
+            service_print,
+            rule,
+            mesh_print,
+            dialled,
+            place,
+            by_server_name,
+            selected,
+            has_secrets,
+            mutual,
+        ))
     }
 
     /// The clusters of every port and subset, and their wishes.
@@ -167,17 +188,46 @@ impl Inputs<'_> {
             cluster.panic_percent = detection.min_health_percent;
         }
         cluster.thresholds.retry_budget = blocks.retry_budget;
-        if let Some(tls) = &blocks.tls {
-            cluster.tls = tls.of_cluster(self.has_secrets, &self.service.tls_names, cluster.protocol);
-        }
+        cluster.tls = match &blocks.tls {
+            Some(Tls::Mesh(tls)) => {
+                self.spoken(port, subset, &cluster).map(|spoken| spoken.tls(tls.sni.clone(), &tls.names, false))
+            }
+            Some(tls) => tls.of_cluster(self.has_secrets, &self.service.tls_names, cluster.protocol),
+            None => self.automatic(port, subset, &cluster),
+        };
         cluster.service = Some(self.meta(subset, port.number));
         cluster.origin = self.rule.map(|rule| rule.origin.clone());
         Some(cluster)
     }
 
+    /// How clients that know mutual TLS speak it to a cluster.
+    fn spoken(&self, port: &Port, subset: &str, cluster: &Cluster) -> Option<Spoken<'_>> {
+        Some(Spoken {
+            port: port.protocol,
+            protocol: cluster.protocol,
+            server_name: server_name::of(port.number, subset, &self.service.host),
+            accounts: &self.peers?.accounts,
+            mesh: self.mesh,
+        })
+    }
+
+    /// Without a word of a rule: mutual TLS to endpoints of the mesh. Where the address is the client's choice nothing is
+    /// known of it, so all endpoints must be of the mesh (SE31).
+    fn automatic(&self, port: &Port, subset: &str, cluster: &Cluster) -> Option<ClientTls> {
+        let peers = self.peers.filter(|peers| peers.auto)?;
+        let by_endpoint = match &cluster.discovery {
+            Discovery::Dynamic(_) => return None,
+            Discovery::OriginalDst if !peers.all => return None,
+            Discovery::OriginalDst => false,
+            Discovery::Eds(_) | Discovery::Static(_) | Discovery::StrictDns(_) | Discovery::LogicalDns(_) => true,
+        };
+        Some(self.spoken(port, subset, cluster)?.tls(None, &[], by_endpoint))
+    }
+
     fn resolved(&self, port: &Port, labels: &Labels, cluster: &Name) -> Option<Endpoints> {
         let selected = self.selected.map(|(joined, _)| &**joined);
-        endpoints::to_resolve(self.service, selected, port, labels, cluster)
+        let policies = self.policies.map(|(policies, _)| policies);
+        endpoints::to_resolve(self.service, selected, port, (labels, policies), cluster)
     }
 
     fn meta(&self, subset: &str, port: u16) -> ServiceMeta {

@@ -18,6 +18,7 @@ use crate::destination_rule::Rules;
 use crate::intent::Routing;
 use crate::locality::Needs;
 use crate::memo::ROUNDS_KEPT;
+use crate::peer_authentication::Policies;
 use crate::piece::{Piece, refresh};
 use crate::rate_limit::Policy;
 use crate::registry::Registry;
@@ -90,6 +91,7 @@ struct BaseSlots {
     connections: Option<Piece<Vec<Arc<Routing>>>>,
     looked_at: Option<Piece<BTreeSet<String>>>,
     needs: Option<Piece<Needs>>,
+    policies: Option<Piece<Policies>>,
 }
 
 /// What every class is made of.
@@ -109,6 +111,8 @@ pub(crate) struct Base {
     pub(crate) looked_at: Piece<BTreeSet<String>>,
     /// What of clients' places anything looks at.
     pub(crate) needs: Piece<Needs>,
+    /// What workloads take of mutual TLS.
+    pub(crate) policies: Piece<Policies>,
     /// The content of each part of the world.
     pub(crate) prints: Prints,
 }
@@ -155,7 +159,10 @@ impl BaseSlots {
             let print = Fingerprint::of(&made);
             (made, print)
         });
-        Base { registry, rules, routings, limits, connections, looked_at, needs, prints }
+        let key = Fingerprint::of(&(prints.peers, prints.mesh));
+        let policies =
+            refresh(&mut self.policies, key, |_| (Policies::new(world.peers(), &world.mesh().root_namespace), key));
+        Base { registry, rules, routings, limits, connections, looked_at, needs, policies, prints }
     }
 }
 

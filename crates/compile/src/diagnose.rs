@@ -27,6 +27,7 @@ pub(crate) fn all(world: &World) -> Vec<Diagnostic> {
     found.extend(world.entries().flat_map(|one| one.diagnostics.iter().cloned()));
     found.extend(world.limits().flat_map(|one| one.diagnostics.iter().cloned()));
     found.extend(world.telemetries().flat_map(|one| one.diagnostics.iter().cloned()));
+    found.extend(world.peers().flat_map(|one| one.diagnostics.iter().cloned()));
     found.extend(world.sidecars().flat_map(|one| one.diagnostics.iter().cloned()));
     let mut across = Across::new(world);
     for routing in world.routings() {

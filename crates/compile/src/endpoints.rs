@@ -11,16 +11,18 @@ use words::Labels;
 
 use crate::cluster::Wish;
 use crate::locality::Place;
+use crate::peer_authentication::Policies;
 use crate::service::{InlineAddress, InlineEndpoint, Port, Service, Target};
 use crate::world::{Joined, JoinedEndpoint};
 
-/// The endpoints that a cluster wants by EDS. `node`: only those there (DR80); `place`: where the client is.
+/// The endpoints that a cluster wants by EDS. `node`: only those there (DR80); `place`: where the client is. `policies`:
+/// the client knows mutual TLS, and those who take it are marked (PA04).
 pub(crate) fn compute(
     wish: &Wish,
     service: &Service,
     joined: Option<&Joined>,
-    node: Option<&str>,
-    place: Option<&Place>,
+    (node, place): (Option<&str>, Option<&Place>),
+    policies: Option<&Policies>,
 ) -> Endpoints {
     let inline: Vec<JoinedEndpoint> = service.inline.iter().map(given).collect();
     let all = joined.map(|joined| joined.endpoints.as_slice()).unwrap_or_default().iter().chain(&inline);
@@ -30,7 +32,8 @@ pub(crate) fn compute(
     let is_address = |address: &EndpointAddress| !matches!(address, EndpointAddress::Dns(..));
     let arranged = wish.spread.as_ref().zip(place);
     let rank = |endpoint: &JoinedEndpoint| arranged.map_or(0, |(spread, place)| spread.rank(&endpoint.labels, place));
-    let mut made = gather(here, &wish.port, &wish.labels, wish.cluster.clone(), is_address, rank);
+    let marks = policies.map(|policies| Marks { policies, namespace: &service.namespace });
+    let mut made = gather(here, &wish.port, (&wish.labels, marks), wish.cluster.clone(), is_address, rank);
     if let Some((spread, place)) = arranged {
         spread.arrange(&mut made, place, wish.locality);
     }
@@ -43,7 +46,7 @@ pub(crate) fn to_resolve(
     service: &Service,
     selected: Option<&Joined>,
     port: &Port,
-    labels: &Labels,
+    (labels, policies): (&Labels, Option<&Policies>),
     cluster: &Name,
 ) -> Option<Endpoints> {
     let inline: Vec<JoinedEndpoint> = match service.inline.is_empty() {
@@ -56,9 +59,12 @@ pub(crate) fn to_resolve(
             labels: Labels::new(),
             weight: 1,
             locality: Locality::default(),
+            account: None,
+            mtls: false,
         })],
     };
-    let made = gather(inline.iter(), port, labels, cluster.clone(), |_| true, |_| 0);
+    let marks = policies.map(|policies| Marks { policies, namespace: &service.namespace });
+    let made = gather(inline.iter(), port, (labels, marks), cluster.clone(), |_| true, |_| 0);
     (!made.localities.is_empty()).then_some(made)
 }
 
@@ -74,13 +80,30 @@ fn given(endpoint: &InlineEndpoint) -> JoinedEndpoint {
         node: String::new(),
         hostname: None,
         workload: None,
+        account: endpoint.account.clone(),
+        mtls: endpoint.mtls,
+    }
+}
+
+/// Who takes mutual TLS.
+#[derive(Clone, Copy)]
+struct Marks<'a> {
+    policies: &'a Policies,
+    /// Of workloads that do not say theirs.
+    namespace: &'a str,
+}
+
+impl Marks<'_> {
+    fn take_mtls(self, endpoint: &JoinedEndpoint, port: u16) -> bool {
+        let namespace = endpoint.workload.as_ref().map_or(self.namespace, |workload| &workload.namespace);
+        endpoint.mtls && self.policies.take_mtls(namespace, &endpoint.labels, port)
     }
 }
 
 fn gather<'a>(
     all: impl Iterator<Item = &'a JoinedEndpoint>,
     port: &Port,
-    labels: &Labels,
+    (labels, marks): (&Labels, Option<Marks<'_>>),
     cluster: Name,
     wanted: impl Fn(&EndpointAddress) -> bool,
     rank: impl Fn(&JoinedEndpoint) -> u32,
@@ -99,7 +122,7 @@ fn gather<'a>(
             weight: endpoint.weight,
             health: endpoint.health,
             workload: endpoint.workload.clone(),
-            mtls: false,
+            mtls: marks.is_some_and(|marks| marks.take_mtls(endpoint, number)),
         });
     }
     let localities = by_locality.into_iter().map(|((priority, locality), mut endpoints)| {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use config::{Listener, Name, RouteSource, VirtualHost};
+use config::{Listener, Name, RouteSource, ServerTls, VirtualHost};
 use words::{Diagnostic, Fingerprint};
 
 use crate::class::Class;
@@ -16,7 +16,8 @@ use crate::gateway_tcp;
 use crate::intent::{Asker, Routing};
 use crate::listener::{self, Side};
 use crate::memo::Unit;
-use crate::notes::LISTENER_CONFLICT;
+use crate::mutual_tls;
+use crate::notes::{LISTENER_CONFLICT, NOT_OBEYED};
 use crate::piece::{Piece, refresh};
 use crate::rate_limit::{self, Limits};
 use crate::route::{self, Facts, Place};
@@ -79,6 +80,9 @@ impl Slots {
             let ports = ports(seen, &selected, &targets, &mut found);
             let mut made: Vec<_> = ports.iter().filter_map(|port| listener(port, seen, &mut found)).collect();
             made.iter_mut().for_each(|one| class.telemetry.put(one));
+            if class.identity {
+                made.iter_mut().for_each(mutual_tls::put);
+            }
             listener_set(made, found, round, units)
         });
         let rules = base.rules.value.hash_print();
@@ -153,7 +157,15 @@ fn ports<'a>(
 ) -> Vec<Port<'a>> {
     let mut by_place: BTreeMap<(IpAddr, u16), Port<'a>> = BTreeMap::new();
     for gateway in selected {
-        for server in &gateway.servers {
+        for (index, server) in gateway.servers.iter().enumerate() {
+            // Without a certificate of its own a gateway could open nothing here.
+            if server.tls.as_ref().is_some_and(ServerTls::is_of_the_mesh) && !seen.class.identity {
+                let field = format!("spec.servers[{index}].tls.mode");
+                let message =
+                    "ISTIO_MUTUAL needs a gateway with an identity; this one has none, and the server is left out";
+                found.push(Diagnostic::warning(NOT_OBEYED, gateway.origin.clone(), field, message));
+                continue;
+            }
             let number = targets.get(&server.port).copied().unwrap_or(server.port);
             let default = seen.class.bind_ip.unwrap_or_else(|| listener::any_address(seen.class.v6));
             let ip = server.bind.unwrap_or(default);

@@ -8,15 +8,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use config::{
-    BLACKHOLE_CLUSTER, ChainMatch, Cluster, Direction, Discovery, Endpoint, EndpointAddress, Endpoints, Filter,
-    FilterChain, Health, INBOUND_PASSTHROUGH_CLUSTER, Listener, ListenerFilters, Locality, LocalityEndpoints, Name,
-    Route, RouteMatch, RouteSource, RouteTable, ServiceMeta, UpstreamProtocol, VirtualHost,
+    BLACKHOLE_CLUSTER, ChainMatch, ClientCertHeader, Cluster, Direction, Discovery, Endpoint, EndpointAddress,
+    Endpoints, Filter, FilterChain, Health, INBOUND_PASSTHROUGH_CLUSTER, Listener, ListenerFilters, Locality,
+    LocalityEndpoints, Name, Route, RouteMatch, RouteSource, RouteTable, ServiceMeta, TransportMatch, UpstreamProtocol,
+    VirtualHost,
 };
 use words::{Origin, Protocol};
 
 use crate::ingress::App;
 use crate::listener::{self, Side};
 use crate::mesh::MeshConfig;
+use crate::mutual_tls::{self, Taken};
+use crate::peer_authentication::{Inbound, Mode};
 use crate::policy::Pool;
 use crate::scope::{Interception, Scope};
 use crate::{cluster, retry, route};
@@ -31,6 +34,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) scope: &'a Scope,
     /// By the application's port.
     pub(crate) ports: &'a BTreeMap<u16, InboundPort>,
+    /// What it takes of mutual TLS; `None`: it knows none.
+    pub(crate) takes: Option<&'a Inbound>,
     /// Mesh-wide settings.
     pub(crate) mesh: &'a MeshConfig,
 }
@@ -112,11 +117,9 @@ impl Inputs<'_> {
         let ip = port.bind.or(self.scope.bind_ip).unwrap_or(self.scope.ip);
         let address = SocketAddr::new(ip, number);
         let mut chains = self.chains(number, port, &listener::name(address));
-        let default_chain = (chains.len() > 1).then(|| chains.pop()).flatten();
-        let filters = match default_chain.is_some() {
-            true => listener::sniffing(),
-            false => ListenerFilters::default(),
-        };
+        let is_rest = chains.last().is_some_and(|last| last.matches == ChainMatch::default());
+        let default_chain = (chains.len() > 1 && is_rest).then(|| chains.pop()).flatten();
+        let filters = looking(&chains);
         Listener {
             bind_to_port: true,
             direction: Direction::Inbound,
@@ -140,22 +143,54 @@ impl Inputs<'_> {
                 chains.push(chain);
             }
         }
-        let table = self.table(INBOUND_PASSTHROUGH_CLUSTER.into(), 0, None);
-        let http = self.http("inbound_passthrough".to_owned(), table);
-        chains.push(FilterChain {
-            matches: listener::plaintext_http(),
-            ..listener::chain("virtualInbound-catchall-http", http)
-        });
-        let rest = listener::tcp(INBOUND_PASSTHROUGH_CLUSTER.into(), self.mesh);
+        // Ports of no service that something else is said of (PA06).
+        let said = self.takes.iter().flat_map(|takes| takes.ports.keys());
+        for number in said.filter(|number| !self.ports.contains_key(*number) && **number != listen) {
+            chains.extend(self.rest(self.mode(*number)).into_iter().map(|mut chain| {
+                chain.matches.destination_port = Some(*number);
+                chain
+            }));
+        }
+        chains.extend(self.rest(self.takes.map(|takes| takes.mode)));
+        // With mutual TLS nothing is left for a default chain: it would also get what the chains of a strict port do not
+        // take.
+        let is_open = self.takes.is_none();
+        let default_chain = is_open.then(|| chains.pop()).flatten();
         Listener {
             name: "virtualInbound".into(),
             bind_to_port: true,
             direction: Direction::Inbound,
             filters: ListenerFilters { original_dst: true, ..listener::sniffing() },
             chains,
-            default_chain: Some(listener::chain("virtualInbound-catchall-tcp", rest)),
+            default_chain,
             ..listener::captured(SocketAddr::new(any, listen), None)
         }
+    }
+
+    fn mode(&self, number: u16) -> Option<Mode> {
+        self.takes.map(|takes| takes.port(number))
+    }
+
+    /// The chains of ports of no service.
+    fn rest(&self, mode: Option<Mode>) -> Vec<FilterChain> {
+        let chain = |taken: Taken| {
+            let (name, filter) = match taken.http {
+                true => {
+                    let table = self.table(INBOUND_PASSTHROUGH_CLUSTER.into(), 0, None);
+                    ("virtualInbound-catchall-http", self.http("inbound_passthrough".to_owned(), table))
+                }
+                false => ("virtualInbound-catchall-tcp", listener::tcp(INBOUND_PASSTHROUGH_CLUSTER.into(), self.mesh)),
+            };
+            self.secured(taken, listener::chain(name, filter))
+        };
+        mutual_tls::taken(mode, Protocol::Auto).into_iter().map(chain).collect()
+    }
+
+    /// A chain for the connections that are taken, and TLS if they have to be opened.
+    fn secured(&self, taken: Taken, chain: FilterChain) -> FilterChain {
+        let Taken { matches, secured, http } = taken;
+        let alpn: &[&str] = if http { &["h2", "http/1.1"] } else { &[] };
+        FilterChain { matches, tls: secured.then(|| mutual_tls::server(alpn, &[], self.mesh)), ..chain }
     }
 
     /// The chains of one port: HTTP, or bytes, or both by what the first bytes are.
@@ -173,15 +208,20 @@ impl Inputs<'_> {
                 self.http(format!("inbound_{name}"), self.table(cluster.clone(), number, Some(port))),
             )
         };
-        match port.protocol {
-            Protocol::Auto => vec![FilterChain { matches: listener::plaintext_http(), ..requests() }, bytes()],
-            protocol if protocol.is_http() => vec![requests()],
-            _ => vec![bytes()],
-        }
+        let chain = |taken: Taken| {
+            let chain = if taken.http { requests() } else { bytes() };
+            self.secured(taken, chain)
+        };
+        mutual_tls::taken(self.mode(number), port.protocol).into_iter().map(chain).collect()
     }
 
     fn http(&self, stat_prefix: String, table: RouteTable) -> Filter {
-        listener::http(Side::Inbound, stat_prefix, RouteSource::Inline(Arc::new(table)), None, self.mesh)
+        let mut filter =
+            listener::http(Side::Inbound, stat_prefix, RouteSource::Inline(Arc::new(table)), None, self.mesh);
+        if let (Filter::Http(http), Some(_)) = (&mut filter, self.takes) {
+            http.client_cert_header = ClientCertHeader::Append;
+        }
+        filter
     }
 
     /// Everything to one cluster, without a bound in time.
@@ -209,6 +249,16 @@ impl Inputs<'_> {
 /// `inbound|<port>||` (X50).
 fn cluster_name(number: u16) -> Name {
     format!("inbound|{number}||").into()
+}
+
+/// What must be known of a connection to choose among these chains and whatever is for the rest.
+fn looking(chains: &[FilterChain]) -> ListenerFilters {
+    let plain = |chain: &FilterChain| chain.tls.is_none() && !chain.matches.application_protocols.is_empty();
+    ListenerFilters {
+        tls_inspector: chains.iter().any(|chain| chain.matches.transport != TransportMatch::Any),
+        http_inspector: chains.iter().any(plain),
+        ..ListenerFilters::default()
+    }
 }
 
 fn to_port(port: u16) -> ChainMatch {

@@ -159,6 +159,19 @@ pub(crate) struct Pod {
     pub(crate) ready: bool,
     /// Its proxy is to expect PROXY protocol headers.
     pub(crate) proxy_protocol: bool,
+    /// Its identity without trust domain, `ns/a/sa/b`.
+    pub(crate) account: Arc<str>,
+    /// It has a proxy that takes mutual TLS.
+    pub(crate) mtls: bool,
+}
+
+/// The label that says what a workload's proxy takes; `istio` is mutual TLS.
+pub(crate) const TLS_MODE: &str = "security.istio.io/tlsMode";
+
+/// The identity of a service account, without trust domain.
+pub(crate) fn account(namespace: &str, service_account: &str) -> Arc<str> {
+    let name = if service_account.is_empty() { "default" } else { service_account };
+    format!("ns/{namespace}/sa/{name}").into()
 }
 
 /// Lowers a Pod.
@@ -174,6 +187,8 @@ pub(crate) fn pod(meta: &Meta, pod: &kubernetes::Pod, mesh: &MeshConfig) -> Pod 
             .filter_map(|port| Some((port.name.clone(), u16::try_from(port.container_port).ok()?)))
             .filter(|(name, _)| !name.is_empty())
             .collect(),
+        account: account(&meta.namespace, &pod.spec.service_account_name),
+        mtls: meta.labels.get(TLS_MODE).is_some_and(|mode| mode == "istio"),
         proxy_protocol: meta
             .annotations
             .get(ANNOTATION)

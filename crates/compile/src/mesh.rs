@@ -43,6 +43,10 @@ pub struct MeshConfig {
     pub cluster_id: String,
     /// Bound on connecting to an upstream, 10 s (DR31).
     pub connect_timeout: Duration,
+    /// What the ids of the mesh's workloads begin with, `cluster.local`.
+    pub trust_domain: String,
+    /// Workloads of the mesh are spoken to by mutual TLS where no DestinationRule says what to do (`enableAutoMtls`, PA04).
+    pub auto_mtls: bool,
     /// Port of the listener that outbound traffic is captured by, 15001.
     pub proxy_listen_port: u16,
     /// Port of the listener that inbound traffic is captured by, 15006.
@@ -126,6 +130,8 @@ impl Default for MeshConfig {
             locality_lb: true,
             cluster_id: "Kubernetes".into(),
             connect_timeout: config::default_connect_timeout(),
+            trust_domain: "cluster.local".into(),
+            auto_mtls: true,
             proxy_listen_port: 15001,
             proxy_inbound_listen_port: 15006,
         }

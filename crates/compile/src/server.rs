@@ -7,6 +7,7 @@ use api::{GatewaySpec, ServerTls};
 use words::{Diagnostic, Fingerprint, Labels, Origin, Protocol, host};
 
 use crate::host_name;
+use crate::mesh::MeshConfig;
 use crate::notes::Notes;
 use crate::server_tls;
 use crate::service::Age;
@@ -74,12 +75,14 @@ pub(crate) struct ServerHost {
 }
 
 /// Lowers a Gateway.
-pub(crate) fn lower(origin: Origin, age: Age, spec: &GatewaySpec) -> Gateway {
+pub(crate) fn lower(origin: Origin, age: Age, spec: &GatewaySpec, mesh: &MeshConfig) -> Gateway {
     let GatewaySpec { servers, selector } = spec;
     let mut notes = Notes::about(&origin);
     let mut lowered = Vec::with_capacity(servers.len());
     for (index, server) in servers.iter().enumerate() {
-        if let Some(server) = lower_server(server, &format!("spec.servers[{index}]"), &origin.namespace, &mut notes) {
+        if let Some(server) =
+            lower_server(server, &format!("spec.servers[{index}]"), (&origin.namespace, mesh), &mut notes)
+        {
             lowered.push(server);
         }
     }
@@ -89,7 +92,12 @@ pub(crate) fn lower(origin: Origin, age: Age, spec: &GatewaySpec) -> Gateway {
     Gateway { origin, age, name, selector: selector.clone(), servers: lowered, diagnostics, print }
 }
 
-fn lower_server(server: &api::Server, field: &str, namespace: &str, notes: &mut Notes) -> Option<Server> {
+fn lower_server(
+    server: &api::Server,
+    field: &str,
+    (namespace, mesh): (&str, &MeshConfig),
+    notes: &mut Notes,
+) -> Option<Server> {
     // `defaultEndpoint` is not implemented in Istio either (GW07).
     let api::Server { port, bind, hosts, tls, default_endpoint, name: title } = server;
     notes.not_obeyed(default_endpoint.is_some(), || format!("{field}.defaultEndpoint"));
@@ -111,7 +119,7 @@ fn lower_server(server: &api::Server, field: &str, namespace: &str, notes: &mut 
     });
     let alpn: &[&str] = if carries == Carries::Http { &["h2", "http/1.1"] } else { &[] };
     let opened = match opened {
-        Some(tls) => Some(server_tls::lower(tls, alpn, &format!("{field}.tls"), notes)?),
+        Some(tls) => Some(server_tls::lower(tls, alpn, mesh, &format!("{field}.tls"), notes)?),
         None => None,
     };
     let bind = match bind.as_deref().filter(|bind| !bind.is_empty()) {
@@ -175,9 +183,6 @@ fn carries(protocol: &str, tls: Option<&ServerTls>, field: &str, notes: &mut Not
             let rest = tls.map(|tls| ServerTls { https_redirect: None, ..tls.clone() });
             notes.not_obeyed(rest.is_some_and(|rest| rest != ServerTls::default()), || format!("{field}.tls"));
             return Some(Carries::Http);
-        }
-        (Protocol::Https | Protocol::Tls, Some(_)) => {
-            notes.not_obeyed(true, || format!("{field}.tls.mode (ISTIO_MUTUAL)"));
         }
         _ => notes.not_obeyed(true, || format!("{field}.port.protocol ({protocol})")),
     }

@@ -1,7 +1,7 @@
 //! The server names that stand for services: `outbound_.<port>_.<subset>_.<host>` (X50). A sidecar asks for them in mesh
 //! TLS, and a gateway with AUTO_PASSTHROUGH sends what asks for one to a cluster of that name (GW17).
 
-use config::{Cluster, Discovery};
+use config::{Cluster, Discovery, OWN_CERTIFICATE};
 
 use crate::host_name;
 use crate::service::{Port, Service, Source};
@@ -23,5 +23,6 @@ pub(crate) fn twin(cluster: &Cluster, subset: &str, service: &Service, port: &Po
         Discovery::Eds(_) => Discovery::Eds(name.clone()),
         other => other.clone(),
     };
-    is_reachable(service).then(|| Cluster { name, discovery, ..cluster.clone() })
+    let tls = cluster.tls.clone().filter(|tls| tls.certificate.as_deref() != Some(OWN_CERTIFICATE));
+    is_reachable(service).then(|| Cluster { name, discovery, tls, ..cluster.clone() })
 }

@@ -7,6 +7,8 @@ use api::gateway::{ServerTlsMode, TlsProtocol};
 use config::{ClientCertificates, Name, ServerTls, TlsParameters, TlsVersion, Validation};
 use words::Severity;
 
+use crate::mesh::MeshConfig;
+use crate::mutual_tls;
 use crate::notes::{NOT_OBEYED, Notes, VALUE_IGNORED};
 use crate::secret;
 
@@ -29,13 +31,24 @@ const SUITES: [&str; 14] = [
 ];
 const SUITES_OF_OURS: usize = 6;
 
-/// True when the block asks for TLS to be opened here with a certificate of the user's.
+/// True when the block asks for TLS to be opened here.
 pub(crate) fn terminates(tls: &Written) -> bool {
-    matches!(tls.mode, Some(ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual))
+    use ServerTlsMode::{IstioMutual, Mutual, OptionalMutual, Simple};
+    matches!(tls.mode, Some(Simple | Mutual | OptionalMutual | IstioMutual))
 }
 
 /// Lowers a block that terminates; `None`, and a finding, when it has not what it needs.
-pub(crate) fn lower(written: &Written, alpn: &[&str], field: &str, notes: &mut Notes) -> Option<ServerTls> {
+pub(crate) fn lower(
+    written: &Written,
+    alpn: &[&str],
+    mesh: &MeshConfig,
+    field: &str,
+    notes: &mut Notes,
+) -> Option<ServerTls> {
+    if written.mode == Some(ServerTlsMode::IstioMutual) {
+        let parameters = parameters(written, field, notes);
+        return Some(ServerTls { parameters, ..mutual_tls::server(alpn, &written.subject_alt_names, mesh) });
+    }
     let Some(certificates) = certificates(written) else {
         let message = "needs credentialName, credentialNames, tlsCertificates, or serverCertificate with privateKey; the server is left out";
         notes.ignored(field, message);
@@ -138,7 +151,7 @@ mod tests {
 
     fn lowered(written: Written) -> (Option<ServerTls>, Vec<String>) {
         let mut notes = Notes::about(&words::Origin::new("Gateway", "n", "g"));
-        let tls = lower(&written, &["h2"], "tls", &mut notes);
+        let tls = lower(&written, &["h2"], &MeshConfig::default(), "tls", &mut notes);
         (tls, notes.into_found().iter().map(|found| format!("{} {}", found.code, found.field)).collect())
     }
 

@@ -141,6 +141,13 @@ pub(crate) enum Resolution {
     Dynamic,
 }
 
+impl Resolution {
+    /// Endpoints stand in the cluster itself, by name.
+    pub(crate) fn is_by_name(self) -> bool {
+        matches!(self, Self::Dns | Self::DnsRoundRobin)
+    }
+}
+
 /// An endpoint of a ServiceEntry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct InlineEndpoint {
@@ -154,6 +161,10 @@ pub(crate) struct InlineEndpoint {
     pub(crate) weight: u32,
     /// Where it is.
     pub(crate) locality: Locality,
+    /// Its identity without trust domain, when it is known.
+    pub(crate) account: Option<Arc<str>>,
+    /// It has a proxy that takes mutual TLS.
+    pub(crate) mtls: bool,
 }
 
 /// An endpoint's address without its port.

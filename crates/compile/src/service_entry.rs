@@ -62,7 +62,7 @@ pub(crate) fn lower(origin: Origin, meta: &Meta, spec: &ServiceEntrySpec, mesh: 
     });
     let ports = lower_ports(ports, resolution, &mut notes);
     let addresses = lower_addresses(addresses, &mut notes);
-    let inline = lower_endpoints(endpoints, resolution, &mut notes);
+    let inline = lower_endpoints(endpoints, resolution, &meta.namespace, &mut notes);
     let export = Export::parse(export_to, &mesh.default_service_export_to, &meta.namespace);
     let mut services = Vec::with_capacity(hosts.len());
     for (index, host) in hosts.iter().enumerate() {
@@ -159,11 +159,16 @@ fn port(port: &api::ServicePort) -> Option<Port> {
     })
 }
 
-fn lower_endpoints(endpoints: &[WorkloadEntrySpec], resolution: Resolution, notes: &mut Notes) -> Vec<InlineEndpoint> {
+fn lower_endpoints(
+    endpoints: &[WorkloadEntrySpec],
+    resolution: Resolution,
+    namespace: &str,
+    notes: &mut Notes,
+) -> Vec<InlineEndpoint> {
     let mut lowered = Vec::with_capacity(endpoints.len());
     for (index, endpoint) in endpoints.iter().enumerate() {
         let field = format!("spec.endpoints[{index}].address");
-        match inline(endpoint, &endpoint.labels) {
+        match inline(endpoint, &endpoint.labels, namespace) {
             // STATIC takes addresses only (V-76); a name here would never be resolved.
             Some(InlineEndpoint { address: InlineAddress::Name(name), .. }) if resolution == Resolution::Endpoints => {
                 notes.ignored(field, format!("{name:?} is not an IP address; names need resolution DNS"));
@@ -183,7 +188,8 @@ fn lower_endpoints(endpoints: &[WorkloadEntrySpec], resolution: Resolution, note
     lowered
 }
 
-fn inline(endpoint: &WorkloadEntrySpec, labels: &Labels) -> Option<InlineEndpoint> {
+fn inline(endpoint: &WorkloadEntrySpec, labels: &Labels, namespace: &str) -> Option<InlineEndpoint> {
+    let account = endpoint.service_account.as_deref().filter(|account| !account.is_empty());
     let ports = endpoint.ports.iter().filter_map(|(name, port)| Some((name.clone(), u16::try_from(*port).ok()?)));
     Some(InlineEndpoint {
         address: InlineAddress::parse(endpoint.address.as_deref().unwrap_or_default())?,
@@ -191,6 +197,9 @@ fn inline(endpoint: &WorkloadEntrySpec, labels: &Labels) -> Option<InlineEndpoin
         labels: labels.clone(),
         weight: endpoint.weight.unwrap_or(1).clamp(1, WEIGHT_MAX),
         locality: locality(endpoint.locality.as_deref(), labels),
+        // An identity says that there is a proxy, unless the label says otherwise (WE05).
+        mtls: labels.get(kubernetes::TLS_MODE).map_or(account.is_some(), |mode| mode == "istio"),
+        account: account.map(|account| kubernetes::account(namespace, account)),
     })
 }
 
@@ -217,7 +226,7 @@ pub(crate) fn workload_entry(meta: &Meta, spec: &WorkloadEntrySpec, mesh: &MeshC
     // The object's own labels beat those in its spec (WE03).
     let mut labels = spec.labels.clone();
     labels.extend(meta.labels.iter().map(|(key, value)| (key.clone(), value.clone())));
-    let endpoint = inline(spec, &labels)?;
+    let endpoint = inline(spec, &labels, &meta.namespace)?;
     let workload = kubernetes::workload(meta.name.clone(), &meta.namespace, &labels, mesh);
     Some(Workloaded { endpoint, workload })
 }

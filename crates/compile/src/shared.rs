@@ -3,7 +3,7 @@
 //! Each piece has inputs of its own, so an endpoint's change never looks at routes, and an edited VirtualService never
 //! at clusters (architecture: endpoints have their own path).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use config::{Cluster, Endpoints, Listener, Name, NameTable, RouteTable, Snapshot, VirtualHost};
@@ -14,12 +14,14 @@ use crate::cluster::{self, Wish};
 use crate::compiler::{Base, Layer};
 use crate::destination_rule::Lookup;
 use crate::memo::{Memo, Unit};
+use crate::mutual_tls::Peers;
 use crate::outlook::Outlook;
+use crate::peer_authentication::{Mode, Policies};
 use crate::piece::{Piece, refresh};
 use crate::registry::Seen;
 use crate::scope::Role;
 use crate::secret::{self, SecretSet};
-use crate::service::{Resolution, Service};
+use crate::service::{Resolution, Service, Source};
 use crate::world::World;
 use crate::{endpoints, gateway, name_table, sidecar_routes, telemetry};
 
@@ -125,7 +127,7 @@ impl Shared {
     ) -> Arc<Layer> {
         let outlook = self.outlook(base, class);
         let clusters = self.clusters(world, base, class, &outlook, round, units);
-        let endpoints = self.endpoints(world, class, &clusters, round, units);
+        let endpoints = self.endpoints(world, base, class, &clusters, round, units);
         let names = self.names(world, class, &outlook);
         let seen = sidecar_routes::Seen { world, base, class, outlook: &outlook, round };
         let (listeners, tables) = match class.role {
@@ -207,6 +209,7 @@ impl Shared {
             class.captured,
             &class.place,
             class.telemetry.traces(),
+            class.identity.then(|| (world.prints().standings, base.policies.print)),
         ));
         refresh(&mut self.clusters, inputs, |_| {
             let mut set = ClusterSet { by_name: BTreeMap::new(), wanting: Vec::new() };
@@ -233,6 +236,7 @@ impl Shared {
                     host: &service.host,
                     namespace: &service.namespace,
                 });
+                let peers = class.identity.then(|| peers(service, world, &base.policies.value));
                 let inputs = cluster::Inputs {
                     service,
                     service_print: seen.known.print,
@@ -244,6 +248,8 @@ impl Shared {
                     by_server_name,
                     selected: service.selects_names().then(|| world.joined(&service.origin)).flatten(),
                     has_secrets: rule.is_some_and(|rule| rule.gives_secrets(class.role == Role::Gateway)),
+                    peers: peers.as_ref(),
+                    policies: class.identity.then_some((&*base.policies.value, base.policies.print)),
                 };
                 let group = group(&inputs, round, units);
                 for unit in &group.value.clusters {
@@ -280,13 +286,16 @@ impl Shared {
     fn endpoints(
         &mut self,
         world: &World,
+        base: &Base,
         class: &Class,
         clusters: &Piece<ClusterSet>,
         round: u64,
         units: &mut Units,
     ) -> Piece<EndpointSet> {
         // Where the class is, is part of its key.
-        let inputs = Fingerprint::of(&(clusters.print, world.prints().endpoints));
+        let policies = class.identity.then_some(&base.policies);
+        let marks = policies.map(|policies| policies.print);
+        let inputs = Fingerprint::of(&(clusters.print, world.prints().endpoints, marks));
         refresh(&mut self.endpoints, inputs, |before| {
             // For the same clusters only services whose endpoints changed are looked into.
             let before = before.filter(|before| before.clusters == clusters.print);
@@ -300,7 +309,7 @@ impl Shared {
                 let joined = world.joined(&wanting.service.origin);
                 let node = class.node.as_deref().filter(|_| wanting.service.local_only);
                 let place = class.place.as_ref().filter(|_| wanting.is_arranged);
-                let inputs = Fingerprint::of(&(wanting.print, joined.map(|(_, print)| print), node, place));
+                let inputs = Fingerprint::of(&(wanting.print, joined.map(|(_, print)| print), node, place, marks));
                 set.inputs.push(inputs);
                 if let Some(before) = before.filter(|before| before.inputs.get(index) == Some(&inputs)) {
                     set.prints.push(before.prints[index]);
@@ -310,7 +319,9 @@ impl Shared {
                 let Units { filled, endpoints, .. } = units;
                 let made = filled.get_with(round, inputs, || {
                     let joined = joined.map(|(joined, _)| &**joined);
-                    let compute = |wish: &Wish| endpoints::compute(wish, &wanting.service, joined, node, place);
+                    let policies = policies.map(|policies| &*policies.value);
+                    let compute =
+                        |wish: &Wish| endpoints::compute(wish, &wanting.service, joined, (node, place), policies);
                     let all: Vec<Unit<Endpoints>> = wishes
                         .iter()
                         .map(|wish| endpoints.get(round, Fingerprint::of(&(inputs, &wish.cluster)), || compute(wish)))
@@ -326,6 +337,21 @@ impl Shared {
             let print = Fingerprint::of(&(set.clusters, &set.prints));
             (set, print)
         })
+    }
+}
+
+/// Who answers for a service, as far as clients of the mesh must know.
+fn peers(service: &Service, world: &World, policies: &Policies) -> Peers {
+    let external = matches!(service.source, Source::ServiceEntry { external: true });
+    let standing = world.standing(&service.origin).map(|(standing, _)| standing);
+    let inline = service.inline.iter();
+    let mut accounts: BTreeSet<_> = inline.clone().filter_map(|endpoint| endpoint.account.clone()).collect();
+    accounts.extend(standing.iter().flat_map(|standing| standing.accounts.iter().cloned()));
+    let all_inline = !service.inline.is_empty() && inline.clone().all(|endpoint| endpoint.mtls);
+    Peers {
+        accounts,
+        auto: world.mesh().auto_mtls && !external && policies.of_namespace(&service.namespace) != Mode::Disable,
+        all: standing.map_or(all_inline, |standing| standing.all_mtls && (all_inline || service.inline.is_empty())),
     }
 }
 

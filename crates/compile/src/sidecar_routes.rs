@@ -15,6 +15,7 @@ use crate::destination_rule::{Lookup, Rules};
 use crate::intent::{Asker, MESH, Routing, RuleAction};
 use crate::memo::Unit;
 use crate::mesh::DefaultRetries;
+use crate::mutual_tls;
 use crate::outbound;
 use crate::outlook::{Destinations, Outlook, View};
 use crate::passthrough::Unknown;
@@ -70,7 +71,7 @@ impl Slots {
         // Labels decide which DestinationRule bounds the silence of TCP connections.
         let rules = (base.rules.print, &class.labels);
         let sidecar = class.sidecar.as_ref().map(|sidecar| sidecar.print);
-        let facts = (class.captured, class.dns, class.v6, &cache, &class.telemetry);
+        let facts = (class.captured, class.dns, class.v6, &cache, &class.telemetry, class.identity);
         let of_world = (base.prints.mesh, rules, base.connections.print, sidecar);
         let inputs = Fingerprint::of(&(outlook.print, &pods, facts, &unknown, of_world));
         refresh(&mut self.listeners, inputs, |_| {
@@ -97,6 +98,9 @@ impl Slots {
             };
             let (mut made, diagnostics) = inputs.compute();
             made.iter_mut().for_each(|one| class.telemetry.put(one));
+            if class.identity {
+                made.iter_mut().for_each(mutual_tls::put);
+            }
             listener_set(made, diagnostics, round, units)
         })
     }

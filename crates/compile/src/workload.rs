@@ -16,7 +16,9 @@ use crate::endpoints;
 use crate::explicit;
 use crate::inbound::{self, InboundPort};
 use crate::ingress::{App, Ingress};
+use crate::mutual_tls;
 use crate::notes::LISTENER_CONFLICT;
+use crate::peer_authentication::Inbound;
 use crate::piece::{Piece, refresh};
 use crate::policy::effective;
 use crate::registry::Registry;
@@ -69,25 +71,30 @@ impl Own {
         });
         // The scope itself is the key that this slot was found by.
         let cache = base.registry.value.any_dynamic.then(DnsCache::default);
-        let content = Fingerprint::of(&(ports.print, base.prints.mesh, &cache, &below.bound, &class.telemetry));
+        // Proxies without certificates of their own take plaintext only, whatever is said.
+        let takes = scope.identity.then(|| base.policies.value.of_workload(&scope.namespace, labels));
+        let content = Fingerprint::of(&(ports.print, base.prints.mesh, &cache, &below.bound, &class.telemetry, &takes));
         let layer = refresh(&mut self.layer, content, |_| {
-            (compute((scope, &class.telemetry), &ports.value, cache.as_ref(), world, below), content)
+            (compute((scope, &class.telemetry, takes.as_ref()), &ports.value, cache.as_ref(), world, below), content)
         });
         layer.value
     }
 }
 
 fn compute(
-    (scope, telemetry): (&Scope, &Effective),
+    (scope, telemetry, takes): (&Scope, &Effective, Option<&Inbound>),
     ports: &BTreeMap<u16, InboundPort>,
     cache: Option<&DnsCache>,
     world: &World,
     below: &Layer,
 ) -> Layer {
-    let inputs = inbound::Inputs { scope, ports, mesh: world.mesh() };
+    let inputs = inbound::Inputs { scope, ports, takes, mesh: world.mesh() };
     let (mut listeners, clusters) = inputs.compute();
     listeners.extend(scope.outbound_address.map(|address| explicit::listener(address, cache, world.mesh())));
     listeners.iter_mut().for_each(|one| telemetry.put(one));
+    if scope.identity {
+        listeners.iter_mut().for_each(mutual_tls::put);
+    }
     // An address has one socket: a Sidecar's outbound listener there came first.
     let mut conflicts = Vec::new();
     listeners.retain(|one| {

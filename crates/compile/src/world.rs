@@ -15,7 +15,7 @@ use config::Locality;
 use rustc_hash::FxHashMap;
 use words::{Fingerprint, Origin};
 
-pub(crate) use join::{Joined, JoinedEndpoint};
+pub(crate) use join::{Joined, JoinedEndpoint, Standing};
 use table::Table;
 
 use crate::destination_rule::Rule;
@@ -29,7 +29,7 @@ use crate::service::{Distribution, Known, age};
 use crate::service_entry::{self, Entry, Workloaded};
 use crate::sidecar::{self, Sidecar};
 use crate::telemetry::{self, Telemetry};
-use crate::{server, traffic_policy, virtual_service};
+use crate::{peer_authentication, server, traffic_policy, virtual_service};
 
 /// Everything that was applied.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ pub struct World {
     sidecars: Table<Sidecar>,
     limits: Table<Policy>,
     telemetries: Table<Telemetry>,
+    peers: Table<peer_authentication::Policy>,
     services: Table<Known>,
     entries: Table<Entry>,
     workload_entries: Table<Workloaded>,
@@ -55,6 +56,8 @@ pub struct World {
     of_services: Table<Joined>,
     /// Endpoints of ServiceEntries with a selector.
     of_entries: Table<Joined>,
+    /// Who may answer for Services, and for ServiceEntries with a selector.
+    standings: [Table<Standing>; 2],
     /// The Services that have an endpoint at an address.
     at: FxHashMap<IpAddr, BTreeSet<table::Key>>,
 }
@@ -83,6 +86,8 @@ pub(crate) struct Prints {
     pub(crate) sidecars: Fingerprint,
     pub(crate) limits: Fingerprint,
     pub(crate) telemetries: Fingerprint,
+    pub(crate) peers: Fingerprint,
+    pub(crate) standings: Fingerprint,
     pub(crate) services: Fingerprint,
     pub(crate) endpoints: Fingerprint,
     pub(crate) pods: Fingerprint,
@@ -101,6 +106,7 @@ impl World {
             sidecars: Table::default(),
             limits: Table::default(),
             telemetries: Table::default(),
+            peers: Table::default(),
             services: Table::default(),
             entries: Table::default(),
             workload_entries: Table::default(),
@@ -111,6 +117,7 @@ impl World {
             credentials: Table::default(),
             of_services: Table::default(),
             of_entries: Table::default(),
+            standings: Default::default(),
             at: FxHashMap::default(),
         }
     }
@@ -143,7 +150,7 @@ impl World {
                 config_if(self.rules.set(ns, name, made.print, made))
             }
             Object::Gateway(one) => {
-                let made = server::lower(origin(), age(&one.metadata), &one.spec);
+                let made = server::lower(origin(), age(&one.metadata), &one.spec, &mesh);
                 config_if(self.gateways.set(ns, name, made.print, made))
             }
             Object::Sidecar(one) => {
@@ -153,6 +160,10 @@ impl World {
             Object::Telemetry(one) => {
                 let made = telemetry::lower(origin(), age(&one.metadata), &one.spec, &mesh);
                 config_if(self.telemetries.set(ns, name, made.print, made))
+            }
+            Object::PeerAuthentication(one) => {
+                let made = peer_authentication::lower(origin(), age(&one.metadata), &one.spec, &mesh.root_namespace);
+                config_if(self.peers.set(ns, name, made.print, made))
             }
             Object::RateLimitPolicy(one) => {
                 let made = rate_limit::lower(origin(), age(&one.metadata), &one.spec, &mesh);
@@ -218,6 +229,7 @@ impl World {
             Kind::Gateway => config_if(self.gateways.remove(ns, name).is_some()),
             Kind::Sidecar => config_if(self.sidecars.remove(ns, name).is_some()),
             Kind::Telemetry => config_if(self.telemetries.remove(ns, name).is_some()),
+            Kind::PeerAuthentication => config_if(self.peers.remove(ns, name).is_some()),
             Kind::RateLimitPolicy => config_if(self.limits.remove(ns, name).is_some()),
             Kind::Service => {
                 let changed = self.services.remove(ns, name).is_some();
@@ -260,6 +272,8 @@ impl World {
             sidecars: self.sidecars.print(),
             limits: self.limits.print(),
             telemetries: self.telemetries.print(),
+            peers: self.peers.print(),
+            standings: Fingerprint::of(&(self.standings[0].print(), self.standings[1].print())),
             services: Fingerprint::of(&(self.services.print(), self.entries.print(), self.namespaces.print())),
             endpoints: Fingerprint::of(&(self.of_services.print(), self.of_entries.print())),
             pods: self.pods.print(),
@@ -290,6 +304,11 @@ impl World {
     /// Telemetries.
     pub(crate) fn telemetries(&self) -> impl Iterator<Item = &Arc<Telemetry>> {
         self.telemetries.values()
+    }
+
+    /// PeerAuthentications.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &Arc<peer_authentication::Policy>> {
+        self.peers.values()
     }
 
     /// RateLimitPolicies.
@@ -333,6 +352,12 @@ impl World {
             _ => &self.of_entries,
         };
         table.find(&origin.namespace, &origin.name)
+    }
+
+    /// Who may answer for a service, without the endpoints that stand in the service itself.
+    pub(crate) fn standing(&self, origin: &Origin) -> Option<(&Arc<Standing>, Fingerprint)> {
+        let of_entries = usize::from(&*origin.kind != "Service");
+        self.standings[of_entries].find(&origin.namespace, &origin.name)
     }
 
     /// The ports that an address has by EndpointSlices: service (namespace, name), port name, number.

@@ -121,6 +121,11 @@ impl Default for TlsParameters {
 }
 
 impl ServerTls {
+    /// True when the proxy presents its own certificate.
+    pub fn is_of_the_mesh(&self) -> bool {
+        self.certificates.iter().any(|name| is_own_secret(name))
+    }
+
     /// The secrets that it names.
     pub fn secrets(&self) -> impl Iterator<Item = &Name> {
         self.certificates.iter().chain(self.clients.iter().flat_map(|clients| &clients.validation.roots))

@@ -8,6 +8,7 @@ use http::HeaderMap;
 
 use crate::failure::Flags;
 use crate::log_filter::Filter;
+use crate::principals::Parties;
 use crate::record::Head;
 
 /// A log: its file, and how a line is made.
@@ -55,8 +56,19 @@ enum Operator {
     Route,
     Origin,
     ServerName,
+    /// The URI of a certificate that was shown.
+    Uri(Shown),
     /// An operator that we know nothing about: `-`, as Envoy prints what is absent.
     Absent,
+}
+
+/// Who has shown a certificate.
+#[derive(Clone, Copy, Debug)]
+enum Shown {
+    Client,
+    Local,
+    Upstream,
+    UpstreamLocal,
 }
 
 /// A request or a connection to be logged.
@@ -75,6 +87,8 @@ pub struct Line<'a> {
     pub head: &'a Head,
     /// From the first byte to the last.
     pub elapsed: Duration,
+    /// Who takes part.
+    pub parties: Parties,
 }
 
 /// Istio's default line (DP09), and the route's origin object at its end.
@@ -211,6 +225,10 @@ fn operator(text: &str) -> Operator {
         ("DOWNSTREAM_REMOTE_ADDRESS", _) => Operator::Peer,
         ("ROUTE_NAME", _) => Operator::Route,
         ("REQUESTED_SERVER_NAME", _) => Operator::ServerName,
+        ("DOWNSTREAM_PEER_URI_SAN", _) => Operator::Uri(Shown::Client),
+        ("DOWNSTREAM_LOCAL_URI_SAN", _) => Operator::Uri(Shown::Local),
+        ("UPSTREAM_PEER_URI_SAN", _) => Operator::Uri(Shown::Upstream),
+        ("UPSTREAM_LOCAL_URI_SAN", _) => Operator::Uri(Shown::UpstreamLocal),
         ("SLUICE_ORIGIN", _) => Operator::Origin,
         _ => Operator::Absent,
     }
@@ -243,7 +261,7 @@ impl Part {
 
 impl Operator {
     fn write(&self, line: &Line<'_>, out: &mut String) {
-        let Line { status, flags, details, received, sent, head, elapsed } = line;
+        let Line { status, flags, details, received, sent, head, elapsed, parties } = line;
         // Writing to a String does not fail.
         let _ = match self {
             Self::StartTime => write!(out, "{}", start_time(*elapsed)),
@@ -268,6 +286,10 @@ impl Operator {
             Self::Route => write!(out, "{}", head.route),
             Self::Origin => optional(out, head.origin.as_ref()),
             Self::ServerName => optional(out, head.server_name.as_deref()),
+            Self::Uri(Shown::Client) => optional(out, parties.client.id()),
+            Self::Uri(Shown::Local) => optional(out, parties.local.id()),
+            Self::Uri(Shown::Upstream) => optional(out, parties.upstream.id()),
+            Self::Uri(Shown::UpstreamLocal) => optional(out, parties.upstream_local.id()),
             Self::Absent => Ok(()),
         };
     }

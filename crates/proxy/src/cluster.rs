@@ -161,8 +161,8 @@ impl ClusterState {
             self.balancer.borrow().hosts().iter().filter_map(|host| socket(&host.address)).collect();
         let is_dialled = matches!(self.plan.borrow().config.discovery, Discovery::OriginalDst | Discovery::Dynamic(_));
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        let era = self.plan.borrow().era();
-        let is_there = |key: &Key| key.era == era && (is_dialled || there.contains(&key.host));
+        let plan = self.plan.borrow().clone();
+        let is_there = |key: &Key| key.era == plan.era(key.host) && (is_dialled || there.contains(&key.host));
         self.pool.borrow_mut().sweep(&self.bounds.get(), now, &mut cx, is_there);
     }
 

@@ -19,6 +19,7 @@ use words::SpiffeId;
 use crate::chain::{self, Facts};
 use crate::pipeline;
 use crate::plan::{ChainPlan, HttpPlan, ListenerPlan, Plan};
+use crate::principals::{Parties, Principal};
 use crate::tcp;
 use crate::tls::ServerTls;
 use crate::worker::Worker;
@@ -55,6 +56,8 @@ pub struct Client {
     pub facts: Facts,
     /// Who it is, after TLS was terminated here.
     pub tls: Option<Peer>,
+    /// It and we by numbers.
+    pub parties: Parties,
 }
 
 impl Client {
@@ -99,12 +102,22 @@ pub async fn serve(worker: Rc<Worker>, slot: usize, mut stream: Io, peer: Socket
     }
     let sniffed = if listener.sniffs { look(&mut stream).await } else { Sniffed::More };
     let facts = Facts { destination: dialled.or(local), sniffed };
-    let mut client = Client { peer: Some(peer), local, dialled, listener: listener.slot, facts, tls: None };
+    let mut client = Client {
+        peer: Some(peer),
+        local,
+        dialled,
+        listener: listener.slot,
+        facts,
+        tls: None,
+        parties: Parties::default(),
+    };
     let Some(chain) = chain::choose(listener, &client.facts) else { return };
     let mut io = match chain.tls() {
         None => stream,
         Some(tls) => {
-            let Some((io, peer)) = secure(tls, stream).await else { return };
+            let Some((io, peer)) = secure(tls, stream, &client.facts.sniffed).await else { return };
+            client.parties.client = Principal::of_any(peer.principal.as_deref());
+            client.parties.local = Principal::of_any(peer.local.as_deref());
             client.tls = Some(peer);
             io
         }
@@ -129,9 +142,10 @@ pub async fn serve(worker: Rc<Worker>, slot: usize, mut stream: Io, peer: Socket
 }
 
 // `None`: there was no handshake, and the connection is closed.
-async fn secure(tls: &ServerTls, stream: Io) -> Option<(Io, Peer)> {
+async fn secure(tls: &ServerTls, stream: Io, sniffed: &Sniffed) -> Option<(Io, Peer)> {
+    let offered = if let Sniffed::Tls { alpn, .. } = sniffed { alpn.as_slice() } else { &[] };
     let limit = Duration::from_secs(HANDSHAKE_SECONDS_MAX);
-    match tokio::time::timeout(limit, tls.accept(stream)).await {
+    match tokio::time::timeout(limit, tls.accept(stream, offered)).await {
         Ok(Ok(secured)) => Some(secured),
         Ok(Err(reason)) => {
             tracing::debug!("no handshake with a client: {reason}");

@@ -28,6 +28,7 @@ use crate::failure::{Failure, Flags};
 use crate::hash::{self, Hashed};
 use crate::local_reply::{Guards, ReplyBody, Watched};
 use crate::plan::ClusterPlan;
+use crate::principals::Principal;
 use crate::record::Record;
 use crate::timeout::{Bounds, Watch};
 use crate::tls::Load;
@@ -75,6 +76,7 @@ pub struct Answered {
     response: Response<Incoming>,
     connection: Option<Box<Http1>>,
     local: Option<SocketAddr>,
+    peer: u32,
 }
 
 /// Sends a request, and gives the answer or says why there is none.
@@ -153,7 +155,7 @@ pub async fn send_copy(
     if let Some(class) = cluster.counts.classes.get(usize::from(answered.response.status().as_u16() / 100)) {
         bump(class);
     }
-    let Answered { response, connection, local: _ } = answered;
+    let Answered { response, connection, local: _, peer: _ } = answered;
     let home = connection.is_some().then(|| cluster.clone());
     let mut body = ReplyBody::unwanted(ResponseBody::new(response.into_body(), connection), home, guards);
     loop {
@@ -206,7 +208,8 @@ fn answer(
     back: Option<&WayBack<'_>>,
     mut record: Box<Record>,
 ) -> Response<ReplyBody> {
-    let Answered { response, connection, local } = answered;
+    let Answered { response, connection, local, peer } = answered;
+    record.parties.upstream = Principal::from_number(peer);
     let (mut parts, incoming) = response.into_parts();
     record.status = parts.status.as_u16();
     record.grpc_status = headers_grpc_status(&parts.headers);
@@ -461,9 +464,9 @@ impl<'a> Tries<'a> {
             let (mut connection, stream) = upstream::http2(aim).await?;
             let guards = attach(aim, active, Some((aim.host.clone(), stream)))?;
             let request = self.request(supply, number, true).ok_or(Failure::ClientBody)?;
-            let local = connection.local;
+            let (local, peer) = (connection.local, connection.peer);
             let response = connection.send(request).await.map_err(|error| failure_of(&error))?;
-            return Ok((Answered { response, connection: None, local }, guards));
+            return Ok((Answered { response, connection: None, local, peer }, guards));
         }
         let connection = upstream::http1(aim).await?;
         let guards = match attach(aim, active, None) {
@@ -474,9 +477,9 @@ impl<'a> Tries<'a> {
             }
         };
         let request = self.request(supply, number, false).ok_or(Failure::ClientBody)?;
-        let local = connection.local;
+        let (local, peer) = (connection.local, connection.peer);
         let (response, connection) = connection.send(request).await.map_err(|error| failure_of(&error))?;
-        Ok((Answered { response, connection: Some(connection), local }, guards))
+        Ok((Answered { response, connection: Some(connection), local, peer }, guards))
     }
 
     fn request(&self, supply: &mut Supply, numbered: Numbered, is_http2: bool) -> Option<Request<RequestBody>> {
@@ -539,7 +542,7 @@ pub fn address(request: &mut Request<RequestBody>, authority: &str, is_http2: bo
 pub fn key(plan: &ClusterPlan, host: SocketAddr, authority: &str) -> Key {
     let follows = plan.tls.as_ref().is_some_and(|tls| tls.follows_host());
     let name = follows.then(|| words::host::split_port(authority).0.into());
-    Key { host, name, era: plan.era() }
+    Key { host, name, era: plan.era(host) }
 }
 
 /// A request that has a connection: now it counts, and needs a place below the bound on requests (DR36).
@@ -555,13 +558,13 @@ pub fn attach(aim: Aim<'_>, active: Active, stream: Option<(Key, Stream)>) -> Re
     Ok(Guards { active, request, cluster: aim.cluster.clone(), stream: stream.map(Box::new) })
 }
 
-/// A new connection to a host, within the cluster's timeout.
+/// A new connection to a host, within the cluster's timeout, and which workload is there.
 pub async fn connect(
     cluster: &ClusterState,
     plan: &ClusterPlan,
     host: SocketAddr,
     load: Load<'_>,
-) -> Result<Io, Failure> {
+) -> Result<(Io, Principal), Failure> {
     bump(&cluster.counts.connections);
     let options = ClusterState::connect_options(plan);
     let limit: Duration = plan.config.connect_timeout;
@@ -575,9 +578,12 @@ pub async fn connect(
             None => cluster.network.connect(host, &options).await,
         };
         let io = connected.map_err(|error| Failure::Connect(plain(&error)))?;
-        match &plan.tls {
-            Some(tls) if !transport::pipe::is_stand_in(host) => tls.connect(io, host, load).await.map_err(Failure::Tls),
-            _ => Ok(io),
+        match plan.tls_to(host) {
+            Some(tls) if !transport::pipe::is_stand_in(host) => {
+                let (io, there) = tls.connect(io, host, load).await.map_err(Failure::Tls)?;
+                Ok((io, Principal::of_any(there.as_ref())))
+            }
+            _ => Ok((io, Principal::default())),
         }
     };
     match tokio::time::timeout(limit, connecting).await {

@@ -40,6 +40,7 @@ pub mod outlier;
 pub mod own;
 pub mod pipeline;
 pub mod plan;
+pub mod principals;
 pub mod rate_limit;
 pub mod record;
 pub mod resolvers;

@@ -66,12 +66,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::principals::Parties;
     use crate::record::Head;
 
     fn takes(filter: &LogFilter, status: u16, flags: Flags) -> bool {
         let head = Head { path: "/a".into(), ..Head::default() };
         let elapsed = Duration::from_millis(20);
-        let line = Line { status, flags, details: "", received: 0, sent: 0, head: &head, elapsed };
+        let parties = Parties::default();
+        let line = Line { status, flags, details: "", received: 0, sent: 0, head: &head, elapsed, parties };
         Filter::new(filter).unwrap().takes(&line)
     }
 

@@ -6,14 +6,17 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use config::Metric;
 use rustc_hash::FxHashMap;
+use words::SpiffeId;
 
 use crate::cluster::{ClusterState, bump};
 use crate::identity::{Identity, UNKNOWN};
 use crate::metric_labels::Changes;
+use crate::principals::Parties;
 use crate::record::Record;
 use crate::worker::Worker;
 
@@ -35,6 +38,7 @@ pub struct SeriesKey {
     grpc_status: u16,
     is_inbound: bool,
     is_grpc: bool,
+    parties: u64,
 }
 
 /// A histogram: counts per bucket (the last one is beyond all bounds), and the sum.
@@ -136,6 +140,7 @@ impl Metrics {
             grpc_status: record.grpc_status.unwrap_or(u16::MAX),
             is_inbound: record.is_inbound(),
             is_grpc: record.is_grpc,
+            parties: record.parties.key(),
         };
         if let Some(series) = known.borrow().get(&key) {
             return series.clone();
@@ -305,10 +310,13 @@ pub struct Ends<'a> {
     pub cluster: Option<&'a ClusterState>,
     /// The host it was sent to.
     pub host: Option<balance::HostId>,
+    /// Who has shown who they are.
+    pub parties: Parties,
 }
 
 fn labels(us: &Identity, record: &Record, cluster: Option<&ClusterState>) -> String {
-    let ends = Ends { us, is_inbound: record.is_inbound(), cluster, host: record.host.map(|(host, _)| host) };
+    let host = record.host.map(|(host, _)| host);
+    let ends = Ends { us, is_inbound: record.is_inbound(), cluster, host, parties: record.parties };
     let protocol = if record.is_grpc { "grpc" } else { "http" };
     let grpc = record.grpc_status.map(|status| status.to_string()).unwrap_or_default();
     let tail = format!(
@@ -320,8 +328,8 @@ fn labels(us: &Identity, record: &Record, cluster: Option<&ClusterState>) -> Str
 
 /// Istio's labels of source and destination.
 pub fn end_labels(ends: &Ends<'_>) -> String {
-    let Ends { us, is_inbound, cluster, host } = ends;
-    let unknown = Identity {
+    let Ends { us, is_inbound, cluster, host, parties } = ends;
+    let mut unknown = Identity {
         workload: UNKNOWN.into(),
         namespace: UNKNOWN.into(),
         app: UNKNOWN.into(),
@@ -345,6 +353,14 @@ pub fn end_labels(ends: &Ends<'_>) -> String {
             ..Identity::default()
         })
     });
+    let (from, to) = match is_inbound {
+        true => (parties.client.id(), parties.local.id()),
+        false => (parties.upstream_local.id(), parties.upstream.id()),
+    };
+    // All that a certificate tells of a client's workload besides its account.
+    if let (true, Some(from)) = (is_inbound, &from) {
+        unknown.namespace.clone_from(&from.namespace);
+    }
     let (source, destination, reporter) = match is_inbound {
         true => (unknown, (*us).clone(), "destination"),
         false => ((*us).clone(), there.unwrap_or(unknown), "source"),
@@ -354,10 +370,16 @@ pub fn end_labels(ends: &Ends<'_>) -> String {
         Some(service) => (service.host.as_str(), service.name.as_str(), service.namespace.as_str()),
         None => (UNKNOWN, UNKNOWN, UNKNOWN),
     };
-    let security = if *is_inbound { "none" } else { UNKNOWN };
-    let end = |side: &str, who: &Identity| {
+    let security = match is_inbound {
+        true if parties.client.is_somebody() => "mutual_tls",
+        true => "none",
+        // The caller's proxy does not say, as in Istio.
+        false => UNKNOWN,
+    };
+    let end = |side: &str, who: &Identity, id: Option<Arc<SpiffeId>>| {
+        let principal = id.map_or_else(|| UNKNOWN.to_owned(), |id| id.to_string());
         format!(
-            "{side}_workload=\"{}\",{side}_workload_namespace=\"{}\",{side}_principal=\"unknown\",{side}_app=\"{}\",\
+            "{side}_workload=\"{}\",{side}_workload_namespace=\"{}\",{side}_principal=\"{principal}\",{side}_app=\"{}\",\
              {side}_version=\"{}\",{side}_cluster=\"{}\",{side}_canonical_service=\"{}\",{side}_canonical_revision=\"{}\"",
             escape(&who.workload),
             escape(&who.namespace),
@@ -371,8 +393,8 @@ pub fn end_labels(ends: &Ends<'_>) -> String {
     format!(
         "reporter=\"{reporter}\",{},{},destination_service=\"{}\",destination_service_name=\"{}\",\
          destination_service_namespace=\"{}\",connection_security_policy=\"{security}\"",
-        end("source", &source),
-        end("destination", &destination),
+        end("source", &source, from),
+        end("destination", &destination, to),
         escape(host),
         escape(name),
         escape(namespace)

@@ -23,6 +23,7 @@ use crate::connection::Client;
 use crate::failure::Flags;
 use crate::local_reply::{ReplyBody, reply};
 use crate::plan::{ChainPlan, HttpPlan};
+use crate::principals::Parties;
 use crate::record::{Head, Record};
 use crate::trace::Trace;
 use crate::worker::Worker;
@@ -94,6 +95,7 @@ pub(crate) fn new_record(worker: &Rc<Worker>, plan: &Arc<HttpPlan>, now: Instant
         sent: 0,
         cluster: None,
         host: None,
+        parties: Parties::default(),
         grpc_status: None,
         trace: None,
         is_over: false,
@@ -107,6 +109,7 @@ async fn serve(
     mut request: Request<Incoming>,
 ) -> Response<ReplyBody> {
     let mut record = Box::new(new_record(&worker, &plan, Instant::now()));
+    record.parties = client.parties;
     let authority = match admit(&mut request) {
         Ok(authority) => authority,
         Err((status, details)) => {

@@ -13,8 +13,10 @@ use config::{
 };
 use http::HeaderValue;
 use routing::Router;
+use rustc_hash::FxHashSet;
 use words::Origin;
 
+use crate::cluster::socket;
 use crate::metric_labels::Changes;
 use crate::tls::{self, ClientTls, Materials, ServerTls};
 use crate::trace::Tracer;
@@ -102,6 +104,8 @@ pub struct ClusterPlan {
     pub hosts: Arc<HostSet>,
     /// TLS to its hosts.
     pub tls: Option<Arc<ClientTls>>,
+    /// The hosts that it is for; `None`: all of them.
+    pub secured: Option<FxHashSet<SocketAddr>>,
     /// Its bounds, shared by the workers and kept over updates.
     pub limits: Arc<Limits>,
     /// Which hosts are left alone for now; shared and kept likewise.
@@ -119,9 +123,15 @@ impl ChainPlan {
 }
 
 impl ClusterPlan {
-    /// What connections are made with; 0 is plaintext.
-    pub fn era(&self) -> u64 {
-        self.tls.as_ref().map_or(0, |tls| tls.era)
+    /// What connections to a host are made with; `None` is plaintext.
+    pub fn tls_to(&self, host: SocketAddr) -> Option<&Arc<ClientTls>> {
+        let is_secured = |_: &&Arc<ClientTls>| self.secured.as_ref().is_none_or(|secured| secured.contains(&host));
+        self.tls.as_ref().filter(is_secured)
+    }
+
+    /// Tells connections to a host apart by what they are made with; 0 is plaintext.
+    pub fn era(&self, host: SocketAddr) -> u64 {
+        self.tls_to(host).map_or(0, |tls| tls.era)
     }
 }
 
@@ -380,6 +390,9 @@ impl Planner {
             let before = last.and_then(|last| last.outlier.as_deref());
             Arc::new(Detector::new(outlier.clone(), hosts.clone(), before))
         });
-        Arc::new(ClusterPlan { config: cluster.clone(), hosts, tls, limits, outlier })
+        let marked_only = cluster.tls.as_ref().is_some_and(|tls| tls.marked_only);
+        let marked = hosts.hosts().iter().filter(|host| host.mtls).filter_map(|host| socket(&host.address));
+        let secured = marked_only.then(|| marked.collect());
+        Arc::new(ClusterPlan { config: cluster.clone(), hosts, tls, secured, limits, outlier })
     }
 }

@@ -9,6 +9,7 @@ use words::Origin;
 
 use crate::failure::Flags;
 use crate::plan::HttpPlan;
+use crate::principals::{Parties, Principal};
 use crate::trace::Trace;
 use crate::worker::Worker;
 
@@ -38,6 +39,8 @@ pub struct Record {
     pub cluster: Option<u32>,
     /// Host of the last try: number in the balancer's set, and address.
     pub host: Option<(balance::HostId, SocketAddr)>,
+    /// Who takes part.
+    pub parties: Parties,
     /// `grpc-status` of the answer.
     pub grpc_status: Option<u16>,
     /// Its span.
@@ -100,6 +103,11 @@ impl Record {
     pub fn finish(&mut self, now: Instant) {
         self.is_over = true;
         let worker = self.worker.clone();
+        if self.parties.upstream.is_somebody() {
+            let cluster = self.cluster.and_then(|slot| worker.cluster(slot));
+            let own = cluster.and_then(|cluster| cluster.plan.borrow().tls.as_ref()?.own().cloned());
+            self.parties.upstream_local = Principal::of_any(own.as_deref());
+        }
         let elapsed = now.saturating_duration_since(self.started);
         worker.metrics.request(&worker, self, elapsed);
         if let Some(trace) = self.trace.take() {
@@ -107,8 +115,9 @@ impl Record {
         }
         if let Some(head) = &self.head {
             for format in &self.plan.logs {
-                let Self { status, flags, details, received, sent, .. } = *self;
-                worker.log(format, &crate::access_log::Line { status, flags, details, received, sent, head, elapsed });
+                let Self { status, flags, details, received, sent, parties, .. } = *self;
+                let line = crate::access_log::Line { status, flags, details, received, sent, head, elapsed, parties };
+                worker.log(format, &line);
             }
         }
     }

@@ -18,6 +18,7 @@ use crate::connection::Client;
 use crate::failure::{Failure, Flags};
 use crate::metrics::{Ends, end_labels};
 use crate::plan::{ClusterPlan, TcpPlan};
+use crate::principals::{Parties, Principal};
 use crate::record::Head;
 use crate::tls::Load;
 use crate::upstream::{self, Aim, Pending};
@@ -33,17 +34,18 @@ struct Told {
     flags: Flags,
     head: Head,
     carried: Carried,
+    parties: Parties,
 }
 
 /// Carries a connection until it ends. Without a host it is closed at once.
 pub async fn serve(worker: Rc<Worker>, plan: Arc<TcpPlan>, stream: Io, client: Client) {
     let started = Instant::now();
-    let mut told = Told::default();
+    let mut told = Told { parties: client.parties, ..Told::default() };
     carry(&worker, &plan, stream, &client, &mut told).await;
     if plan.logs.is_empty() {
         return;
     }
-    let Told { flags, mut head, carried } = told;
+    let Told { flags, mut head, carried, parties } = told;
     head.local = client.dialled.or(client.local);
     head.peer = client.peer;
     head.origin.clone_from(&plan.origin);
@@ -52,7 +54,8 @@ pub async fn serve(worker: Rc<Worker>, plan: Arc<TcpPlan>, stream: Io, client: C
     }
     let (received, sent, elapsed) = (carried.up, carried.down, started.elapsed());
     for format in &plan.logs {
-        worker.log(format, &Line { status: 0, flags, details: "", received, sent, head: &head, elapsed });
+        let line = Line { status: 0, flags, details: "", received, sent, head: &head, elapsed, parties };
+        worker.log(format, &line);
     }
 }
 
@@ -70,7 +73,7 @@ async fn carry(worker: &Rc<Worker>, plan: &TcpPlan, stream: Io, client: &Client,
     };
     let active = cluster.balancer.borrow().begin(id);
     let counters = active.counters().clone();
-    let key = Key { host: address, name: None, era: ready.era() };
+    let key = Key { host: address, name: None, era: ready.era(address) };
     let aim = Aim { cluster: &cluster, plan: &ready, host: &key, counters: &counters };
     let Ok(_place) = upstream::own_place(aim) else {
         told.flags = Flags::UPSTREAM_OVERFLOW;
@@ -86,7 +89,14 @@ async fn carry(worker: &Rc<Worker>, plan: &TcpPlan, stream: Io, client: &Client,
         outlier::note(&cluster, detector, id, report);
     }
     let upstream = match made {
-        Ok(upstream) => upstream,
+        Ok((upstream, there)) => {
+            told.parties.upstream = there;
+            told.parties.upstream_local = match there.is_somebody() {
+                true => Principal::of_any(ready.tls.as_ref().and_then(|tls| tls.own()).map(|own| &**own)),
+                false => Principal::default(),
+            };
+            upstream
+        }
         Err(failure) => {
             // There is one try, so a connection that fails has none left.
             let retried = matches!(failure, Failure::Connect(_) | Failure::ConnectTimeout);
@@ -102,7 +112,8 @@ async fn carry(worker: &Rc<Worker>, plan: &TcpPlan, stream: Io, client: &Client,
     let series = {
         let host = (id != HostId::OUTSIDE).then_some(id);
         let is_inbound = plan.direction == Direction::Inbound;
-        let ends = Ends { us: &worker.identity, is_inbound, cluster: Some(&cluster), host };
+        let parties = told.parties;
+        let ends = Ends { us: &worker.identity, is_inbound, cluster: Some(&cluster), host, parties };
         worker.metrics.tcp(format!("{},request_protocol=\"tcp\",response_flags=\"-\"", end_labels(&ends)))
     };
     bump(&series.opened);

@@ -206,6 +206,7 @@ pub struct ServerTls {
     config: config::ServerTls,
     named: Named,
     ready: OnceLock<Result<Served, String>>,
+    without_alpn: OnceLock<Result<Served, String>>,
 }
 
 /// What handshakes need, and who we are in them.
@@ -217,7 +218,12 @@ struct Served {
 impl ServerTls {
     /// TLS with the materials of this moment.
     pub fn new(config: &config::ServerTls, materials: &Materials) -> Self {
-        Self { named: Named::new(config.secrets(), materials), config: config.clone(), ready: OnceLock::new() }
+        Self {
+            named: Named::new(config.secrets(), materials),
+            config: config.clone(),
+            ready: OnceLock::new(),
+            without_alpn: OnceLock::new(),
+        }
     }
 
     /// True while its materials are these.
@@ -225,8 +231,8 @@ impl ServerTls {
         self.named.is_as_in(materials)
     }
 
-    fn make(&self) -> Result<Served, String> {
-        let config::ServerTls { certificates, clients, parameters: written, alpn } = &self.config;
+    fn make(&self, alpn: &[String]) -> Result<Served, String> {
+        let config::ServerTls { certificates, clients, parameters: written, alpn: _ } = &self.config;
         // One of two certificates is enough to serve.
         let (mut identities, mut failed) = (Vec::new(), None);
         for name in certificates {
@@ -252,12 +258,16 @@ impl ServerTls {
         clients.is_some_and(|validation| validation.roots.is_some() && !validation.accept_untrusted)
     }
 
-    /// The handshake with a client.
+    /// The handshake with a client. `offered`: the protocols that it offers, as far as they are known.
     ///
     /// # Errors
     /// Why there is none, for the log.
-    pub async fn accept(&self, stream: Io) -> Result<(Io, Peer), String> {
-        let ready = self.ready.get_or_init(|| self.make()).as_ref().map_err(Clone::clone)?;
+    pub async fn accept(&self, stream: Io, offered: &[String]) -> Result<(Io, Peer), String> {
+        // Where nothing is in common nothing is agreed on, as in Envoy; rustls would end the handshake.
+        let alpn = &self.config.alpn;
+        let agrees = alpn.is_empty() || offered.is_empty() || offered.iter().any(|name| alpn.contains(name));
+        let ready = if agrees { &self.ready } else { &self.without_alpn };
+        let ready = ready.get_or_init(|| self.make(if agrees { alpn } else { &[] })).as_ref().map_err(Clone::clone)?;
         let (io, mut peer) = tls::accept(stream, &ready.config).await.map_err(|error| error.to_string())?;
         peer.local.clone_from(&ready.own);
         if self.verifies() {
@@ -271,7 +281,12 @@ impl ServerTls {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load<'a> {
     /// Requests; of this host only, where TLS follows it.
-    Requests(Option<&'a str>),
+    Requests {
+        /// The host.
+        host: Option<&'a str>,
+        /// They are sent as HTTP/2.
+        is_http2: bool,
+    },
     /// Bytes, which have no host.
     Bytes,
 }
@@ -284,9 +299,13 @@ pub struct ClientTls {
     named: Named,
     /// What is offered by ALPN for requests, when nothing is said: Envoy's fallback.
     fallback: &'static str,
-    /// For requests, and for bytes, which have no host to be checked.
-    ready: [OnceLock<Result<Arc<tls::ClientConfig>, String>>; 2],
+    /// For bytes, which have no host to be checked, and for requests of both versions.
+    ready: [OnceLock<Result<Arc<tls::ClientConfig>, String>>; 3],
+    own: OnceLock<Option<Arc<SpiffeId>>>,
 }
+
+/// What requests offer that say what they are, in Istio's words and in HTTP's (DR64).
+const ANNOUNCED: [[&str; 3]; 2] = [["istio-http/1.1", "istio", "http/1.1"], ["istio-h2", "istio", "h2"]];
 
 impl ClientTls {
     /// TLS with the materials of this moment.
@@ -302,7 +321,14 @@ impl ClientTls {
                 UpstreamProtocol::SameAsDownstream => "",
             },
             ready: Default::default(),
+            own: OnceLock::new(),
         }
+    }
+
+    /// Which workload we are to hosts.
+    pub fn own(&self) -> Option<&Arc<SpiffeId>> {
+        let read = || self.named.get(self.config.certificate.as_ref()?).ok()?.identity().ok()?.principal();
+        self.own.get_or_init(|| read().map(Arc::new)).as_ref()
     }
 
     /// True while its materials are these.
@@ -321,26 +347,47 @@ impl ClientTls {
         let identity = certificate.as_ref().map(|name| self.named.get(name)?.identity()).transpose()?;
         let demands = validation.as_ref().map(|validation| demands(validation, &self.named)).transpose()?;
         let naming = Naming { sends_sni: *sni != Sni::Absent, verifies: *verify_host && load != Load::Bytes };
-        let fallback = [self.fallback.to_owned()];
-        let needs = alpn.is_empty() && load != Load::Bytes && !self.fallback.is_empty();
-        let alpn = if needs { &fallback[..] } else { alpn };
-        tls::client(identity, demands, naming, &parameters(written, alpn))
+        let alpn = match load {
+            Load::Requests { is_http2, .. } if self.config.announces => {
+                ANNOUNCED[usize::from(is_http2)].map(str::to_owned).to_vec()
+            }
+            Load::Requests { .. } if alpn.is_empty() && !self.fallback.is_empty() => vec![self.fallback.to_owned()],
+            _ => alpn.clone(),
+        };
+        tls::client(identity, demands, naming, &parameters(written, &alpn))
     }
 
-    /// The handshake with a host.
+    // The certificate of a host leads to our roots.
+    fn verifies(&self) -> bool {
+        let validation = self.config.validation.as_ref();
+        validation.is_some_and(|validation| validation.roots.is_some() && !validation.accept_untrusted)
+    }
+
+    /// The handshake with a host: the connection, and which workload is there.
     ///
     /// # Errors
     /// Why there is none, as Envoy gives the reason of a transport's failure.
-    pub async fn connect(&self, stream: Io, host: SocketAddr, load: Load<'_>) -> Result<Io, String> {
-        let ready = &self.ready[usize::from(load == Load::Bytes)];
+    pub async fn connect(
+        &self,
+        stream: Io,
+        host: SocketAddr,
+        load: Load<'_>,
+    ) -> Result<(Io, Option<SpiffeId>), String> {
+        let ready = &self.ready[match load {
+            Load::Bytes => 0,
+            Load::Requests { is_http2: false, .. } => 1,
+            Load::Requests { is_http2: true, .. } => 2,
+        }];
         let ready = ready.get_or_init(|| self.make(load)).as_ref().map_err(Clone::clone)?;
         let name = match (&self.config.sni, load) {
             (Sni::Name(name), _) => name.clone(),
-            (_, Load::Requests(Some(name))) => name.to_owned(),
+            (_, Load::Requests { host: Some(name), .. }) => name.to_owned(),
             // An address is never sent as SNI.
             _ => host.ip().to_string(),
         };
-        tls::connect(stream, &name, ready).await.map_err(|error| format!("TLS_error:|{error}"))
+        let io = tls::connect(stream, &name, ready).await.map_err(|error| format!("TLS_error:|{error}"))?;
+        let there = self.verifies().then(|| tls::peer_of(&io)).flatten();
+        Ok((io, there))
     }
 }
 

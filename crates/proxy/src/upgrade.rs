@@ -112,10 +112,13 @@ async fn open(
         let guards = forward::attach(aim, active, None)?;
         let dialled = {
             let _pending = Pending::take(cluster, &plan)?;
-            upstream::dial(aim, Load::Requests(key.name.as_deref())).await
+            upstream::dial(aim, Load::Requests { host: key.name.as_deref(), is_http2: false }).await
         };
         let failure = match dialled {
-            Ok(io) => return Ok(Opened { io, place, guards, number }),
+            Ok((io, there)) => {
+                record.parties.upstream = there;
+                return Ok(Opened { io, place, guards, number });
+            }
             Err(failure) => failure,
         };
         if let Some(detector) = &plan.outlier {

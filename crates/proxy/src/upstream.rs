@@ -23,6 +23,7 @@ use crate::cluster::{ClusterState, bump};
 use crate::failure::Failure;
 use crate::forward::connect;
 use crate::plan::ClusterPlan;
+use crate::principals::Principal;
 use crate::tls::Load;
 
 /// Requests of one worker that wait for connections to the hosts of one cluster.
@@ -295,9 +296,12 @@ async fn new_http1(aim: Aim<'_>) -> Result<Box<Http1>, Failure> {
             Turn::Stream => return Err(Failure::Ended),
         },
     };
-    let io = dial(aim, Load::Requests(aim.host.name.as_deref())).await?;
+    let (io, there) = dial(aim, Load::Requests { host: aim.host.name.as_deref(), is_http2: false }).await?;
     bump(&cluster.counts.http1_connections);
-    Http1::new(io, host.clone(), Instant::now(), Box::new(place)).await.map_err(|_| Failure::Ended)
+    let made = Http1::new(io, host.clone(), Instant::now(), Box::new(place)).await;
+    let mut made = made.map_err(|_| Failure::Ended)?;
+    made.peer = there.number();
+    Ok(made)
 }
 
 /// A stream of an HTTP/2 connection for one request.
@@ -344,10 +348,13 @@ async fn new_http2(aim: Aim<'_>) -> Result<(Http2, Stream), Failure> {
 
 async fn make(aim: Aim<'_>, place: Place) -> Result<Http2, Failure> {
     let _making = Making::begin(aim.cluster, aim.host);
-    let io = dial(aim, Load::Requests(aim.host.name.as_deref())).await?;
+    let (io, there) = dial(aim, Load::Requests { host: aim.host.name.as_deref(), is_http2: true }).await?;
     bump(&aim.cluster.counts.http2_connections);
     let keepalive = aim.plan.config.http2.keepalive.map(|one| (one.interval, one.timeout));
-    Http2::new(io, Instant::now(), keepalive, Box::new(place)).await.map_err(|_| Failure::Ended)
+    let made = Http2::new(io, Instant::now(), keepalive, Box::new(place)).await;
+    let mut made = made.map_err(|_| Failure::Ended)?;
+    made.peer = there.number();
+    Ok(made)
 }
 
 /// Those who wait for this connection go on when it is there, and when it is given up.
@@ -377,8 +384,8 @@ fn again(aim: Aim<'_>) -> Option<Place> {
     Place::take(aim)
 }
 
-/// A new connection, within the cluster's timeout.
-pub async fn dial(aim: Aim<'_>, load: Load<'_>) -> Result<Io, Failure> {
+/// A new connection, within the cluster's timeout, and which workload is at its other end.
+pub async fn dial(aim: Aim<'_>, load: Load<'_>) -> Result<(Io, Principal), Failure> {
     bump(&aim.counters.connections_total);
     connect(aim.cluster, aim.plan, aim.host.host, load).await.inspect_err(|_| bump(&aim.counters.connect_failures))
 }

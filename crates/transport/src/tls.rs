@@ -315,6 +315,12 @@ pub async fn accept(stream: Io, config: &Arc<ServerConfig>) -> io::Result<(Io, P
     Ok((Io::Tls(Box::new(TlsStream::Server(stream))), peer))
 }
 
+/// The workload at the other end of a connection, by the certificate that it has shown. Says nothing about who signed it.
+pub fn peer_of(io: &Io) -> Option<words::SpiffeId> {
+    let Io::Tls(stream) = io else { return None };
+    principal(stream.get_ref().1.peer_certificates()?.first()?)
+}
+
 /// The client's handshake. `name` is the server's, for SNI and the check, as far as they are on.
 ///
 /// # Errors

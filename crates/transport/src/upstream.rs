@@ -47,6 +47,8 @@ pub struct Http1 {
     pub idle_since: Instant,
     /// Our end.
     pub local: Option<std::net::SocketAddr>,
+    /// Whatever the caller wants to know of the other end.
+    pub peer: u32,
     // Last: it is let go when the connection has been closed.
     _held: Held,
 }
@@ -63,7 +65,7 @@ impl Http1 {
         builder.max_buf_size(HEAD_BYTES_MAX.max(64 << 10));
         let (sender, driver) = builder.handshake(TokioIo::new(io)).await.map_err(io::Error::other)?;
         let driver = Box::pin(driver);
-        Ok(Box::new(Self { key, sender, driver, carried: 0, born: now, idle_since: now, local, _held: held }))
+        Ok(Box::new(Self { key, sender, driver, carried: 0, born: now, idle_since: now, local, peer: 0, _held: held }))
     }
 
     /// True when an idle connection can take a request. Looks at the socket: a peer that has closed is noticed here.
@@ -109,6 +111,8 @@ pub struct Http2 {
     pub(crate) life: Rc<Life>,
     /// Our end.
     pub local: Option<std::net::SocketAddr>,
+    /// Whatever the caller wants to know of the other end.
+    pub peer: u32,
 }
 
 /// What decides how long an HTTP/2 connection is used.
@@ -156,7 +160,7 @@ impl Http2 {
             drop(held);
         });
         let life = Life { born: now, idle_since: Cell::new(now), carried: Cell::default(), active: Cell::default() };
-        Ok(Self { sender, life: Rc::new(life), local })
+        Ok(Self { sender, life: Rc::new(life), local, peer: 0 })
     }
 
     /// Counts one more stream.

@@ -47,6 +47,29 @@ pub(crate) struct JoinedEndpoint {
     pub(crate) hostname: Option<String>,
     /// For metrics.
     pub(crate) workload: Option<Workload>,
+    /// Its identity without trust domain, when it is known.
+    pub(crate) account: Option<Arc<str>>,
+    /// It has a proxy that takes mutual TLS.
+    pub(crate) mtls: bool,
+}
+
+/// Who may answer for a service: what its clusters are made of, where endpoints are not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Standing {
+    /// The identities of its endpoints.
+    pub(crate) accounts: BTreeSet<Arc<str>>,
+    /// There are endpoints, and all of them take mutual TLS.
+    pub(crate) all_mtls: bool,
+}
+
+impl Standing {
+    /// Of endpoints that are joined.
+    pub(crate) fn of(endpoints: &[JoinedEndpoint]) -> Self {
+        Self {
+            accounts: endpoints.iter().filter_map(|endpoint| endpoint.account.clone()).collect(),
+            all_mtls: !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.mtls),
+        }
+    }
 }
 
 impl Joined {
@@ -171,6 +194,7 @@ impl World {
             endpoints.extend(self.of_workload_entries(ns, &selector));
         }
         let before = self.of_services.value(ns, name).cloned();
+        stand(&mut self.standings[0], ns, name, &endpoints);
         let changed = set(&mut self.of_services, ns, name, endpoints);
         if changed {
             let key = (ns.clone(), name.clone());
@@ -193,12 +217,14 @@ impl World {
     /// Joins the endpoints of a ServiceEntry with a selector again; true when they are different now (SE11).
     pub(super) fn join_entry(&mut self, ns: &Arc<str>, name: &Arc<str>) -> bool {
         let Some(selector) = self.entries.value(ns, name).and_then(|entry| entry.selector.clone()) else {
+            self.standings[1].remove(ns, name);
             return self.of_entries.remove(ns, name).is_some();
         };
         let mut endpoints: Vec<_> = self.of_workload_entries(ns, &selector).collect();
         for (_, pod) in self.pods.of_namespace(ns).filter(|(_, pod)| words::labels_select(&selector, &pod.labels)) {
             endpoints.extend(self.of_pod(pod));
         }
+        stand(&mut self.standings[1], ns, name, &endpoints);
         set(&mut self.of_entries, ns, name, endpoints)
     }
 
@@ -220,6 +246,8 @@ impl World {
             node: endpoint.node.clone(),
             hostname: endpoint.hostname.clone(),
             workload: pod.map(|pod| pod.workload.clone()),
+            account: pod.map(|pod| pod.account.clone()),
+            mtls: pod.is_some_and(|pod| pod.mtls),
         }
     }
 
@@ -236,6 +264,8 @@ impl World {
             node: pod.node.clone(),
             hostname: None,
             workload: Some(pod.workload.clone()),
+            account: Some(pod.account.clone()),
+            mtls: pod.mtls,
         })
     }
 
@@ -256,6 +286,8 @@ impl World {
             node: String::new(),
             hostname: None,
             workload: Some(one.workload.clone()),
+            account: one.endpoint.account.clone(),
+            mtls: one.endpoint.mtls,
         })
     }
 
@@ -302,6 +334,15 @@ impl World {
             false => labelled,
             true => self.nodes.value("", node).map(|locality| (**locality).clone()).unwrap_or_default(),
         }
+    }
+}
+
+fn stand(table: &mut super::Table<Standing>, ns: &Arc<str>, name: &Arc<str>, endpoints: &[JoinedEndpoint]) {
+    let standing = Standing::of(endpoints);
+    if standing == Standing::default() {
+        table.remove(ns, name);
+    } else {
+        table.set(ns, name, Fingerprint::of(&standing), standing);
     }
 }
 
