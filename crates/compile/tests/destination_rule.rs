@@ -177,12 +177,9 @@ fn what_is_not_obeyed_yet_is_said() {
     let yaml = rule(
         "default",
         "r",
-        "{host: reviews, trafficPolicy: {tunnel: {targetHost: x, targetPort: 1}, tls: {mode: ISTIO_MUTUAL}, loadBalancer: {consistentHash: {httpHeaderName: x}}}}",
+        "{host: reviews, trafficPolicy: {tunnel: {targetHost: x, targetPort: 1}, loadBalancer: {consistentHash: {httpHeaderName: x}}}}",
     );
-    let expected = [
-        "SLU0100 DestinationRule default/r spec.trafficPolicy.tls.mode (ISTIO_MUTUAL)",
-        "SLU0100 DestinationRule default/r spec.trafficPolicy.tunnel",
-    ];
+    let expected = ["SLU0100 DestinationRule default/r spec.trafficPolicy.tunnel"];
     assert_eq!(findings(&world(&(bare() + &yaml))), expected);
 }
 
