@@ -91,6 +91,14 @@ fn bootstrap(who: &Proxied, control: SocketAddr, admin: SocketAddr, delta: bool)
             "load_assignment": {"cluster_name": "xds", "endpoints": [{"lb_endpoints": [endpoint]}]}
         }]}
     });
+    if let Some(shown) = &who.identity {
+        let inline = |text: &str| json!({"inline_string": text});
+        made["static_resources"]["secrets"] = json!([
+            {"name": "default",
+             "tls_certificate": {"certificate_chain": inline(&shown.chain), "private_key": inline(&shown.key)}},
+            {"name": "ROOTCA", "validation_context": {"trusted_ca": inline(&shown.roots)}}
+        ]);
+    }
     if let Some(resolver) = resolver {
         made["typed_dns_resolver_config"] = resolver;
     }

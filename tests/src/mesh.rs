@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -115,6 +116,36 @@ pub struct Proxied {
     pub resolver: Option<SocketAddr>,
     /// Where the application's DNS questions are answered.
     pub dns: Option<SocketAddr>,
+    /// What it has of its own.
+    pub identity: Option<Arc<Shown>>,
+}
+
+/// A proxy's certificate, key and roots in PEM, also as the files of a directory.
+#[derive(Debug)]
+pub struct Shown {
+    /// The certificate.
+    pub chain: String,
+    /// Its key.
+    pub key: String,
+    /// The roots.
+    pub roots: String,
+    /// `cert-chain.pem`, `key.pem` and `root-cert.pem`.
+    pub folder: tempfile::TempDir,
+}
+
+impl Shown {
+    /// An identity of `pki` with the root of its authority.
+    pub fn of(spec: &str) -> Result<Self> {
+        let identity = testkit::pki::identity(spec)?;
+        let roots = testkit::pki::root(testkit::pki::authority_of(spec))?;
+        let folder = tempfile::tempdir()?;
+        for (name, text) in
+            [("cert-chain.pem", &identity.certificate), ("key.pem", &identity.key), ("root-cert.pem", &roots)]
+        {
+            write(folder.path(), name, text)?;
+        }
+        Ok(Self { chain: identity.certificate.clone(), key: identity.key.clone(), roots, folder })
+    }
 }
 
 impl Proxied {
@@ -135,6 +166,7 @@ impl Proxied {
             ("--app-ip", self.app_ip.map(|ip| ip.to_string())),
             ("--resolver", self.resolver.map(|address| address.to_string())),
             ("--dns-address", self.dns.map(|address| address.to_string())),
+            ("--identity-dir", self.identity.as_ref().map(|shown| shown.folder.path().to_string_lossy().into_owned())),
         ];
         let given = flags.into_iter().chain(labels).filter_map(|(flag, value)| Some([flag.to_owned(), value?]));
         given.flatten().collect()
@@ -156,6 +188,9 @@ impl Proxied {
         });
         if let Some(outbound) = self.outbound {
             metadata["SLUICE_OUTBOUND_ADDRESS"] = Value::String(outbound.to_string());
+        }
+        if self.identity.is_some() {
+            metadata["SLUICE_IDENTITY"] = Value::Bool(true);
         }
         if self.dns.is_some() {
             metadata["DNS_CAPTURE"] = Value::String("true".into());

@@ -12,7 +12,7 @@ use testkit::dns::Names;
 use testkit::stream::{Dial, Stream};
 use testkit::world::{Pod, World};
 
-use crate::mesh::Proxied;
+use crate::mesh::{Proxied, Shown};
 
 /// What the calls of a case are made in.
 pub struct Scene {
@@ -137,6 +137,7 @@ pub fn caller(case: &Case, world: &World, free: &dyn Fn() -> Result<SocketAddr>)
     let ip = world.client_ip;
     let labels = case.client.labels.clone().into_iter().collect();
     let namespace = case.client.namespace.clone();
+    let identity = case.client.identity.as_deref().map(Shown::of).transpose()?.map(Arc::new);
     if case.client.gateway {
         let who = Proxied {
             role: "router",
@@ -150,6 +151,7 @@ pub fn caller(case: &Case, world: &World, free: &dyn Fn() -> Result<SocketAddr>)
             captured: false,
             resolver: None,
             dns: None,
+            identity: identity.clone(),
         };
         return Ok((who, SocketAddr::new(ip, GATEWAY_PORT)));
     }
@@ -166,6 +168,7 @@ pub fn caller(case: &Case, world: &World, free: &dyn Fn() -> Result<SocketAddr>)
             app_ip: None,
             resolver: None,
             dns: None,
+            identity: identity.clone(),
             captured: true,
         };
         return Ok((who, SocketAddr::new(ip, 0)));
@@ -188,6 +191,7 @@ pub fn caller(case: &Case, world: &World, free: &dyn Fn() -> Result<SocketAddr>)
         resolver: None,
         dns: (!case.lookups.is_empty()).then(free).transpose()?,
         captured: false,
+        identity,
     };
     Ok((who, outbound))
 }

@@ -101,6 +101,7 @@ async fn logs_are_as_wanted(block: u8, by_envoy: bool) {
         captured: false,
         resolver: None,
         dns: None,
+        identity: None,
     };
     let (mut ours, mut envoys) = (None, None);
     match by_envoy {

@@ -94,6 +94,7 @@ async fn scenario() -> Result<()> {
         captured: false,
         resolver: None,
         dns: None,
+        identity: None,
     };
     let proxy = Proxy::start(&who, plane.xds).await.with_context(|| plane.process.tail())?;
 

@@ -43,6 +43,7 @@ fn sidecar(world: &World) -> Result<Proxied> {
         captured: false,
         resolver: None,
         dns: None,
+        identity: None,
     })
 }
 

@@ -82,6 +82,7 @@ fn sidecar(pod: &str, ip: IpAddr, app: IpAddr) -> Proxied {
         captured: false,
         resolver: None,
         dns: None,
+        identity: None,
     }
 }
 

@@ -90,6 +90,7 @@ async fn run() -> Result<()> {
         captured: false,
         resolver: None,
         dns: None,
+        identity: None,
     };
     let proxy = Proxy::start(&who, plane.xds).await?;
     let gateway = SocketAddr::new(world.client_ip, 8443);

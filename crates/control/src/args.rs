@@ -79,6 +79,9 @@ pub struct Args {
     /// localityLbSetting.enabled.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     pub locality_lb: bool,
+    /// Speak mutual TLS to workloads of the mesh where no DestinationRule says what to do, as Istio's enableAutoMtls.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    pub auto_mtls: bool,
     /// Have every proxy write an access log to this file; /dev/stdout as in Istio's accessLogFile.
     #[arg(long)]
     pub access_log_file: Option<String>,
@@ -228,6 +231,8 @@ impl Args {
             domain: self.cluster_domain.clone(),
             root_namespace: self.root_namespace.clone(),
             cluster_id: self.cluster_id.clone(),
+            trust_domain: self.trust_domain.clone(),
+            auto_mtls: self.auto_mtls,
             outbound_traffic_policy: self.outbound_traffic_policy,
             default_retries: self.default_retries,
             shadow_host_suffix: !self.no_shadow_host_suffix,

@@ -1,7 +1,6 @@
 //! Calls and pods that carry bytes instead of requests: a line and its answer, or a TLS hello that is answered in
 //! plaintext. Both answers are the JSON of [`crate::backend::Seen`] on one line.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +14,17 @@ use crate::backend::{Answer, Backend};
 use crate::call::{Answered, Connection, Way, authority};
 use crate::case::Call;
 use crate::hello::Hello;
+use crate::secured::{self, Agreed};
 use crate::stream::Stream;
 
 /// Longest line or hello read, in bytes.
 const BYTES_MAX: usize = 4096;
 
 /// How a TLS record of a handshake begins.
-const TLS: u8 = 0x16;
+pub const TLS: u8 = 0x16;
 
-/// Serves a connection that does not begin as HTTP; one that does is handed back untouched.
-pub async fn serve(mut stream: Stream, backend: &Backend) -> Option<Stream> {
+/// Serves a connection that does not begin as HTTP; one that does is handed back untouched. `seen` is what is known of it.
+pub async fn serve(mut stream: Stream, backend: &Backend, seen_of: &Agreed) -> Option<Stream> {
     if let Some(greeting) = &backend.behaviour.greets {
         stream.write_all(format!("{greeting}\n").as_bytes()).await.ok()?;
     }
@@ -61,7 +61,7 @@ pub async fn serve(mut stream: Stream, backend: &Backend) -> Option<Stream> {
             return None;
         }
         let line = line.trim_ascii_end();
-        answer(stream.get_mut(), backend.answer_bytes("TCP", BTreeMap::new(), line)).await?;
+        answer(stream.get_mut(), backend.answer_bytes("TCP", seen_of.clone(), line)).await?;
     }
 }
 
@@ -75,6 +75,16 @@ async fn answer(stream: &mut Stream, answer: Answer) -> Option<()> {
 pub async fn send(way: &Way, call: &Call) -> Result<Answered> {
     let Ok(stream) = way.connect(call.from.as_deref()).await else { return Ok(Answered::closed()) };
     let mut connection = Connection { from: stream.local, ..Connection::default() };
+    let stream = match &call.tls {
+        None => stream,
+        Some(_) => {
+            let Ok((secured, agreed)) = secured::connect(stream, authority(call)?.host(), call).await else {
+                return Ok(Answered::closed());
+            };
+            connection.tls = agreed;
+            Stream::new(secured, connection.from)
+        }
+    };
     let mut stream = BufReader::new(stream);
     if let Some(header) = &call.proxy_protocol {
         let (source, bytes) = header_of(header, way.target)?;

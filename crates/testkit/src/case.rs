@@ -119,6 +119,15 @@ pub struct PodPlace {
     /// Labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// The pod has a proxy of the mesh with this identity, as `pki` has it, `spiffe://cluster.local/ns/default/sa/reviews`:
+    /// on all of its ports it takes mutual TLS of clients that its own authority has certified, and plaintext too. It says
+    /// so with the label `security.istio.io/tlsMode`, unless `labels` say otherwise. What it saw of a client is among the
+    /// headers: `:client`, `:offered`, `:alpn`, `:sni`.
+    #[serde(default)]
+    pub identity: Option<String>,
+    /// Its service account; the service's name when absent.
+    #[serde(default)]
+    pub account: Option<String>,
 }
 
 /// A server outside of everything that is known.
@@ -163,6 +172,9 @@ pub struct PortTls {
     /// Clients must have a certificate of this authority.
     #[serde(default)]
     pub client_ca: Option<String>,
+    /// Plaintext is taken too, as by a proxy of the mesh.
+    #[serde(skip)]
+    pub permissive: bool,
 }
 
 /// TLS of a call to an `https` URL.
@@ -299,6 +311,9 @@ pub struct Client {
     /// Annotations of the calling pod.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+    /// The proxy has an identity of its own, as `pki` has it, and the root of the same authority.
+    #[serde(default)]
+    pub identity: Option<String>,
 }
 
 impl Client {
@@ -311,6 +326,7 @@ impl Client {
             captured: false,
             annotations: BTreeMap::new(),
             app: None,
+            identity: None,
         }
     }
 }
@@ -347,7 +363,7 @@ pub struct Call {
     /// This port of the proxy's own address (`PROXY_IP`) is called instead of where it takes outbound requests.
     #[serde(default)]
     pub port: Option<u16>,
-    /// TLS, for `https`.
+    /// TLS, for `https` and `TCP`.
     #[serde(default)]
     pub tls: Option<CallTls>,
     /// Request headers.

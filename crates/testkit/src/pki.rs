@@ -59,6 +59,11 @@ fn authority(name: &str) -> Result<Arc<Authority>> {
     Ok(made)
 }
 
+/// The authority of an identity.
+pub fn authority_of(spec: &str) -> &str {
+    spec.split('!').next().unwrap_or_default().split_once('@').map_or("main", |(_, ca)| ca)
+}
+
 /// The root of an authority in PEM.
 pub fn root(name: &str) -> Result<String> {
     Ok(authority(name)?.pem.clone())
@@ -77,11 +82,8 @@ pub fn identity(spec: &str) -> Result<Arc<Identity>> {
 
 fn make(spec: &str) -> Result<Identity> {
     let mut parts = spec.split('!');
-    let (names, ca) = parts
-        .next()
-        .unwrap_or_default()
-        .split_once('@')
-        .unwrap_or((spec.split('!').next().unwrap_or_default(), "main"));
+    let names = parts.next().unwrap_or_default().split('@').next().unwrap_or_default();
+    let ca = authority_of(spec);
     let flags: Vec<&str> = parts.collect();
     let mut params = CertificateParams::new(Vec::new())?;
     for (index, name) in names.split('+').enumerate() {

@@ -8,10 +8,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{Acceptor, WebPkiClientVerifier};
 use rustls::{ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore, ServerConfig, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use tokio_rustls::{LazyConfigAcceptor, TlsConnector, client, server};
 
 use crate::case::{Call, PortTls};
 use crate::pki::{self, Identity};
@@ -119,7 +119,7 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     Ok((stream, agreed))
 }
 
-/// The handshake of a pod. What it learns goes into what it says it saw: `:sni`, `:alpn`, `:client`.
+/// The handshake of a pod. What it learns goes into what it says it saw: `:sni`, `:offered`, `:alpn`, `:client`.
 pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     tls: &PortTls,
@@ -138,10 +138,19 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         }
     };
     let mut config = builder.with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let stream = TlsAcceptor::from(Arc::new(config)).accept(stream).await?;
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let offered: Vec<String> = hello
+        .client_hello()
+        .alpn()
+        .map(|names| names.map(|name| String::from_utf8_lossy(name).into_owned()).collect())
+        .unwrap_or_default();
+    // Nothing in common is nothing agreed on, as with OpenSSL.
+    let known = ["h2", "http/1.1"].iter().filter(|known| offered.iter().any(|name| name == *known));
+    config.alpn_protocols = known.map(|name| name.as_bytes().to_vec()).collect();
+    let stream = hello.into_stream(Arc::new(config)).await?;
     let (_, session) = stream.get_ref();
     let mut seen = Agreed::from([(":sni".to_owned(), session.server_name().unwrap_or_default().to_owned())]);
+    seen.insert(":offered".into(), offered.join(","));
     let alpn = session.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
     seen.extend(alpn.map(|name| (":alpn".into(), name)));
     let leaf = session.peer_certificates().and_then(|all| all.first());

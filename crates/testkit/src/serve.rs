@@ -16,12 +16,13 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::backend::{Answer, Backend};
 use crate::case::{PortTls, Stranger};
+use crate::secured::Agreed;
 use crate::stream::Stream;
 use crate::world::World;
 
@@ -107,11 +108,33 @@ async fn accept(listener: TcpListener, backend: Arc<Backend>, tls: Option<PortTl
 
 /// Serves a connection until it ends.
 pub async fn serve(stream: Stream, backend: Arc<Backend>, tls: Option<PortTls>) {
-    if let Some(tls) = tls {
-        return secured(stream, backend, &tls).await;
+    match tls {
+        None => carry(stream, backend, Agreed::new()).await,
+        Some(tls) if tls.permissive => permissive(stream, backend, &tls).await,
+        Some(tls) => secured(stream, backend, &tls).await,
     }
-    let Some(stream) = crate::bytes::serve(stream, &backend).await else { return };
-    let service = service_fn(move |request| respond(backend.clone(), request));
+}
+
+// As a proxy of the mesh takes connections: by TLS, or in plaintext.
+async fn permissive(mut stream: Stream, backend: Arc<Backend>, tls: &PortTls) {
+    let mut first = [0];
+    let Ok(1) = stream.read(&mut first).await else { return };
+    stream.unread(&first);
+    if first[0] != crate::bytes::TLS {
+        return carry(stream, backend, Agreed::new()).await;
+    }
+    let local = stream.local;
+    let Ok((stream, seen)) = crate::secured::accept(stream, tls).await else { return };
+    carry(Stream::new(stream, local), backend, seen).await;
+}
+
+// Bytes or requests; `seen` is what is known of the connection.
+async fn carry(stream: Stream, backend: Arc<Backend>, seen: Agreed) {
+    let Some(stream) = crate::bytes::serve(stream, &backend, &seen).await else { return };
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(seen.clone());
+        respond(backend.clone(), request)
+    });
     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     // A client that goes away, or a reset that the case asks for, ends the connection; nothing to report.
     let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;

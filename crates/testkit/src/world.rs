@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde_json::{Value, json};
 
-use crate::case::{Behaviour, Case, PodPlace, Port, Service, Stranger};
+use crate::case::{Behaviour, Case, PodPlace, Port, PortTls, Service, Stranger};
 
 /// A pod that answers.
 #[derive(Clone, Debug)]
@@ -71,6 +71,16 @@ fn target(port: &Port) -> u16 {
     port.target_port.unwrap_or(port.number)
 }
 
+// Of the port itself, or of the pod's proxy.
+fn tls(port: &Port, place: Option<&PodPlace>) -> Option<PortTls> {
+    let of_mesh = |identity: &String| PortTls {
+        cert: identity.clone(),
+        client_ca: Some(crate::pki::authority_of(identity).to_owned()),
+        permissive: true,
+    };
+    port.tls.clone().or_else(|| place?.identity.as_ref().map(of_mesh))
+}
+
 fn add_service(world: &mut World, service: &Service, block: u8, index: u8) {
     let Service { name, namespace, ports, versions, headless, annotations, pods, spec, behaviour } = service;
     let vip = Ipv4Addr::new(10, 96, block, index);
@@ -104,7 +114,7 @@ fn add_service(world: &mut World, service: &Service, block: u8, index: u8) {
             namespace: namespace.clone(),
             ip: address(block, index, pod_index as u8 + 1),
             ports: ports.iter().map(|port| (target(port), port.name.clone())).collect(),
-            tls: ports.iter().filter_map(|port| Some((target(port), port.tls.clone()?))).collect(),
+            tls: ports.iter().filter_map(|port| Some((target(port), tls(port, pods.get(version))?))).collect(),
             behaviour: behaviour.get(version).cloned().unwrap_or_default(),
         };
         let place = pods.get(version).cloned().unwrap_or_default();
@@ -147,10 +157,14 @@ fn add_node(world: &mut World, place: &PodPlace) -> String {
 fn pod_object(pod: &Pod, app: &str, version: &str, place: &PodPlace, node: &str) -> Value {
     let mut labels = place.labels.clone();
     labels.extend([("app".to_owned(), app.to_owned()), ("version".to_owned(), version.to_owned())]);
+    if place.identity.is_some() {
+        labels.entry("security.istio.io/tlsMode".into()).or_insert_with(|| "istio".into());
+    }
+    let account = place.account.as_deref().unwrap_or(app);
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": pod.name, "namespace": pod.namespace, "labels": labels},
-        "spec": {"serviceAccountName": app, "nodeName": node},
+        "spec": {"serviceAccountName": account, "nodeName": node},
         "status": {"phase": "Running", "podIP": pod.ip, "podIPs": [{"ip": pod.ip}]}
     })
 }

@@ -14,19 +14,20 @@ use futures::future::{BoxFuture, LocalBoxFuture};
 use proxy::admin::{Pages, respond};
 use proxy::dns_server::{Over, Server};
 use proxy::identity::Identity;
+use proxy::own::{OwnSecrets, secrets};
 use proxy::resolvers::Resolvers;
 use proxy::run::{App, Follower, Means, node};
 use proxy::worker::{self, COMMANDS_MAX, Worker};
 use serde_json::Value;
 use suite::calls::{Around, By, call_all, holds};
-use suite::mesh::Proxied;
+use suite::mesh::{Proxied, Shown};
 use suite::scene::{Scene, caller, fill_in, names, sockets};
 use testkit::case::Case;
 use testkit::serve::{Place, places, serve};
 use testkit::stream::{Dial, Stream};
 use testkit::wait;
 use testkit::world::{World, lay_out};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 use transport::memory::{Net, Pipe};
 use transport::network::Network;
@@ -170,7 +171,8 @@ impl Inside {
         let path = log.to_string_lossy().into_owned();
         let extra_log = Some(AccessLog { path, format: AccessLogFormat::Default, filter: None });
         let (client, server) = wire::connect(node(identity));
-        let means = Means { network, resolvers, dns: dns.clone(), extra_log, own: None };
+        let own = caller.0.identity.as_ref().map(|shown| own(shown)).transpose()?;
+        let means = Means { network, resolvers, dns: dns.clone(), extra_log, own };
         spawn_local(Follower::new(app.clone(), means).follow(client));
         Ok(Self { plane: Plane::new(case, &node(identity))?, server: Rc::new(server), app, dns, log })
     }
@@ -257,10 +259,16 @@ fn different(told: &Snapshot, obeyed: &Snapshot, wants_names: bool) -> Vec<Strin
         of("table", &sorted(told), &sorted(obeyed)),
         of("cluster", &told.clusters, &obeyed.clusters),
         of("endpoints", &told.endpoints, &obeyed.endpoints),
-        of("secret", &told.secrets, &obeyed.secrets),
+        of("secret", &told.secrets, &sent(&obeyed.secrets)),
         names.unwrap_or_default(),
     ];
     all.concat()
+}
+
+// Those that came from the control plane.
+fn sent(secrets: &Named<config::Secret>) -> Named<config::Secret> {
+    let all = secrets.iter().filter(|(name, _)| !config::is_own_secret(name));
+    all.map(|(name, secret)| (name.clone(), secret.clone())).collect()
 }
 
 // Hosts that travel on their own come in the order of their names; none matches what another one does.
@@ -274,6 +282,12 @@ fn sorted(snapshot: &Snapshot) -> Named<RouteTable> {
 }
 
 type Named<T> = BTreeMap<config::Name, Arc<T>>;
+
+// What the proxy has of its own; it never changes.
+fn own(shown: &Shown) -> Result<watch::Receiver<OwnSecrets>> {
+    let secrets = secrets(shown.chain.as_bytes(), shown.key.as_bytes(), shown.roots.as_bytes());
+    Ok(watch::channel(secrets.map_err(anyhow::Error::msg)?).1)
+}
 
 // The same numbers in every run of a case, others in other cases.
 fn seed(name: &str, more: u64) -> u64 {
