@@ -68,7 +68,9 @@ pub async fn serve(mut stream: Stream, backend: &Backend, seen_of: &Agreed) -> O
 async fn answer(stream: &mut Stream, answer: Answer) -> Option<()> {
     let Answer::Respond { delay, body, .. } = answer else { return None };
     tokio::time::sleep(delay).await;
-    stream.write_all(format!("{body}\n").as_bytes()).await.ok()
+    stream.write_all(format!("{body}\n").as_bytes()).await.ok()?;
+    // TLS keeps what its socket did not take.
+    stream.flush().await.ok()
 }
 
 /// Sends a call; a connection that ends before an answer is an answer too.
@@ -96,6 +98,7 @@ pub async fn send(way: &Way, call: &Call) -> Result<Answered> {
     }
     // What cannot be written because the other side is gone shows when it is read.
     let _ = stream.get_mut().write_all(&message(call)?).await;
+    let _ = stream.get_mut().flush().await;
     let Some(body) = line(&mut stream).await else {
         connection.closed = true;
         return Ok(Answered { connection, ..Answered::closed() });

@@ -54,7 +54,7 @@ where
     let (client_read, client_write) = tokio::io::split(client);
     let (upstream_read, upstream_write) = tokio::io::split(upstream);
     let both = async {
-        tokio::join!(
+        tokio::try_join!(
             one_way(client_read, upstream_write, &up, &moved),
             one_way(upstream_read, client_write, &down, &moved)
         )
@@ -107,6 +107,11 @@ async fn until_idle(moved: &Cell<Instant>, idle: Option<Duration>) {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::ReadBuf;
+
     use super::*;
 
     #[tokio::test]
@@ -125,5 +130,34 @@ mod tests {
         };
         let (carried, heard) = tokio::join!(relay(near, far, Bounds::default()), talk);
         assert_eq!((heard, carried.up, carried.down), (*b"yo", 2, 2));
+    }
+
+    /// Its reads fail; nothing can be written to it.
+    struct Broken;
+
+    impl AsyncRead for Broken {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()))
+        }
+    }
+
+    impl AsyncWrite for Broken {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_tls_without_a_word_ends_the_relay() {
+        let (near, _far) = tokio::io::duplex(64);
+        assert_eq!(relay(Broken, near, Bounds::default()).await.ended, Ended::Closed);
     }
 }
