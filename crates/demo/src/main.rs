@@ -1,11 +1,26 @@
-//! `bookinfo`: one of the four services, or the whole demo.
+//! `bookinfo`: one of the four services, any service that echoes, load on them, or the whole demo.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use demo::{details, productpage, ratings, reviews, serve, up};
+use demo::client::Way;
+use demo::serve::{Answer, Asked};
+use demo::{details, echo, load, productpage, ratings, reviews, serve, up};
+
+/// Where a service listens, and how it ends.
+#[derive(clap::Args)]
+struct Place {
+    /// Where to listen.
+    #[arg(long, default_value = "0.0.0.0:9080")]
+    listen: SocketAddr,
+    /// After SIGTERM it goes on taking connections for so many seconds, until nobody sends it any; then it finishes
+    /// what is under way and ends.
+    #[arg(long, default_value_t = 0)]
+    drain_seconds: u64,
+}
 
 #[derive(Parser)]
 #[command(version, about = "Bookinfo, the Istio tutorials' application, as small servers")]
@@ -20,16 +35,27 @@ enum Command {
     Serve {
         /// Which service.
         service: String,
-        /// Its version; only reviews has more than v1.
+        /// Its version; only those of reviews differ.
         #[arg(long, default_value = "v1")]
         version: String,
-        /// Where to listen.
-        #[arg(long)]
-        listen: SocketAddr,
-        /// Where the sidecar takes requests to other services.
+        #[command(flatten)]
+        place: Place,
+        /// Where the sidecar takes requests to other services; without it they are asked by name.
         #[arg(long)]
         sidecar: Option<SocketAddr>,
     },
+    /// Serve a service of any name, that says who answered and what arrived.
+    Echo {
+        /// Its name.
+        service: String,
+        /// Its version.
+        #[arg(long, default_value = "v1")]
+        version: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Send requests at a constant rate and count every failure.
+    Load(load::Load),
     /// Run everything: control plane, a sidecar each, a gateway, the four services.
     Up {
         /// Where the manifests go that you can edit; a new folder below the temporary directory when absent.
@@ -44,26 +70,41 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     match Args::parse().command {
-        Command::Serve { service, version, listen, sidecar } => serve_one(&service, &version, listen, sidecar).await,
+        Command::Serve { service, version, place, sidecar } => {
+            serve_one(&service, &version, &place, sidecar.map_or(Way::Names, Way::Sidecar)).await
+        }
+        Command::Echo { service, version, place } => {
+            let name = format!("{service}-{version}");
+            place.serve(&name, move |asked| echo::answer(service.clone(), version.clone(), asked)).await
+        }
+        Command::Load(load) => {
+            println!("{}", serde_json::to_string(&load::run(load).await?)?);
+            Ok(())
+        }
         Command::Up { dir, address } => up::run(dir, address).await,
     }
 }
 
-async fn serve_one(service: &str, version: &str, listen: SocketAddr, sidecar: Option<SocketAddr>) -> Result<()> {
+impl Place {
+    async fn serve<F, Fut>(&self, name: &str, answer: F) -> Result<()>
+    where
+        F: Fn(Asked) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Answer> + Send + 'static,
+    {
+        serve::until_asked_to_end(name, self.listen, Duration::from_secs(self.drain_seconds), answer).await
+    }
+}
+
+async fn serve_one(service: &str, version: &str, place: &Place, way: Way) -> Result<()> {
     let name = format!("{service}-{version}");
-    let sidecar_needed = || sidecar.with_context(|| format!("{service} calls others: --sidecar is needed"));
     match service {
-        "productpage" => {
-            let sidecar = sidecar_needed()?;
-            serve::forever(&name, listen, move |asked| productpage::answer(sidecar, asked)).await
-        }
-        "details" => serve::forever(&name, listen, details::answer).await,
-        "ratings" => serve::forever(&name, listen, ratings::answer).await,
+        "productpage" => place.serve(&name, move |asked| productpage::answer(way, asked)).await,
+        "details" => place.serve(&name, details::answer).await,
+        "ratings" => place.serve(&name, ratings::answer).await,
         "reviews" => {
-            let sidecar = sidecar_needed()?;
             let version =
                 reviews::Version::parse(version).with_context(|| format!("reviews has no version {version:?}"))?;
-            serve::forever(&name, listen, move |asked| reviews::answer(version, sidecar, asked)).await
+            place.serve(&name, move |asked| reviews::answer(version, way, asked)).await
         }
         other => bail!("no service {other:?}: one of productpage, details, reviews, ratings"),
     }

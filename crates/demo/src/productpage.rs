@@ -1,11 +1,10 @@
 //! productpage: the page. It asks details once and reviews up to twice, and tells them who is logged in.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
 
+use crate::client::Way;
 use crate::serve::{Answer, Asked, go_to, html, json};
 use crate::{client, page, timing};
 
@@ -13,7 +12,7 @@ use crate::{client, page, timing};
 const USER_BYTES_MAX: usize = 64;
 
 /// Answers `/productpage`, `/login`, `/logout`, `/api/v1/products/0[/reviews|/ratings]`, `/` and `/health`.
-pub async fn answer(sidecar: SocketAddr, asked: Asked) -> Answer {
+pub async fn answer(way: Way, asked: Asked) -> Answer {
     match (&asked.method, asked.path.as_str()) {
         (_, "/") | (_, "/index.html") => html(200, page::index()),
         (_, "/health") => html(200, "Product page is healthy".into()),
@@ -21,17 +20,17 @@ pub async fn answer(sidecar: SocketAddr, asked: Asked) -> Answer {
             go_to("/productpage", &format!("session={}; Path=/; HttpOnly", user_of_form(&asked.body)))
         }
         (_, "/logout") => go_to("/productpage", "session=; Path=/; Max-Age=0"),
-        (_, "/productpage") => product(sidecar, &asked).await,
+        (_, "/productpage") => product(way, &asked).await,
         (_, "/api/v1/products") => json(200, &serde_json::json!([{"id": 0, "title": page::TITLE}])),
-        (_, "/api/v1/products/0") => pass(details(sidecar, &headers_for(&asked)).await),
-        (_, "/api/v1/products/0/reviews") => pass(reviews(sidecar, &headers_for(&asked)).await),
+        (_, "/api/v1/products/0") => pass(details(way, &headers_for(&asked)).await),
+        (_, "/api/v1/products/0/reviews") => pass(reviews(way, &headers_for(&asked)).await),
         _ => html(404, "not found".into()),
     }
 }
 
-async fn product(sidecar: SocketAddr, asked: &Asked) -> Answer {
+async fn product(way: Way, asked: &Asked) -> Answer {
     let headers = headers_for(asked);
-    let (details, reviews) = (details(sidecar, &headers).await, reviews(sidecar, &headers).await);
+    let (details, reviews) = (details(way, &headers).await, reviews(way, &headers).await);
     html(200, page::product(user(&asked.headers).as_deref(), &details, &reviews))
 }
 
@@ -45,9 +44,9 @@ fn pass(part: Part) -> Answer {
     }
 }
 
-async fn details(sidecar: SocketAddr, headers: &HeaderMap) -> Part {
+async fn details(way: Way, headers: &HeaderMap) -> Part {
     let sorry = "Sorry, product details are currently unavailable for this book.";
-    match client::get(sidecar, "details:9080", "/details/0", headers, timing::PRODUCTPAGE_WAITS).await {
+    match client::get(way, "details:9080", "/details/0", headers, timing::PRODUCTPAGE_WAITS).await {
         Ok((200, body)) => parse(&body).ok_or((500, sorry)),
         Ok((status, _)) => Err((status, sorry)),
         Err(error) => {
@@ -57,11 +56,11 @@ async fn details(sidecar: SocketAddr, headers: &HeaderMap) -> Part {
     }
 }
 
-async fn reviews(sidecar: SocketAddr, headers: &HeaderMap) -> Part {
+async fn reviews(way: Way, headers: &HeaderMap) -> Part {
     let sorry = "Sorry, product reviews are currently unavailable for this book.";
     let mut last = 500;
     for _ in 0..timing::PRODUCTPAGE_TRIES {
-        match client::get(sidecar, "reviews:9080", "/reviews/0", headers, timing::PRODUCTPAGE_WAITS).await {
+        match client::get(way, "reviews:9080", "/reviews/0", headers, timing::PRODUCTPAGE_WAITS).await {
             Ok((200, body)) => return parse(&body).ok_or((500, sorry)),
             Ok((status, _)) => last = status,
             Err(error) => eprintln!("{error:#}"),

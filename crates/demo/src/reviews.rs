@@ -1,10 +1,10 @@
 //! reviews: v1 has no stars, v2 black ones, v3 red ones; v2 and v3 ask ratings, each with its own patience.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::client::Way;
 use crate::serve::{Answer, Asked, json};
 use crate::{client, timing};
 
@@ -45,7 +45,7 @@ const TEXTS: [(&str, &str); 2] = [
 ];
 
 /// Answers `/reviews/<id>` and `/health`.
-pub async fn answer(version: Version, sidecar: SocketAddr, asked: Asked) -> Answer {
+pub async fn answer(version: Version, way: Way, asked: Asked) -> Answer {
     if asked.path == "/health" {
         return json(200, &json!({"status": "Reviews is healthy"}));
     }
@@ -54,11 +54,16 @@ pub async fn answer(version: Version, sidecar: SocketAddr, asked: Asked) -> Answ
     };
     let ratings = match version.stars() {
         None => None,
-        Some((color, patience)) => Some((color, ask_ratings(sidecar, id, &asked, patience).await)),
+        Some((color, patience)) => Some((color, ask_ratings(way, id, &asked, patience).await)),
     };
     let reviews: Vec<Value> = TEXTS.iter().map(|(who, text)| review(who, text, ratings.as_ref())).collect();
-    let pod = format!("reviews-{version:?}").to_lowercase();
-    json(200, &json!({"id": id.to_string(), "podname": pod, "clustername": "null", "reviews": reviews}))
+    json(200, &json!({"id": id.to_string(), "podname": pod_name(version), "clustername": "null", "reviews": reviews}))
+}
+
+// In a cluster the host's name is the pod's; elsewhere it is any machine's.
+fn pod_name(version: Version) -> String {
+    let plain = format!("reviews-{version:?}").to_lowercase();
+    std::env::var("HOSTNAME").ok().filter(|name| name.starts_with(&plain)).unwrap_or(plain)
 }
 
 fn review(who: &str, text: &str, ratings: Option<&(&str, Option<Value>)>) -> Value {
@@ -71,9 +76,9 @@ fn review(who: &str, text: &str, ratings: Option<&(&str, Option<Value>)>) -> Val
     review
 }
 
-async fn ask_ratings(sidecar: SocketAddr, id: u64, asked: &Asked, patience: Duration) -> Option<Value> {
+async fn ask_ratings(way: Way, id: u64, asked: &Asked, patience: Duration) -> Option<Value> {
     let headers = client::pass_on(&asked.headers);
-    match client::get(sidecar, "ratings:9080", &format!("/ratings/{id}"), &headers, patience).await {
+    match client::get(way, "ratings:9080", &format!("/ratings/{id}"), &headers, patience).await {
         Ok((200, body)) => serde_json::from_slice::<Value>(&body).ok().map(|value| value["ratings"].clone()),
         Ok((status, _)) => {
             eprintln!("ratings answered {status}");

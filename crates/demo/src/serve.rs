@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -13,7 +14,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
+
+use crate::timing;
 
 /// Largest request body read, in bytes: a login form.
 const FORM_BYTES_MAX: usize = 16 << 10;
@@ -60,8 +64,9 @@ fn with_type(status: u16, content_type: &'static str, text: String) -> Answer {
     answer
 }
 
-/// Serves until the process ends.
-pub async fn forever<F, Fut>(name: &str, address: SocketAddr, answer: F) -> Result<()>
+/// Serves until SIGTERM or Ctrl-C; then for `drain` as before, because who sends learns late that we end; then until what
+/// is under way is finished.
+pub async fn until_asked_to_end<F, Fut>(name: &str, address: SocketAddr, drain: Duration, answer: F) -> Result<()>
 where
     F: Fn(Asked) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Answer> + Send + 'static,
@@ -69,9 +74,19 @@ where
     let listener = TcpListener::bind(address).await.with_context(|| format!("{name} cannot listen on {address}"))?;
     println!("{name} listens on {address}");
     let answer = Arc::new(answer);
+    let graceful = GracefulShutdown::new();
+    let ending = async {
+        asked_to_end().await;
+        tokio::time::sleep(drain).await;
+    };
+    tokio::pin!(ending);
     loop {
-        let (stream, _) = match listener.accept().await {
-            Ok(accepted) => accepted,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut ending => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
             Err(error) => {
                 eprintln!("{name}: accept: {error}");
                 tokio::task::yield_now().await;
@@ -79,12 +94,34 @@ where
             }
         };
         let answer = answer.clone();
+        let service = service_fn(move |request| respond(answer.clone(), request));
+        let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
         tokio::spawn(async move {
-            let service = service_fn(move |request| respond(answer.clone(), request));
-            let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             // The peer went away: nothing that a demo server would do about it.
-            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            let _ = connection.await;
         });
+    }
+    drop(listener);
+    // Nobody waits longer for one of these services.
+    let _ = tokio::time::timeout(timing::REVIEWS_V2_WAITS, graceful.shutdown()).await;
+    Ok(())
+}
+
+/// Returns at SIGTERM or Ctrl-C.
+pub async fn asked_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        }
+        // Without the handler, the default action of SIGTERM still ends us; Ctrl-C is what a person uses.
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tokio::process::{Child, Command};
 
-use crate::client;
+use crate::client::{self, Way};
+use crate::serve;
 
 /// How long the first page may take.
 const START_SECONDS_MAX: u64 = 30;
@@ -72,7 +73,7 @@ pub async fn run(dir: Option<PathBuf>, wished: SocketAddr) -> Result<()> {
     let mut parts = Parts::default();
     let outcome = tokio::select! {
         outcome = start_and_watch(&mut parts, &dir, gateway) => outcome,
-        () = interrupted() => {
+        () = serve::asked_to_end() => {
             println!("\nstopping");
             Ok(())
         }
@@ -210,7 +211,8 @@ async fn wait_for_page(parts: &mut Parts, gateway: SocketAddr) -> Result<()> {
     let limit = Duration::from_secs(START_SECONDS_MAX);
     loop {
         parts.check()?;
-        let asked = client::get(gateway, "localhost", "/productpage", &http::HeaderMap::new(), limit).await;
+        let asked =
+            client::get(Way::Sidecar(gateway), "localhost", "/productpage", &http::HeaderMap::new(), limit).await;
         let last = match asked {
             Ok((200, body)) if is_whole(&body) => return Ok(()),
             Ok((status, _)) => format!("the page answers {status}, or not yet with details and reviews"),
@@ -235,22 +237,6 @@ fn print_banner(dir: &Path, gateway: SocketAddr) {
     println!("  ask        sluicectl --control-plane http://{} proxy-status", at(pod_ip(250), 15014));
     println!("             sluicectl --admin http://{} proxy-config routes", at(pod_ip(1), 15000));
     println!("  stop       Ctrl-C\n");
-}
-
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-        }
-        // Without the handler, the default action of SIGTERM still ends us; Ctrl-C is what a person uses.
-        Err(_) => {
-            let _ = tokio::signal::ctrl_c().await;
-        }
-    }
 }
 
 /// The processes of the demo, in the order in which they were started.
