@@ -1,7 +1,7 @@
 # What people and CI call; the work is in cargo and in scripts/.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help demo test gen lint bench build kube-test cluster cluster-down image clean
+.PHONY: help demo test gen lint bench build kube-test cluster cluster-down image e2e clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ cluster-down: ## ends that node; nothing of it stays
 
 image: ## target/images/*.tar for kind, containerd and podman, without a Docker daemon
 	@scripts/image.sh
+
+e2e: ## the whole in a real cluster: Helm, sidecars, mTLS, the tutorials, restarts under load (KUBECONFIG: yours)
+	@scripts/e2e.sh $(MODE)
 
 clean: ## what was built; the cache of Kubernetes and Envoy stays
 	@cargo clean

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes the images of Sluice as tars, without a daemon: static programs, a user that is not root, no shell.
-# In:  names of images (default: sluiced proxy bookinfo);
+# In:  names of images (default: sluiced proxy bookinfo; there is also shop, what a tutorial deploys);
 #      SLUICE_IMAGE_PROFILE, a profile of Cargo (default release; dev builds faster and runs slower);
 #      SLUICE_IMAGE_REGISTRY (default docker.io/sluice) and SLUICE_IMAGE_TAG (default dev).
 # Out: target/images/NAME.tar for `ctr images import`, `kind load image-archive`, `podman load`; one line each with
@@ -27,7 +27,7 @@ build() {
     case $name in
       sluiced) programs+=(--bin sluiced --bin sluicectl) ;;
       proxy) programs+=(--bin sluice-proxy) ;;
-      bookinfo) programs+=(--bin bookinfo) ;;
+      bookinfo | shop) programs+=(--bin bookinfo) ;;
     esac
   done
   RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$root=. --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo" \
@@ -75,17 +75,18 @@ lay_out() { # NAME FOLDER
   case $1 in
     sluiced) lay_out_base "$2" sluiced 65532 && cp "$built/sluiced" "$built/sluicectl" "$2/" ;;
     proxy) lay_out_base "$2" istio-proxy 1337 && cp "$built/sluice-proxy" "$2/" && lay_out_iptables "$2" ;;
-    bookinfo) lay_out_base "$2" bookinfo 65532 && cp "$built/bookinfo" "$2/" ;;
+    bookinfo | shop) lay_out_base "$2" bookinfo 65532 && cp "$built/bookinfo" "$2/" ;;
   esac
 }
 
-write() { # NAME USER ENTRYPOINT
-  local folder digest
+write() { # NAME REFERENCE USER ENTRYPOINT…
+  local folder digest name=$1 reference=$2 user=$3
+  shift 3
   folder=$(mktemp -d)
-  lay_out "$1" "$folder"
-  digest=$(scripts/oci-image.sh "target/images/$1.tar" "$registry/$1:$tag" "$folder" "$2:$2" "$3")
+  lay_out "$name" "$folder"
+  digest=$(scripts/oci-image.sh "target/images/$name.tar" "$reference" "$folder" "$user:$user" "$@")
   rm -rf "$folder"
-  echo "$registry/$1:$tag $digest"
+  echo "$reference $digest"
 }
 
 # For the Dockerfile: image.sh --layout OUT PROGRAMS puts each image's files into a folder of OUT.
@@ -98,7 +99,7 @@ fi
 names=("$@")
 [ ${#names[@]} -gt 0 ] || names=(sluiced proxy bookinfo)
 for name in "${names[@]}"; do
-  case $name in sluiced | proxy | bookinfo) ;; *) fail "there is no image $name" ;; esac
+  case $name in sluiced | proxy | bookinfo | shop) ;; *) fail "there is no image $name" ;; esac
 done
 need rust
 [ -f /etc/ssl/certs/ca-certificates.crt ] || apt_install ca-certificates || fail "install ca-certificates"
@@ -108,8 +109,12 @@ fi
 build
 for name in "${names[@]}"; do
   case $name in
-    sluiced) write sluiced 65532 /sluiced ;;
-    proxy) write proxy 1337 /sluice-proxy ;;
-    bookinfo) write bookinfo 65532 /bookinfo ;;
+    sluiced) write sluiced "$registry/sluiced:$tag" 65532 /sluiced ;;
+    proxy) write proxy "$registry/proxy:$tag" 1337 /sluice-proxy ;;
+    bookinfo) write bookinfo "$registry/bookinfo:$tag" 65532 /bookinfo ;;
+    # Under the name that the tutorial's Deployment gives it.
+    shop)
+      write shop docker.io/library/ecommerce-frontend:v2.0.0 65532 \
+        /bookinfo echo ecommerce-frontend --version v2 --listen 0.0.0.0:3000 ;;
   esac
 done

@@ -30,22 +30,7 @@ impl ApiServer {
 
     /// Runs kubectl; what it says on standard output.
     pub fn kubectl(&self, args: &[&str], input: &str) -> Result<String> {
-        use std::io::Write;
-        let mut child = Command::new("kubectl")
-            .arg("--kubeconfig")
-            .arg(self.0.join("kubeconfig"))
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("kubectl")?;
-        child.stdin.take().context("stdin")?.write_all(input.as_bytes())?;
-        let output = child.wait_with_output()?;
-        if !output.status.success() {
-            bail!("kubectl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        run_kubectl(&self.0.join("kubeconfig"), args, input)
     }
 
     /// Applies our CustomResourceDefinitions.
@@ -58,6 +43,26 @@ impl ApiServer {
     pub fn apply(&self, file: &Path) -> Result<String> {
         self.kubectl(&["apply", "-f", &file.to_string_lossy()], "")
     }
+}
+
+/// Runs kubectl on the cluster of a kubeconfig; what it says on standard output.
+pub fn run_kubectl(kubeconfig: &Path, args: &[&str], input: &str) -> Result<String> {
+    use std::io::Write;
+    let mut child = Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("kubectl")?;
+    child.stdin.take().context("stdin")?.write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("kubectl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 impl Drop for ApiServer {

@@ -2,6 +2,7 @@
 
 pub mod calls;
 pub mod case;
+pub mod cluster;
 pub mod collector;
 pub mod envoy;
 pub mod kube;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use demo::client::Way;
 use demo::serve::{Answer, Asked};
-use demo::{details, echo, load, productpage, ratings, reviews, serve, up};
+use demo::{client, details, echo, load, productpage, ratings, reviews, serve, up};
 
 /// Where a service listens, and how it ends.
 #[derive(clap::Args)]
@@ -54,6 +54,11 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Ask once, and print what comes back.
+    Get {
+        /// Whom: http://host:port/path.
+        url: http::Uri,
+    },
     /// Send requests at a constant rate and count every failure.
     Load(load::Load),
     /// Run everything: control plane, a sidecar each, a gateway, the four services.
@@ -77,12 +82,22 @@ async fn main() -> Result<()> {
             let name = format!("{service}-{version}");
             place.serve(&name, move |asked| echo::answer(service.clone(), version.clone(), asked)).await
         }
+        Command::Get { url } => get(&url).await,
         Command::Load(load) => {
             println!("{}", serde_json::to_string(&load::run(load).await?)?);
             Ok(())
         }
         Command::Up { dir, address } => up::run(dir, address).await,
     }
+}
+
+async fn get(url: &http::Uri) -> Result<()> {
+    let service = url.authority().context("the URL has no host")?.as_str();
+    let path = url.path_and_query().map_or("/", |path| path.as_str());
+    let (status, body) =
+        client::get(Way::Names, service, path, &http::HeaderMap::new(), Duration::from_secs(20)).await?;
+    println!("{}", String::from_utf8_lossy(&body));
+    if status < 400 { Ok(()) } else { bail!("status {status}") }
 }
 
 impl Place {

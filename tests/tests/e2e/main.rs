@@ -1,0 +1,109 @@
+//! The whole in a real cluster: Helm's release, injected pods, STRICT mTLS, the tutorials by kubectl, and no request lost
+//! whatever is restarted. `make e2e` prepares the cluster and calls it; else it is skipped, and counted as skipped.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod availability;
+mod bookinfo;
+mod shop;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use suite::cluster::{Cluster, Page};
+use testkit::wait;
+
+/// Everything that the suite makes is in namespaces of its own, which end with it.
+pub(crate) const BOOKINFO: &str = "sluice-e2e-bookinfo";
+pub(crate) const SHOP: &str = "sluice-e2e-shop";
+pub(crate) const OUTSIDE: &str = "sluice-e2e-outside";
+pub(crate) const ROOT: &str = "istio-system";
+/// By then, what kubectl applied has reached every proxy.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn the_tutorials_in_a_real_cluster() {
+    let Some(cluster) = Cluster::given().unwrap() else {
+        return suite::skip::skip("e2e", "no cluster is given: make e2e");
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    if let Err(error) = runtime.block_on(all(&cluster)) {
+        panic!("{error:#}");
+    }
+}
+
+async fn all(cluster: &Cluster) -> Result<()> {
+    let is_smoke = std::env::var("SLUICE_E2E_MODE").is_ok_and(|mode| mode == "smoke");
+    let only = std::env::var("SLUICE_E2E_ONLY").unwrap_or_default();
+    let wanted = |part: &str| only.is_empty() || only.split(',').any(|name| name == part);
+    step("namespaces, Bookinfo with sidecars", bookinfo::deploy(cluster)).await?;
+    if wanted("strict") {
+        step("STRICT mTLS", bookinfo::strict(cluster)).await?;
+    }
+    if wanted("bookinfo") {
+        bookinfo::walk(cluster, is_smoke).await?;
+    }
+    if wanted("shop") {
+        shop::walk(cluster, is_smoke).await?;
+    }
+    if wanted("availability") {
+        availability::walk(cluster, is_smoke).await?;
+    }
+    Ok(())
+}
+
+/// Runs a step and says what it took.
+pub(crate) async fn step<T>(what: &str, doing: impl Future<Output = Result<T>>) -> Result<T> {
+    let began = Instant::now();
+    let done = doing.await.with_context(|| what.to_owned())?;
+    println!("e2e: {:6.1} s  {what}", began.elapsed().as_secs_f64());
+    Ok(done)
+}
+
+/// Answers by what `name` calls them.
+pub(crate) type Split = BTreeMap<String, u32>;
+
+/// Asks `times` and counts.
+pub(crate) async fn split(
+    cluster: &Cluster,
+    (host, path, headers): (&str, &str, &[(&str, &str)]),
+    times: u32,
+    name: impl Fn(&Page) -> String,
+) -> Result<Split> {
+    let mut counts = Split::new();
+    for _ in 0..times {
+        *counts.entry(name(&cluster.get(host, path, headers).await?)).or_default() += 1;
+    }
+    Ok(counts)
+}
+
+/// Each share of `wanted` in percent, within `slack` points; nothing else answers.
+pub(crate) fn fits(counts: &Split, wanted: &[(&str, u32)], slack: u32) -> Result<()> {
+    let all: u32 = counts.values().sum();
+    for (name, percent) in wanted {
+        let found = counts.get(*name).copied().unwrap_or(0) * 100 / all.max(1);
+        if found.abs_diff(*percent) > slack {
+            bail!("{name} has {found} %, not {percent} %: {counts:?}");
+        }
+    }
+    match counts.keys().find(|name| !wanted.iter().any(|(known, _)| known == name)) {
+        Some(other) => bail!("{other} answered: {counts:?}"),
+        None => Ok(()),
+    }
+}
+
+/// Asks again and again until the shares are as wanted: rules take a moment to reach the proxies.
+pub(crate) async fn until_split(
+    cluster: &Cluster,
+    what: &str,
+    call: (&str, &str, &[(&str, &str)]),
+    name: impl Fn(&Page) -> String + Copy,
+    times: u32,
+    wanted: &[(&str, u32)],
+) -> Result<()> {
+    // Of 100 draws with even odds, one run in a hundred thousand is 22 off.
+    let slack = if wanted.len() == 1 { 0 } else { 22 };
+    wait::until(what, SOON, || async { fits(&split(cluster, call, times, name).await?, wanted, slack) }).await
+}
