@@ -14,6 +14,7 @@ work=$(mktemp -d)
 checked=0
 broken=0
 cd "$root"
+. scripts/kube-processes.sh
 chart=deploy/helm/sluice
 
 programs=${SLUICE_PROGRAMS:-target/debug}
@@ -227,6 +228,76 @@ checks() {
   if "$sluicectl" check >/dev/null; then broken=$((broken + 1)); echo "BROKEN check exits with 1"; fi
 }
 
+# until COMMAND…: it succeeds within a time.
+until_it() {
+  local deadline=$((SECONDS + 20))
+  until "$@" >/dev/null 2>&1; do
+    [ "$SECONDS" -lt "$deadline" ] || { "$@"; return; }
+    sleep 0.2
+  done
+}
+
+port_of_our_own() {
+  local port
+  while port=$((20000 + RANDOM % 10000)) && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
+  echo "$port"
+}
+
+# The webhooks lead here instead of to a Service; all else of them stays.
+lead_webhooks_to() {
+  local kind name
+  for kind in mutatingwebhookconfiguration/sluice-sidecar-injector validatingwebhookconfiguration/sluice-validator; do
+    kube get "$kind" -o json | python3 -c '
+import json, sys
+object = json.load(sys.stdin)
+for one in object["webhooks"]:
+    client = one["clientConfig"]
+    path = client.pop("service", {}).get("path", "")
+    one["clientConfig"] = {"url": sys.argv[1] + path, "caBundle": client.get("caBundle", "")}
+json.dump(object, sys.stdout)' "https://127.0.0.1:$1" | kube replace -f - >/dev/null
+  done
+}
+
+# The control plane with the chart's flags and no rights but those of its account.
+runs_on_its_rights() {
+  local pages webhook token
+  pages=$(port_of_our_own)
+  webhook=$(port_of_our_own)
+  token=$(kube -n istio-system create token sluiced)
+  sed -E "s|^  user: .*|  user: {token: $token}|" "$cluster/kubeconfig" >"$cluster/sluiced.kubeconfig"
+  local given=()
+  # What the pod would get, at addresses of our own.
+  while read -r flag; do
+    case $flag in --*-address=*) ;; *) given+=("$flag") ;; esac
+  done < <(kube -n istio-system get deployment sluiced -o "jsonpath={range .spec.template.spec.containers[0].args[*]}{@}{'\n'}{end}")
+  POD_NAME=sluiced-x POD_NAMESPACE=istio-system kube_start "$cluster" sluiced "$root/$programs/sluiced" \
+    --kubeconfig sluiced.kubeconfig "${given[@]}" --xds-address=off --secure-address="127.0.0.1:$(port_of_our_own)" \
+    --http-address="127.0.0.1:$pages" --webhook-address="127.0.0.1:$webhook" --serving-name=127.0.0.1
+  lead_webhooks_to "$webhook"
+  expect "sluiced becomes ready with the rights of its account" until_it curl -fsS "http://127.0.0.1:$pages/healthz/ready"
+  expect "it leads" until_it says '^sluiced-x$' kube -n istio-system get lease sluice-leader -o 'jsonpath={.spec.holderIdentity}'
+  expect "it makes a certificate authority" until_it kube -n istio-system get secret istio-ca-secret
+  expect "it publishes roots" until_it kube -n shop get configmap istio-ca-root-cert
+  expect "the injector answers" until_it says '√ the injector answers' "$sluicectl" check
+  expect "the validator answers, and Fail is its policy" until_it says '√ the validator answers' "$sluicectl" check
+  for sign in 'one replica leads' "the injector's caBundle is the mesh's root" "the validator's caBundle is the mesh's root" \
+    "the mesh's root is valid for a month and longer" 'namespaces of the mesh have the same root'; do
+    # It is no pod of the Deployment.
+    expect "check: $sign" says "[√‼] $sign" "$sluicectl" check
+  done
+  expect "a wrong object is refused" says 'denied the request' kube create --dry-run=server -f "$here/wrong.yaml"
+  expect "nothing was forbidden to it" fails_to_find forbidden "$cluster/logs/sluiced.log"
+  kill "$(sed -n 's/^sluiced \([0-9]*\) .*/\1/p' "$cluster/pids")"
+  until_it fails kube_alive "$cluster" sluiced
+  # Helm cannot know about the other address.
+  kube delete mutatingwebhookconfiguration/sluice-sidecar-injector validatingwebhookconfiguration/sluice-validator >/dev/null
+  expect "helm puts back what was removed" upgrade
+}
+
+fails() { ! "$@"; }
+
+fails_to_find() { fails grep -i -m 5 "$@"; }
+
 # As after `istioctl install`: the definition is somebody else's, and its schema is Istio's.
 definitions() {
   expect "an upgrade of our own definitions" says "$rule: updated" upgrade
@@ -274,6 +345,7 @@ on_a_real_api_server() {
   for namespace in istio-system default; do expect "rights in $namespace" may $namespace; done
   checks
   webhooks
+  runs_on_its_rights
   upgrades
   definitions
   uninstall
