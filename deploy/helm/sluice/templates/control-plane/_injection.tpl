@@ -30,10 +30,10 @@
 - --native-nftables
 {{- end }}
 - {{ printf "--include-ip-ranges=%s" $proxy.includeIPRanges | quote }}
-- {{ printf "--include-inbound-ports=%s" $proxy.includeInboundPorts | quote }}
+- {{ printf "--include-inbound-ports=%v" $proxy.includeInboundPorts | quote }}
 {{- range $flag, $value := dict "exclude-ip-ranges" $proxy.excludeIPRanges "exclude-inbound-ports" $proxy.excludeInboundPorts "include-outbound-ports" $proxy.includeOutboundPorts "exclude-outbound-ports" $proxy.excludeOutboundPorts }}
 {{- with $value }}
-- {{ printf "--%s=%s" $flag . | quote }}
+- {{ printf "--%s=%v" $flag . | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}
