@@ -17,7 +17,7 @@ cd "$root"
 . scripts/kube-processes.sh
 chart=deploy/helm/sluice
 
-programs=${SLUICE_PROGRAMS:-target/debug}
+programs=$(realpath "${SLUICE_PROGRAMS:-target/debug}")
 sluicectl=$programs/sluicectl
 
 find_helm() {
@@ -270,7 +270,7 @@ runs_on_its_rights() {
   while read -r flag; do
     case $flag in --*-address=*) ;; *) given+=("$flag") ;; esac
   done < <(kube -n istio-system get deployment sluiced -o "jsonpath={range .spec.template.spec.containers[0].args[*]}{@}{'\n'}{end}")
-  POD_NAME=sluiced-x POD_NAMESPACE=istio-system kube_start "$cluster" sluiced "$root/$programs/sluiced" \
+  POD_NAME=sluiced-x POD_NAMESPACE=istio-system kube_start "$cluster" sluiced "$programs/sluiced" \
     --kubeconfig sluiced.kubeconfig "${given[@]}" --xds-address=off --secure-address="127.0.0.1:$(port_of_our_own)" \
     --http-address="127.0.0.1:$pages" --webhook-address="127.0.0.1:$webhook" --serving-name=127.0.0.1
   lead_webhooks_to "$webhook"
@@ -322,9 +322,15 @@ uninstall() {
   expect "helm uninstall" "$helm" uninstall sluice --namespace istio-system
   kube get clusterrole,clusterrolebinding,mutatingwebhookconfiguration,validatingwebhookconfiguration -o name |
     grep -e sluice >"$work/left" || true
-  kube -n istio-system get deploy,svc,sa,role,rolebinding,pdb,hpa,cm,secret,netpol -o name >>"$work/left"
+  # As docs/install.md says.
+  kube delete configmap -A --field-selector metadata.name=istio-ca-root-cert >/dev/null
+  kube delete secret istio-ca-secret -n istio-system >/dev/null
+  kube delete lease sluice-leader -n istio-system >/dev/null
+  kube get configmap,secret,lease -A -o name | grep -v -e kube -e apiserver >>"$work/left" || true
+  kube -n istio-system get deploy,svc,sa,role,rolebinding,pdb,hpa,netpol -o name >>"$work/left"
   expect "nothing is left but the definitions" diff /dev/null "$work/left"
   expect "the definitions and the objects are kept" kube -n plain get vs ratings
+  expect "and can be removed" kube delete -f crds/
 }
 
 on_a_real_api_server() {

@@ -8,6 +8,9 @@ use super::{Check, bad, good, warning};
 /// Before a root ends a new one must be brought in beside it; that takes days.
 const SOON_SECONDS: u64 = 30 * 86_400;
 
+/// Namespaces of Kubernetes itself get no roots.
+const SKIPPED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
+
 /// The roots, in PEM; `None` when they are not published.
 pub(super) async fn roots(cluster: &Cluster, namespace: &str) -> Result<String, Found> {
     match cluster.get(&format!("/api/v1/namespaces/{namespace}/configmaps/istio-ca-root-cert")).await {
@@ -53,7 +56,10 @@ async fn everywhere(cluster: &Cluster, pem: &str) -> Check {
         let name = super::ask::name(&namespace).to_owned();
         let is_ending = namespace["status"]["phase"] == "Terminating";
         let labels = &namespace["metadata"]["labels"];
-        if is_ending || (labels["istio-injection"] != "enabled" && labels["istio.io/rev"].is_null()) {
+        if is_ending
+            || SKIPPED.contains(&name.as_str())
+            || (labels["istio-injection"] != "enabled" && labels["istio.io/rev"].is_null())
+        {
             continue;
         }
         if roots(cluster, &name).await.is_ok_and(|there| there == pem) {

@@ -34,7 +34,7 @@ pub(super) async fn check(cluster: &Cluster) -> Vec<Check> {
         checks.push(good(&about));
         checks.push(trusts(configuration, words, &roots));
         checks.push(match words {
-            "the injector" => injects(cluster).await,
+            "the injector" => injects(cluster, configuration).await,
             _ => validates(cluster, configuration).await,
         });
     }
@@ -43,8 +43,9 @@ pub(super) async fn check(cluster: &Cluster) -> Vec<Check> {
 
 // Revisions and namespaces have their own, with a longer name.
 fn is_ours(configuration: &Value, prefix: &str, namespace: &str) -> bool {
-    name(configuration).starts_with(prefix)
-        && configuration["webhooks"][0]["clientConfig"]["service"]["namespace"].as_str() == Some(namespace)
+    let service = &configuration["webhooks"][0]["clientConfig"]["service"];
+    name(configuration) == prefix
+        || (name(configuration).starts_with(prefix) && service["namespace"].as_str() == Some(namespace))
 }
 
 pub(super) fn trusts(configuration: &Value, words: &str, roots: &str) -> Check {
@@ -65,14 +66,18 @@ pub(super) fn trusts(configuration: &Value, words: &str, roots: &str) -> Check {
     good(&about)
 }
 
-// A pod that asks for a sidecar.
-async fn injects(cluster: &Cluster) -> Check {
+// A pod that asks for a sidecar, of a revision if ours has one.
+async fn injects(cluster: &Cluster, configuration: &Value) -> Check {
     let about = "the injector answers";
-    let pod = json!({
+    let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "sluice-check", "labels": {"sidecar.istio.io/inject": "true"}},
         "spec": {"containers": [{"name": "check", "image": "check"}]}
     });
+    let revision = &configuration["metadata"]["labels"]["istio.io/rev"];
+    if revision.as_str().is_some_and(|revision| revision != "default") {
+        pod["metadata"]["labels"]["istio.io/rev"] = revision.clone();
+    }
     let hint = format!("pods of the mesh are refused or run without a sidecar until it does; {LOGS}");
     match cluster.post("/api/v1/namespaces/default/pods?dryRun=All", &pod).await {
         Found::Value(pod) if has_sidecar(&pod) => good(about),
@@ -88,12 +93,12 @@ fn has_sidecar(pod: &Value) -> bool {
     of("containers").iter().chain(&of("initContainers")).any(|one| one["name"] == "istio-proxy")
 }
 
-// A VirtualService that every schema takes and no mesh can obey: an HTTP rule that leads nowhere.
+// A VirtualService that every schema takes and no mesh can obey: its host is no name.
 async fn validates(cluster: &Cluster, configuration: &Value) -> Check {
     let about = "the validator answers";
     let object = json!({
         "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "sluice-check"},
-        "spec": {"hosts": ["sluice-check.invalid"], "http": [{"match": [{"uri": {"prefix": "/"}}]}]}
+        "spec": {"hosts": ["sluice check"], "http": [{"route": [{"destination": {"host": "sluice-check"}}]}]}
     });
     let path = "/apis/networking.istio.io/v1/namespaces/default/virtualservices?dryRun=All";
     let hint = format!("wrong objects get in until it does, and are isolated; {LOGS}");
