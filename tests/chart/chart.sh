@@ -285,7 +285,7 @@ runs_on_its_rights() {
     # It is no pod of the Deployment.
     expect "check: $sign" says "[√‼] $sign" "$sluicectl" check
   done
-  expect "a wrong object is refused" says 'denied the request' kube create --dry-run=server -f "$here/wrong.yaml"
+  expect "a wrong object is refused" says 'is not a host' kube create --dry-run=server -f "$here/wrong.yaml"
   expect "nothing was forbidden to it" fails_to_find forbidden "$cluster/logs/sluiced.log"
   kill "$(sed -n 's/^sluiced \([0-9]*\) .*/\1/p' "$cluster/pids")"
   until_it fails kube_alive "$cluster" sluiced

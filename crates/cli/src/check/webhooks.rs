@@ -72,7 +72,7 @@ async fn injects(cluster: &Cluster, configuration: &Value) -> Check {
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "sluice-check", "labels": {"sidecar.istio.io/inject": "true"}},
-        "spec": {"containers": [{"name": "check", "image": "check"}]}
+        "spec": {"serviceAccountName": "default", "containers": [{"name": "check", "image": "check"}]}
     });
     let revision = &configuration["metadata"]["labels"]["istio.io/rev"];
     if revision.as_str().is_some_and(|revision| revision != "default") {
