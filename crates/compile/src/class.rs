@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use words::{Fingerprint, Labels};
 
+use crate::guards::Guards;
 use crate::locality::{Needs, Place, Settings};
 use crate::passthrough::Unknown;
 use crate::policy::{Blocks, Policy};
@@ -52,6 +53,8 @@ pub(crate) struct Class {
     pub(crate) identity: bool,
     /// What they tell of their traffic.
     pub(crate) telemetry: Effective,
+    /// What gateways look at before they serve; that of sidecars is in their own layers.
+    pub(crate) guards: Guards,
 }
 
 impl Class {
@@ -87,17 +90,18 @@ impl Class {
             may_hold_secrets: scope.may_hold_secrets,
             identity: scope.identity,
             telemetry: Effective::of(scope, labels, world),
+            guards: if gateway { Guards::of(scope, labels, world) } else { Guards::default() },
         }
     }
 
     /// The key.
     pub(crate) fn print(&self) -> Fingerprint {
         let Self { role, namespace, labels, sidecar, captured, explicit, binds, dns, v6, node, place, .. } = self;
-        let Self { bind_ip, proxy_protocol, may_hold_secrets, identity, telemetry, .. } = self;
+        let Self { bind_ip, proxy_protocol, may_hold_secrets, identity, telemetry, guards, .. } = self;
         let sidecar = sidecar.as_ref().map(|sidecar| &sidecar.origin);
         let reached = (captured, explicit, binds, dns);
         let gateway = (bind_ip, proxy_protocol, may_hold_secrets, identity);
-        Fingerprint::of(&(role, namespace, labels, sidecar, reached, v6, node, place, gateway, telemetry))
+        Fingerprint::of(&(role, namespace, labels, sidecar, reached, v6, node, place, gateway, telemetry, guards))
     }
 
     /// What becomes of unknown destinations.

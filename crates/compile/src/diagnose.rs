@@ -28,6 +28,8 @@ pub(crate) fn all(world: &World) -> Vec<Diagnostic> {
     found.extend(world.limits().flat_map(|one| one.diagnostics.iter().cloned()));
     found.extend(world.telemetries().flat_map(|one| one.diagnostics.iter().cloned()));
     found.extend(world.peers().flat_map(|one| one.diagnostics.iter().cloned()));
+    found.extend(world.authentications().flat_map(|one| one.diagnostics.iter().cloned()));
+    found.extend(world.authorizations().flat_map(|one| one.diagnostics.iter().cloned()));
     found.extend(world.sidecars().flat_map(|one| one.diagnostics.iter().cloned()));
     let mut across = Across::new(world);
     for routing in world.routings() {

@@ -83,6 +83,7 @@ impl Slots {
             if class.identity {
                 made.iter_mut().for_each(mutual_tls::put);
             }
+            made.iter_mut().for_each(|one| class.guards.put(one));
             listener_set(made, found, round, units)
         });
         let rules = base.rules.value.hash_print();

@@ -7,6 +7,8 @@
 //! `virtual_host`, `route_table`, `outbound`, `inbound`, `gateway`) compute from gathered inputs and nothing else,
 //! behind memos keyed by those inputs.
 
+mod authentication;
+mod authorization;
 mod auto_address;
 mod budget;
 mod chains;
@@ -27,6 +29,7 @@ mod fault;
 mod gateway;
 mod gateway_name;
 mod gateway_tcp;
+mod guards;
 mod hashing;
 mod header_changes;
 mod host_name;

@@ -39,6 +39,8 @@ pub struct MeshConfig {
     pub stream_idle_timeout: Option<Duration>,
     /// Clusters with outlier detection fail over by locality (`localityLbSetting.enabled`, DR55).
     pub locality_lb: bool,
+    /// Proxies may fetch the keys of tokens from loopback and link-local addresses; for tests.
+    pub local_keys: bool,
     /// The name of this cluster, `Kubernetes`.
     pub cluster_id: String,
     /// Bound on connecting to an upstream, 10 s (DR31).
@@ -128,6 +130,7 @@ impl Default for MeshConfig {
             internal_addresses: Vec::new(),
             stream_idle_timeout: None,
             locality_lb: true,
+            local_keys: false,
             cluster_id: "Kubernetes".into(),
             connect_timeout: config::default_connect_timeout(),
             trust_domain: "cluster.local".into(),

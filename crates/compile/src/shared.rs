@@ -210,6 +210,7 @@ impl Shared {
             &class.place,
             class.telemetry.traces(),
             class.identity.then(|| (world.prints().standings, base.policies.print)),
+            &class.guards.clusters,
         ));
         refresh(&mut self.clusters, inputs, |_| {
             let mut set = ClusterSet { by_name: BTreeMap::new(), wanting: Vec::new() };
@@ -225,6 +226,11 @@ impl Shared {
             if let Some(collector) = world.mesh().collector.as_ref().filter(|_| class.telemetry.traces()) {
                 let made = telemetry::collector(collector, world.mesh());
                 let unit = units.clusters.get(round, Fingerprint::of(&made), || made);
+                prints.push(unit.print);
+                set.by_name.insert(unit.value.name.clone(), unit.value);
+            }
+            for made in &class.guards.clusters {
+                let unit = units.clusters.get(round, Fingerprint::of(made), || made.clone());
                 prints.push(unit.print);
                 set.by_name.insert(unit.value.name.clone(), unit.value);
             }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use config::{DnsCache, ServiceMeta, Snapshot};
+use config::{Cluster, DnsCache, Name, ServiceMeta, Snapshot};
 use words::{Diagnostic, Fingerprint, Labels, Origin};
 
 use crate::class::Class;
@@ -14,6 +14,7 @@ use crate::compiler::{Base, Layer};
 use crate::destination_rule::{Lookup, Rules};
 use crate::endpoints;
 use crate::explicit;
+use crate::guards::Guards;
 use crate::inbound::{self, InboundPort};
 use crate::ingress::{App, Ingress};
 use crate::mutual_tls;
@@ -23,6 +24,7 @@ use crate::piece::{Piece, refresh};
 use crate::policy::effective;
 use crate::registry::Registry;
 use crate::scope::Scope;
+use crate::secret;
 use crate::service::{Known, Port};
 use crate::sidecar::Sidecar;
 use crate::telemetry::Effective;
@@ -32,6 +34,7 @@ use crate::world::World;
 #[derive(Debug, Default)]
 pub(crate) struct Own {
     ports: Option<Piece<BTreeMap<u16, InboundPort>>>,
+    guards: Option<Piece<Guards>>,
     layer: Option<Piece<Layer>>,
 }
 
@@ -76,6 +79,25 @@ impl Own {
         let content = Fingerprint::of(&(ports.print, base.prints.mesh, &cache, &below.bound, &class.telemetry, &takes));
         let layer = refresh(&mut self.layer, content, |_| {
             (compute((scope, &class.telemetry, takes.as_ref()), &ports.value, cache.as_ref(), world, below), content)
+        let looked_at = Fingerprint::of(&(base.prints.guards, base.prints.mesh, labels));
+        let guards = refresh(&mut self.guards, looked_at, |_| {
+            let made = Guards::of(scope, labels, world);
+            let print = Fingerprint::of(&made);
+            (made, print)
+        });
+        let secrets: Vec<&Name> = below.snapshot.secrets.keys().filter(|_| !guards.value.clusters.is_empty()).collect();
+        let content = Fingerprint::of(&(
+            ports.print,
+            base.prints.mesh,
+            &cache,
+            &below.bound,
+            &class.telemetry,
+            guards.print,
+            secrets,
+        ));
+        let layer = refresh(&mut self.layer, content, |_| {
+            let told = (&class.telemetry, &*guards.value);
+            (compute((scope, class), told, &ports.value, cache.as_ref(), world, below), content)
         });
         layer.value
     }
@@ -83,6 +105,8 @@ impl Own {
 
 fn compute(
     (scope, telemetry, takes): (&Scope, &Effective, Option<&Inbound>),
+    (scope, class): (&Scope, &Class),
+    (telemetry, guards): (&Effective, &Guards),
     ports: &BTreeMap<u16, InboundPort>,
     cache: Option<&DnsCache>,
     world: &World,
@@ -95,6 +119,7 @@ fn compute(
     if scope.identity {
         listeners.iter_mut().for_each(mutual_tls::put);
     }
+    listeners.iter_mut().for_each(|one| guards.put(one));
     // An address has one socket: a Sidecar's outbound listener there came first.
     let mut conflicts = Vec::new();
     listeners.retain(|one| {
@@ -105,9 +130,15 @@ fn compute(
         }
         free
     });
+    let fetching: Vec<Arc<Cluster>> = guards.clusters.iter().cloned().map(Arc::new).collect();
+    let (mut secrets, _) = secret::gather(std::iter::empty(), fetching.iter(), class, world);
+    // A name stands in one layer.
+    secrets.by_name.retain(|name, _| !below.snapshot.secrets.contains_key(name));
+    let clusters = clusters.into_iter().map(Arc::new).chain(fetching);
     let snapshot = Snapshot {
         listeners: listeners.into_iter().map(|one| (one.name.clone(), Arc::new(one))).collect(),
-        clusters: clusters.into_iter().map(|one| (one.name.clone(), Arc::new(one))).collect(),
+        clusters: clusters.map(|one| (one.name.clone(), one)).collect(),
+        secrets: secrets.by_name,
         ..Snapshot::default()
     };
     Layer::new(snapshot, conflicts)

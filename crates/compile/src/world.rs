@@ -18,6 +18,8 @@ use words::{Fingerprint, Origin};
 pub(crate) use join::{Joined, JoinedEndpoint, Standing};
 use table::Table;
 
+use crate::authentication::{self, RequestAuthentication};
+use crate::authorization::{self, AuthorizationPolicy};
 use crate::destination_rule::Rule;
 use crate::intent::Routing;
 use crate::kubernetes::{self, Pod, Slice};
@@ -43,6 +45,8 @@ pub struct World {
     limits: Table<Policy>,
     telemetries: Table<Telemetry>,
     peers: Table<peer_authentication::Policy>,
+    authentications: Table<RequestAuthentication>,
+    authorizations: Table<AuthorizationPolicy>,
     services: Table<Known>,
     entries: Table<Entry>,
     workload_entries: Table<Workloaded>,
@@ -88,6 +92,7 @@ pub(crate) struct Prints {
     pub(crate) telemetries: Fingerprint,
     pub(crate) peers: Fingerprint,
     pub(crate) standings: Fingerprint,
+    pub(crate) guards: Fingerprint,
     pub(crate) services: Fingerprint,
     pub(crate) endpoints: Fingerprint,
     pub(crate) pods: Fingerprint,
@@ -107,6 +112,8 @@ impl World {
             limits: Table::default(),
             telemetries: Table::default(),
             peers: Table::default(),
+            authentications: Table::default(),
+            authorizations: Table::default(),
             services: Table::default(),
             entries: Table::default(),
             workload_entries: Table::default(),
@@ -218,6 +225,16 @@ impl World {
             | Object::AuthorizationPolicy(_)
             | Object::WorkloadGroup(_)
             | Object::ProxyConfig(_) => Dirty::None,
+            Object::RequestAuthentication(one) => {
+                let made = authentication::lower(origin(), age(&one.metadata), &one.spec, &mesh);
+                config_if(self.authentications.set(ns, name, made.print, made))
+            }
+            Object::AuthorizationPolicy(one) => {
+                let meta = &one.metadata;
+                let made = authorization::lower(origin(), age(meta), &meta.annotations, &one.spec);
+                config_if(self.authorizations.set(ns, name, made.print, made))
+            }
+            Object::WorkloadGroup(_) => Dirty::None,
         }
     }
 
@@ -259,6 +276,9 @@ impl World {
             Kind::RequestAuthentication | Kind::AuthorizationPolicy | Kind::WorkloadGroup | Kind::ProxyConfig => {
                 Dirty::None
             }
+            Kind::RequestAuthentication => config_if(self.authentications.remove(ns, name).is_some()),
+            Kind::AuthorizationPolicy => config_if(self.authorizations.remove(ns, name).is_some()),
+            Kind::WorkloadGroup => Dirty::None,
         }
     }
 
@@ -274,6 +294,7 @@ impl World {
             telemetries: self.telemetries.print(),
             peers: self.peers.print(),
             standings: Fingerprint::of(&(self.standings[0].print(), self.standings[1].print())),
+            guards: Fingerprint::of(&(self.authentications.print(), self.authorizations.print())),
             services: Fingerprint::of(&(self.services.print(), self.entries.print(), self.namespaces.print())),
             endpoints: Fingerprint::of(&(self.of_services.print(), self.of_entries.print())),
             pods: self.pods.print(),
@@ -309,6 +330,14 @@ impl World {
     /// PeerAuthentications.
     pub(crate) fn peers(&self) -> impl Iterator<Item = &Arc<peer_authentication::Policy>> {
         self.peers.values()
+    /// RequestAuthentications.
+    pub(crate) fn authentications(&self) -> impl Iterator<Item = &Arc<RequestAuthentication>> {
+        self.authentications.values()
+    }
+
+    /// AuthorizationPolicies.
+    pub(crate) fn authorizations(&self) -> impl Iterator<Item = &Arc<AuthorizationPolicy>> {
+        self.authorizations.values()
     }
 
     /// RateLimitPolicies.

@@ -115,6 +115,9 @@ pub struct Args {
     /// reaches --xds-address can pass for such a gateway. Over TLS they are given without this flag.
     #[arg(long, env = "SLUICE_SERVE_SECRETS")]
     pub serve_secrets: bool,
+    /// Let proxies fetch the keys of tokens (jwksUri) from loopback and link-local addresses; for tests.
+    #[arg(long)]
+    pub allow_local_jwks: bool,
     /// The name of this replica, under which it stands for election; in a cluster the pod's. Without it, host and process.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
@@ -243,6 +246,7 @@ impl Args {
             collector: self.tracing_otlp.clone(),
             sampling: self.tracing_sampling,
             locality_lb: self.locality_lb,
+            local_keys: self.allow_local_jwks,
             ..MeshConfig::default()
         }
     }
