@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 const PURE: [&str; 9] = ["words", "api", "config", "analyze", "inject", "compile", "codec", "routing", "balance"];
+const PURE: [&str; 9] = ["words", "api", "config", "analyze", "compile", "codec", "routing", "balance", "policy"];
 
 fn allowed(name: &str) -> &'static [&'static str] {
     match name {
@@ -19,6 +20,13 @@ fn allowed(name: &str) -> &'static [&'static str] {
         "proxy" => &["words", "config", "codec", "xds", "routing", "balance", "transport", "identity"],
         "analyze" | "inject" => &["words", "api"],
         "cli" => &["words", "api", "analyze", "inject", "watch"],
+        "codec" | "routing" | "balance" | "policy" => &["words", "config"],
+        "xds" | "transport" => &["words"],
+        "watch" => &["words", "api"],
+        "control" => &["words", "api", "config", "compile", "codec", "xds", "watch"],
+        "proxy" => &["words", "config", "codec", "xds", "routing", "balance", "policy", "transport"],
+        "analyze" => &["words", "api"],
+        "cli" => &["words", "api", "analyze", "watch"],
         "demo" => &[],
         "xtask" => &["api"],
         "bench" => &["codec", "testkit"],

@@ -69,6 +69,9 @@ pub struct Args {
     /// Ask this resolver for names instead of those of /etc/resolv.conf; may be repeated.
     #[arg(long = "resolver", value_name = "IP:PORT")]
     pub resolvers: Vec<SocketAddr>,
+    /// Fetch the keys of tokens (jwksUri) also from loopback and link-local addresses; for tests.
+    #[arg(long)]
+    pub allow_local_jwks: bool,
     /// Where the admin pages are.
     #[arg(long, default_value = "127.0.0.1:15000")]
     pub admin_address: SocketAddr,

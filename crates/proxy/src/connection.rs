@@ -44,8 +44,10 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// What is known of a client's connection.
 pub struct Client {
-    /// Its address.
+    /// Its address, as it or a load balancer in front says.
     pub peer: Option<SocketAddr>,
+    /// The address of its connection.
+    pub direct: Option<SocketAddr>,
     /// Our end.
     pub local: Option<SocketAddr>,
     /// What it dialled, when it was captured.
@@ -91,6 +93,7 @@ pub async fn serve(worker: Rc<Worker>, slot: usize, mut stream: Io, peer: Socket
         false => None,
     };
     let listener = hand_off(&plan, first, dialled);
+    let direct = Some(peer);
     let (mut peer, mut local) = (peer, stream.local_address());
     if listener.config.filters.proxy_protocol {
         match announced(&mut stream).await {
@@ -111,6 +114,7 @@ pub async fn serve(worker: Rc<Worker>, slot: usize, mut stream: Io, peer: Socket
         tls: None,
         parties: Parties::default(),
     };
+    let mut client = Client { peer: Some(peer), direct, local, dialled, listener: listener.slot, facts, tls: None };
     let Some(chain) = chain::choose(listener, &client.facts) else { return };
     let mut io = match chain.tls() {
         None => stream,

@@ -31,6 +31,7 @@ flags! {
     9 DOWNSTREAM_PROTOCOL "DPE" "The client broke the protocol.";
     10 STREAM_IDLE "SI" "Nothing moved for too long.";
     12 RATE_LIMITED "RL" "A local rate limit had no token.";
+    18 UNAUTHORIZED "UAEX" "A policy refused it.";
     15 DURATION "DT" "The connection was as old as it may get.";
     11 NO_CLUSTER "NC" "The route's cluster does not exist.";
     16 NAME_UNKNOWN "DF" "The host's name does not resolve.";

@@ -27,7 +27,7 @@ use crate::principals::Parties;
 use crate::record::{Head, Record};
 use crate::trace::Trace;
 use crate::worker::Worker;
-use crate::{fault, forward, grpc, headers, internal, normalize, rate_limit, upgrade};
+use crate::{fault, forward, grpc, guard, headers, internal, normalize, rate_limit, upgrade};
 
 /// The chain of a connection, and the plan that it was chosen by.
 pub type Chain = Rc<RefCell<(u64, Arc<HttpPlan>)>>;
@@ -167,11 +167,17 @@ struct Arrived<'a> {
 // Route, and do what the route says.
 async fn act(
     arrived: Arrived<'_>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     authority: String,
     mut record: Box<Record>,
 ) -> Response<ReplyBody> {
     let Arrived { worker, client, plan, .. } = arrived;
+    if let Some(guard) = &plan.guard
+        && let Err(denial) =
+            Box::pin(guard::check(guard, worker, client, &plan.manager, &mut request, &authority)).await
+    {
+        return denial.answer(record);
+    }
     let head = routing::Head {
         method: request.method().as_str(),
         scheme: if client.tls.is_some() { "https" } else { "http" },

@@ -17,6 +17,7 @@ use rustc_hash::FxHashSet;
 use words::Origin;
 
 use crate::cluster::socket;
+use crate::guard::Guard;
 use crate::metric_labels::Changes;
 use crate::tls::{self, ClientTls, Materials, ServerTls};
 use crate::trace::Tracer;
@@ -78,6 +79,8 @@ pub struct HttpPlan {
     pub tracer: Option<Arc<Tracer>>,
     /// What is different of the metrics.
     pub changes: Option<Changes>,
+    /// What is looked at before a request is routed; `None`: nothing.
+    pub guard: Option<Box<Guard>>,
 }
 
 /// A TCP proxy, ready.
@@ -318,6 +321,7 @@ impl Planner {
                 });
                 Ok(ChainPlan::Http(Arc::new(HttpPlan {
                     tracer,
+                    guard: Guard::new(manager, &mut |cluster| self.cluster_slot(cluster)),
                     changes: Changes::new(&manager.metrics),
                     direction,
                     manager: manager.clone(),

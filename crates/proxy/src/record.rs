@@ -80,6 +80,8 @@ pub struct Head {
     pub peer: Option<SocketAddr>,
     /// The server name that a TLS client asked for.
     pub server_name: Option<String>,
+    /// Envoy's response code details, where they are more than a word.
+    pub details: Option<String>,
     /// Why no connection could be made.
     pub transport_failure: String,
 }
@@ -118,6 +120,9 @@ impl Record {
                 let Self { status, flags, details, received, sent, parties, .. } = *self;
                 let line = crate::access_log::Line { status, flags, details, received, sent, head, elapsed, parties };
                 worker.log(format, &line);
+                let Self { status, flags, details, received, sent, .. } = *self;
+                let details = head.details.as_deref().unwrap_or(details);
+                worker.log(format, &crate::access_log::Line { status, flags, details, received, sent, head, elapsed });
             }
         }
     }

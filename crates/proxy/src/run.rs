@@ -130,7 +130,7 @@ pub fn run(args: Args, set_log_level: SetLogLevel) -> Result<()> {
                 Some(server)
             }
         };
-        let start = |number| start_worker(number, identity.clone(), resolvers.clone());
+        let start = |number| start_worker(number, identity.clone(), resolvers.clone(), args.allow_local_jwks);
         let workers = (0..args.workers()).map(start).collect::<Result<Vec<_>>>()?;
         let app = Rc::new(App::new(identity.clone(), workers, set_log_level));
         spawn_local(admin::serve(admin, app.clone(), admin::Pages::All));
@@ -160,7 +160,12 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<tokio::net::TcpListener
     tokio::net::TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({flag})"))
 }
 
-fn start_worker(number: usize, identity: Arc<Identity>, resolvers: Resolvers) -> Result<mpsc::Sender<Command>> {
+fn start_worker(
+    number: usize,
+    identity: Arc<Identity>,
+    resolvers: Resolvers,
+    local_jwks: bool,
+) -> Result<mpsc::Sender<Command>> {
     let (commands, queue) = mpsc::channel(COMMANDS_MAX);
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let seed = (time.as_nanos() as u64)
@@ -171,8 +176,9 @@ fn start_worker(number: usize, identity: Arc<Identity>, resolvers: Resolvers) ->
             Ok(runtime) => runtime,
             Err(error) => return tracing::error!("worker {number} cannot start: {error}"),
         };
-        LocalSet::new()
-            .block_on(&runtime, worker::run(Worker::new(identity, resolvers, Network::Sockets, seed), queue));
+        let worker = Worker::new(identity, resolvers, Network::Sockets, seed);
+        worker.keys.allows_local.set(local_jwks);
+        LocalSet::new().block_on(&runtime, worker::run(worker, queue));
     };
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(body).context("start a worker thread")?;
     Ok(commands)

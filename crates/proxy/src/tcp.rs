@@ -23,7 +23,7 @@ use crate::record::Head;
 use crate::tls::Load;
 use crate::upstream::{self, Aim, Pending};
 use crate::worker::Worker;
-use crate::{forward, hash, outlier};
+use crate::{forward, guard, hash, outlier};
 
 /// Istio's default: a connection on which nothing moved for an hour is closed (DR34).
 const IDLE_DEFAULT: Duration = Duration::from_secs(3600);
@@ -42,6 +42,15 @@ pub async fn serve(worker: Rc<Worker>, plan: Arc<TcpPlan>, stream: Io, client: C
     let started = Instant::now();
     let mut told = Told { parties: client.parties, ..Told::default() };
     carry(&worker, &plan, stream, &client, &mut told).await;
+    let mut told = Told::default();
+    match guard::check_connection(&plan.config.authorization, &client) {
+        None => carry(&worker, &plan, stream, &client, &mut told).await,
+        Some(reason) => {
+            drop(stream);
+            told.flags = Flags::UNAUTHORIZED;
+            told.head.details = Some(reason);
+        }
+    }
     if plan.logs.is_empty() {
         return;
     }
@@ -56,6 +65,8 @@ pub async fn serve(worker: Rc<Worker>, plan: Arc<TcpPlan>, stream: Io, client: C
     for format in &plan.logs {
         let line = Line { status: 0, flags, details: "", received, sent, head: &head, elapsed, parties };
         worker.log(format, &line);
+        let details = head.details.as_deref().unwrap_or_default();
+        worker.log(format, &Line { status: 0, flags, details, received, sent, head: &head, elapsed });
     }
 }
 

@@ -68,6 +68,8 @@ pub struct Worker {
     pub mirrors: crate::mirror::UnderWay,
     /// Spans for collectors.
     pub spans: crate::spans::Spans,
+    /// Public keys of token issuers.
+    pub keys: crate::jwks::Store,
     /// Connections and requests that are not over.
     pub busy: Cell<usize>,
 }
@@ -94,6 +96,7 @@ impl Worker {
             draining: watch::Sender::new(false),
             mirrors: crate::mirror::UnderWay::default(),
             spans: crate::spans::Spans::default(),
+            keys: crate::jwks::Store::default(),
             busy: Cell::new(0),
         })
     }
