@@ -210,6 +210,22 @@ fn numbered(call: &Call, number: u32) -> Call {
     }
 }
 
+// Tokens stand where the call says, else where clients usually put them.
+fn with_tokens(call: &mut Call) -> Result<()> {
+    for (place, token) in [("${jwt}", call.jwt.clone()), ("${jwt2}", call.jwt2.clone())] {
+        let Some(token) = token else { continue };
+        let text = token.text()?;
+        let lines = call.headers.values().chain(&call.raw).chain([&call.request]);
+        let is_placed = lines.into_iter().any(|line| line.contains(place));
+        if !is_placed {
+            call.headers.insert("authorization".into(), format!("Bearer {place}"));
+        }
+        call.request = call.request.replace(place, &text);
+        call.headers.values_mut().chain(&mut call.raw).for_each(|value| *value = value.replace(place, &text));
+    }
+    Ok(())
+}
+
 // Puts the pairs of `set-cookie` into the jar.
 fn keep(jar: &Jar, headers: &http::HeaderMap) {
     for value in headers.get_all("set-cookie").iter().filter_map(|value| value.to_str().ok()) {
@@ -226,6 +242,7 @@ async fn call_many(call: &Call, scene: &Scene, around: &dyn Around) -> Result<Ve
     for number in 1..=call.times {
         let mut call = numbered(call, number);
         call.request = fill_in(&call.request, &scene.world);
+        with_tokens(&mut call)?;
         if call.cookies {
             let pairs: Vec<String> = scene.jar.borrow().iter().map(|(name, value)| format!("{name}={value}")).collect();
             call.headers.extend((!pairs.is_empty()).then(|| ("cookie".to_owned(), pairs.join("; "))));

@@ -168,8 +168,9 @@ impl Proxied {
             ("--dns-address", self.dns.map(|address| address.to_string())),
             ("--identity-dir", self.identity.as_ref().map(|shown| shown.folder.path().to_string_lossy().into_owned())),
         ];
+        let local = ["--allow-local-jwks".to_owned()];
         let given = flags.into_iter().chain(labels).filter_map(|(flag, value)| Some([flag.to_owned(), value?]));
-        given.flatten().collect()
+        local.into_iter().chain(given.flatten()).collect()
     }
 
     /// The node id.

@@ -107,7 +107,12 @@ impl Backend {
             body: String::from_utf8_lossy(body).into_owned(),
             count,
         };
-        let body = serde_json::to_string(&seen).unwrap_or_default();
+        let said =
+            self.behaviour.says.as_deref().map(|text| crate::pki::fill_in(text, std::path::Path::new("/nonexistent")));
+        let body = match said {
+            Some(text) => text.unwrap_or_default(),
+            None => serde_json::to_string(&seen).unwrap_or_default(),
+        };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
         let Behaviour { status, delay_ms, stall_ms, headers, trailers, .. } = &self.behaviour;
         let ms = |ms: u64| Duration::from_millis(if misbehaves { ms } else { 0 });

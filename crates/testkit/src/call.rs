@@ -121,6 +121,7 @@ pub async fn send(way: impl Into<Way>, call: &Call) -> Result<Answered> {
             Some("TCP" | "TLS") => crate::bytes::send(&way, call).await,
             _ => match &call.websocket {
                 Some(text) => wire::websocket(&way, call, text).await,
+                None if !call.raw.is_empty() => wire::raw(&way, call).await,
                 None if call.http2 || !call.stream.is_empty() => wire::http2(&way, call).await,
                 None => exchange(&way, call).await,
             },

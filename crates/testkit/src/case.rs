@@ -229,6 +229,9 @@ pub struct Behaviour {
     /// Extra response headers; with `times`, only so often.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// It answers with this text, in which `${jwks …}` is filled in, instead of saying what it saw.
+    #[serde(default)]
+    pub says: Option<String>,
     /// It speaks first: this line, as soon as it is connected to.
     #[serde(default)]
     pub greets: Option<String>,
@@ -366,6 +369,16 @@ pub struct Call {
     /// TLS, for `https` and `TCP`.
     #[serde(default)]
     pub tls: Option<CallTls>,
+    /// A token; where `${jwt}` stands in the request or a header, else in `authorization: Bearer …`.
+    #[serde(default)]
+    pub jwt: Option<crate::jwt::Jwt>,
+    /// Another one, where `${jwt2}` stands.
+    #[serde(default)]
+    pub jwt2: Option<crate::jwt::Jwt>,
+    /// The bytes that are sent instead, each line ended by CR LF; `request` says where to. An empty line ends the head, and
+    /// `connection: close` should be in it.
+    #[serde(default)]
+    pub raw: Vec<String>,
     /// Request headers.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,

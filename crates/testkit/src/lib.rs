@@ -10,6 +10,7 @@ pub mod case;
 pub mod dns;
 pub mod expect;
 pub mod hello;
+pub mod jwt;
 pub mod netns;
 pub mod pki;
 pub mod placement;

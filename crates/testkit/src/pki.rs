@@ -141,6 +141,7 @@ fn value(placeholder: &str, folder: &Path) -> Result<String> {
         "cert" => identity(spec)?.certificate.clone(),
         "key" => identity(spec)?.key.clone(),
         "ca" => root(spec)?,
+        "jwks" => return crate::jwt::jwks(spec),
         "spki" => return Ok(BASE64.encode(sha256(&identity(spec)?.spki))),
         "hash" => {
             let hash = sha256(&identity(spec)?.der);

@@ -20,6 +20,29 @@ use crate::case::Call;
 /// Largest answer read of a WebSocket.
 const SOCKET_BYTES_MAX: usize = 64 << 10;
 
+/// Largest answer read of bytes sent as they are.
+const RAW_BYTES_MAX: u64 = 1 << 20;
+
+/// Sends lines as they are, and reads until the other side closes, or the answer has its length.
+pub async fn raw(way: &Way, call: &Call) -> Result<Answered> {
+    let mut stream =
+        way.connect(call.from.as_deref()).await.with_context(|| format!("connect to proxy {}", way.target))?;
+    let text: String = call.raw.iter().map(|line| format!("{line}\r\n")).collect();
+    stream.write_all(format!("{text}\r\n").as_bytes()).await?;
+    let mut got = Vec::new();
+    stream.take(RAW_BYTES_MAX).read_to_end(&mut got).await?;
+    let text = String::from_utf8_lossy(&got).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").context("no answer")?;
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
+    let mut headers = http::HeaderMap::new();
+    for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+        headers.append(name.parse::<http::HeaderName>()?, value.parse()?);
+    }
+    let body = Bytes::from(body.to_owned());
+    Ok(Answered { status: status.context("no status")?, headers, body, ..Answered::default() })
+}
+
 /// Sends a call over HTTP/2 with prior knowledge. The messages of `stream` go one after the other, each when the echo
 /// of the one before has come.
 pub async fn http2(way: &Way, call: &Call) -> Result<Answered> {

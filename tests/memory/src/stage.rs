@@ -164,6 +164,7 @@ impl Inside {
         let dns = caller.0.dns.map(|_| Server::alone(Box::new(answer)));
         let network = Network::Memory(net.clone());
         let worker = Worker::new(identity.clone(), resolvers.clone(), network.clone(), seed(&case.name, more));
+        worker.keys.allows_local.set(true);
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         spawn_local(worker::run(worker, commands));
         let app = Rc::new(App::new(identity.clone(), vec![sender], Box::new(|_| Ok(()))));
