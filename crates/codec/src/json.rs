@@ -244,7 +244,7 @@ fn manager(http: &HttpManager) -> Value {
         "use_remote_address": http.use_remote_address,
         "normalize_path": http.normalize_path,
         "generate_request_id": http.generate_request_id,
-        "http_filters": [{"name": crate::cors::NAME}, {"name": crate::fault::FILTER}, {"name": "envoy.filters.http.router"}],
+        "http_filters": http_filters(http),
     });
     match &http.routes {
         RouteSource::Rds(name) => {
@@ -273,6 +273,31 @@ fn manager(http: &HttpManager) -> Value {
     set(&mut out, "upgrade_configs", http.websocket.then(|| json!([{"upgrade_type": "websocket"}])));
     set(&mut out, "stream_idle_timeout", http.stream_idle_timeout.map(seconds));
     out
+}
+
+fn http_filters(http: &HttpManager) -> Vec<Value> {
+    let issuers = |one: &config::Authentication| -> Vec<Value> {
+        let issuer = |issuer: &config::JwtIssuer| json!({"name": issuer.name, "issuer": issuer.issuer});
+        one.issuers.iter().map(issuer).collect()
+    };
+    let tokens = http
+        .authentication
+        .iter()
+        .map(|one| json!({"name": crate::authentication::FILTER, "typed_config": {"providers": issuers(one)}}));
+    let rules = http.authorization.iter().map(|one| {
+        let config::Authorization { action, rules, shadow } = one;
+        let names = |rules: &Vec<config::AuthorizationRule>| rules.iter().map(|rule| rule.name.clone()).collect();
+        let of = |rules: &Vec<config::AuthorizationRule>| {
+            let names: Vec<String> = names(rules);
+            json!({"action": format!("{action:?}").to_uppercase(), "policies": names})
+        };
+        let mut typed = json!({});
+        set(&mut typed, "rules", rules.as_ref().map(of));
+        set(&mut typed, "shadow_rules", shadow.as_ref().map(of));
+        json!({"name": crate::authorization::HTTP_FILTER, "typed_config": typed})
+    });
+    let rest = [crate::cors::NAME, crate::fault::FILTER, "envoy.filters.http.router"];
+    tokens.chain(rules).chain(rest.map(|name| json!({"name": name}))).collect()
 }
 
 /// A route table with its virtual hosts.

@@ -34,6 +34,10 @@ fn decode_unreserved(path: &str) -> Option<String> {
             continue;
         }
         let code = u8::from_str_radix(path.get(index + 1..index + 3)?, 16).ok()?;
+        // Nobody means it, and some take it for the end of the path.
+        if code == 0 {
+            return None;
+        }
         if code.is_ascii_alphanumeric() || b"-._~".contains(&code) {
             out.push(char::from(code));
         } else {
@@ -81,6 +85,7 @@ mod tests {
             ("/..", None),
             ("/a/../../b", None),
             ("/%zz", None),
+            ("/a%00", None),
             ("/a\\..\\b", Some("/b")),
             ("/a//b/./c", Some("/a//b/c")),
         ] {
