@@ -3,11 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::{Destination, VirtualServiceSpec};
-use serde_json::Value;
 use words::host;
 
 use crate::found::Found;
-use crate::selection;
 use crate::visibility::Export;
 use crate::world::{Of, Service, World};
 
@@ -319,12 +317,8 @@ fn claim(spec: &VirtualServiceSpec) -> Option<String> {
 }
 
 fn is_authenticated(world: &World<'_>, namespace: &str, labels: &words::Labels) -> bool {
-    let selects = |value: &Value| {
-        let selector = selection::labels(&value["spec"]["selector"]["matchLabels"]);
-        selector.is_empty() || words::labels_select(&selector, labels)
-    };
-    world.others_of(&["RequestAuthentication"]).any(|policy| {
+    world.policies.iter().filter(|policy| &*policy.origin.kind == "RequestAuthentication").any(|policy| {
         let near = *policy.origin.namespace == *namespace || *policy.origin.namespace == *world.options.root_namespace;
-        near && selects(&policy.value)
+        near && words::labels_select(&policy.selector, labels)
     })
 }

@@ -62,6 +62,13 @@ pub(crate) struct Workload {
     pub(crate) ports: BTreeMap<String, u32>,
 }
 
+/// An object that says something about workloads it selects, and routes no traffic.
+pub(crate) struct Policy {
+    pub(crate) origin: Origin,
+    /// Empty for all.
+    pub(crate) selector: Labels,
+}
+
 /// Everything.
 pub(crate) struct World<'a> {
     pub(crate) options: &'a Options,
@@ -81,6 +88,7 @@ pub(crate) struct World<'a> {
     workloads_in: BTreeMap<Arc<str>, Vec<usize>>,
     services_in: BTreeMap<Arc<str>, Vec<usize>>,
     pub(crate) others: Vec<&'a Other>,
+    pub(crate) policies: Vec<Policy>,
     pub(crate) knows_services: bool,
     pub(crate) knows_workloads: bool,
 }
@@ -105,6 +113,7 @@ impl<'a> World<'a> {
             workloads_in: BTreeMap::new(),
             services_in: BTreeMap::new(),
             others: inputs.others().collect(),
+            policies: inputs.others().filter_map(policy).collect(),
             knows_services: inputs.knows("Service"),
             // Some Deployments among files are not all of them; whoever gives pods gives those that matter.
             knows_workloads: inputs.knows("Pod"),
@@ -149,6 +158,18 @@ impl<'a> World<'a> {
                 self.services.extend(entry_services(&origin, meta, &one.spec));
                 self.entries.push(Of { origin, meta, spec: &one.spec });
             }
+            Object::RequestAuthentication(one) => {
+                let selector = one.spec.selector.as_ref().map(|one| one.match_labels.clone()).unwrap_or_default();
+                self.policies.push(Policy { origin, selector });
+            }
+            Object::AuthorizationPolicy(one) => {
+                let selector = one.spec.selector.as_ref().map(|one| one.match_labels.clone()).unwrap_or_default();
+                self.policies.push(Policy { origin, selector });
+            }
+            Object::Telemetry(one) => {
+                let selector = one.spec.selector.as_ref().map(|one| one.match_labels.clone()).unwrap_or_default();
+                self.policies.push(Policy { origin, selector });
+            }
             Object::Pod(one) => self.workloads.push(pod(meta, &one.spec)),
             // Nothing is said about the others beside their neighbours.
             _ => {}
@@ -191,6 +212,13 @@ impl<'a> World<'a> {
     pub(crate) fn others_of(&self, kinds: &'a [&'a str]) -> impl Iterator<Item = &'a Other> + use<'a, '_> {
         self.others.iter().copied().filter(move |other| kinds.contains(&&*other.origin.kind))
     }
+}
+
+// Kinds that nothing else is read of.
+fn policy(other: &Other) -> Option<Policy> {
+    let is_one = ["WasmPlugin", "TrafficExtension"].contains(&&*other.origin.kind);
+    let selector = || selection::labels(&other.value["spec"]["selector"]["matchLabels"]);
+    is_one.then(|| Policy { origin: other.origin.clone(), selector: selector() })
 }
 
 fn service(origin: Origin, meta: &Meta, service: &api::kubernetes::Service, domain: &str) -> Service {

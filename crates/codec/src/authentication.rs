@@ -98,6 +98,8 @@ fn encode_issuer(issuer: &JwtIssuer) -> pb::JwtProvider {
         from_cookies: from_cookies.clone(),
         forward_payload_header: payload_header.clone().unwrap_or_default(),
         payload_in_metadata: PAYLOAD.into(),
+        // Routes may look at claims (VS16).
+        clear_route_cache: true,
         normalize_payload_in_metadata: (!space_delimited_claims.is_empty()).then_some(normalize),
         claim_to_headers: claim_headers.iter().map(claim).collect(),
         jwks_source_specifier: Some(encode_keys(keys)),

@@ -143,14 +143,15 @@ fn caller_id(caller: &Caller) -> Identifier {
         Caller::Address(range) => Identifier::DirectRemoteIp(cidr(range)),
         Caller::RemoteAddress(range) => Identifier::RemoteIp(cidr(range)),
         Caller::Header { name, value } => Identifier::Header(header(name, value, false)),
-        Caller::Claim { path, value } => Identifier::Metadata(claim(path, value)),
+        Caller::Claim { path, value } => Identifier::Metadata(claim(path, string(value))),
     }
 }
 
-fn claim(path: &[String], value: &TextMatch) -> matcher::MetadataMatcher {
+/// A condition on a claim: a text, or a list with such a text.
+pub(crate) fn claim(path: &[String], value: matcher::StringMatcher) -> matcher::MetadataMatcher {
     let key = |key: &str| PathSegment { segment: Some(path_segment::Segment::Key(key.to_owned())) };
     let text =
-        || matcher::ValueMatcher { match_pattern: Some(value_matcher::MatchPattern::StringMatch(string(value))) };
+        || matcher::ValueMatcher { match_pattern: Some(value_matcher::MatchPattern::StringMatch(value.clone())) };
     let list =
         matcher::ListMatcher { match_pattern: Some(matcher::list_matcher::MatchPattern::OneOf(Box::new(text()))) };
     let list = matcher::ValueMatcher { match_pattern: Some(value_matcher::MatchPattern::ListMatch(Box::new(list))) };
@@ -181,7 +182,8 @@ fn string(text: &TextMatch) -> matcher::StringMatcher {
     matcher::StringMatcher { match_pattern: Some(pattern), ..Default::default() }
 }
 
-const ANYTHING: &str = ".+";
+/// Some text.
+pub(crate) const ANYTHING: &str = ".+";
 /// Any part between two slashes of an id.
 const SEGMENT: &str = "[^/]*";
 /// Stands for it while an expression is taken apart.
@@ -397,21 +399,30 @@ fn read_caller(identifier: &Identifier) -> Result<Caller, Reason> {
 }
 
 fn read_claim(metadata: &matcher::MetadataMatcher) -> Result<Caller, Reason> {
+    if metadata.invert {
+        return Err("an inverted condition on a claim is not obeyed here".into());
+    }
+    let (path, text) = read_metadata(metadata)?;
+    Ok(Caller::Claim { path, value: read_string(text)? })
+}
+
+/// The names of a claim, and the condition on its text.
+pub(crate) fn read_metadata(
+    metadata: &matcher::MetadataMatcher,
+) -> Result<(Vec<String>, &matcher::StringMatcher), Reason> {
     let key = |segment: &PathSegment| match &segment.segment {
         Some(path_segment::Segment::Key(key)) => key.clone(),
         None => String::new(),
     };
     let path: Vec<String> = metadata.path.iter().map(key).collect();
-    let (authentication::FILTER, Some((first, path)), false) =
-        (metadata.filter.as_str(), path.split_first(), metadata.invert)
-    else {
+    let (authentication::FILTER, Some((first, path))) = (metadata.filter.as_str(), path.split_first()) else {
         return Err(format!("metadata of {:?} is not obeyed here", metadata.filter));
     };
     if first != authentication::PAYLOAD || path.is_empty() {
         return Err(format!("metadata {first:?} is not obeyed here"));
     }
     let text = metadata.value.as_ref().and_then(text_of).ok_or("a claim's value of a kind that is not obeyed here")?;
-    Ok(Caller::Claim { path: path.to_vec(), value: read_string(text)? })
+    Ok((path.to_vec(), text))
 }
 
 // The text in any of the forms that istiods send: the text, a list with the text, or one of both.

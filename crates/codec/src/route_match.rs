@@ -1,12 +1,13 @@
 //! Conditions of a route (Envoy `route.v3.RouteMatch`, `HeaderMatcher`, `QueryParameterMatcher`, `StringMatcher`).
 
-use config::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch};
+use config::{ClaimMatch, HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch};
 use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier as HeaderSpecifier;
 use envoy_types::pb::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier as QuerySpecifier;
 use envoy_types::pb::envoy::config::route::v3::{self as pb, route_match::PathSpecifier};
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
-use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher};
+use envoy_types::pb::envoy::r#type::matcher::v3::{MetadataMatcher, RegexMatcher, StringMatcher};
 
+use crate::authorization;
 use crate::common::{At, Reason, boolean, is_true};
 
 fn regex(regex: &str) -> RegexMatcher {
@@ -14,7 +15,7 @@ fn regex(regex: &str) -> RegexMatcher {
 }
 
 pub(crate) fn encode(matches: &RouteMatch) -> pb::RouteMatch {
-    let RouteMatch { path, ignore_case, headers, query } = matches;
+    let RouteMatch { path, ignore_case, headers, query, claims } = matches;
     let path = match path {
         PathMatch::Prefix(prefix) => PathSpecifier::Prefix(prefix.clone()),
         PathMatch::Exact(path) => PathSpecifier::Path(path.clone()),
@@ -25,6 +26,7 @@ pub(crate) fn encode(matches: &RouteMatch) -> pb::RouteMatch {
         case_sensitive: boolean(!ignore_case),
         headers: headers.iter().map(encode_header).collect(),
         query_parameters: query.iter().map(encode_query).collect(),
+        dynamic_metadata: claims.iter().map(encode_claim).collect(),
         ..Default::default()
     }
 }
@@ -41,6 +43,25 @@ pub(crate) fn encode_header(header: &HeaderMatch) -> pb::HeaderMatcher {
         treat_missing_header_as_empty: *missing_is_empty,
         header_match_specifier: Some(specifier),
     }
+}
+
+// Presence is some text.
+fn encode_claim(claim: &ClaimMatch) -> MetadataMatcher {
+    let ClaimMatch { path, value, invert } = claim;
+    let text = string(value).unwrap_or_else(|| StringMatcher {
+        match_pattern: Some(MatchPattern::SafeRegex(regex(authorization::ANYTHING))),
+        ..Default::default()
+    });
+    MetadataMatcher { invert: *invert, ..authorization::claim(path, text) }
+}
+
+fn decode_claim(metadata: &MetadataMatcher) -> Result<ClaimMatch, Reason> {
+    let (path, text) = authorization::read_metadata(metadata)?;
+    let value = match decode_string(text)? {
+        ValueMatch::Regex(regex) if regex == authorization::ANYTHING => ValueMatch::Present,
+        value => value,
+    };
+    Ok(ClaimMatch { path, value, invert: metadata.invert })
 }
 
 fn encode_query(query: &QueryMatch) -> pb::QueryParameterMatcher {
@@ -74,7 +95,6 @@ pub(crate) fn decode(matches: &pb::RouteMatch) -> Result<RouteMatch, Reason> {
     };
     // A condition left out would send requests where they must not go.
     let unread = !matches.cookies.is_empty()
-        || !matches.dynamic_metadata.is_empty()
         || !matches.filter_state.is_empty()
         || matches.tls_context.is_some()
         || matches.runtime_fraction.is_some()
@@ -91,6 +111,7 @@ pub(crate) fn decode(matches: &pb::RouteMatch) -> Result<RouteMatch, Reason> {
         ignore_case: !is_true(&matches.case_sensitive, true),
         headers: headers.collect::<Result<_, _>>()?,
         query: query.collect::<Result<_, _>>()?,
+        claims: matches.dynamic_metadata.iter().map(decode_claim).collect::<Result<_, _>>().at("dynamic_metadata")?,
     })
 }
 

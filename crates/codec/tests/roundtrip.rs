@@ -46,8 +46,11 @@ fn matches() -> impl Strategy<Value = RouteMatch> {
     ];
     let header = header_match();
     let query = (text(), value()).prop_map(|(name, value)| QueryMatch { name, value });
-    (path, any::<bool>(), vec(header, 0..3), vec(query, 0..3))
-        .prop_map(|(path, ignore_case, headers, query)| RouteMatch { path, ignore_case, headers, query })
+    let claim = (vec(text(), 1..3), value(), any::<bool>());
+    let claim = claim.prop_map(|(path, value, invert)| ClaimMatch { path, value, invert });
+    (path, any::<bool>(), vec(header, 0..3), vec(query, 0..3), vec(claim, 0..2)).prop_map(
+        |(path, ignore_case, headers, query, claims)| RouteMatch { path, ignore_case, headers, query, claims },
+    )
 }
 
 fn choice() -> impl Strategy<Value = ClusterChoice> {

@@ -5,10 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+
 use api::request_authentication::{JwtRule, RequestAuthenticationSpec};
 use config::{
-    Authentication, ClientTls, Cluster, Discovery, Endpoint, EndpointAddress, Endpoints, Health, JwtIssuer, JwtKeys,
-    Locality, LocalityEndpoints, Name, Sni, TlsParameters, Validation,
+    Authentication, BLACKHOLE_CLUSTER, ClientTls, Cluster, Discovery, Endpoint, EndpointAddress, Endpoints, Health,
+    JwtIssuer, JwtKeys, Locality, LocalityEndpoints, Name, Sni, TlsParameters, Validation,
 };
 use words::{Diagnostic, Fingerprint, Labels, Origin, Severity};
 
@@ -22,8 +25,8 @@ use crate::{cluster, secret};
 const FETCH_DEFAULT: Duration = Duration::from_secs(5);
 /// Claims that are lists with spaces everywhere (Istio's).
 const SPACE_DELIMITED: [&str; 2] = ["permission", "scope"];
-/// What nobody's token fits.
-const NO_KEYS: &str = "{\"keys\":[]}";
+/// Where nobody answers: without keys nobody's token is believed. Envoy refuses a whole listener for an empty set of keys.
+const NOWHERE: &str = "http://nowhere.invalid/";
 
 /// A RequestAuthentication by itself.
 #[derive(Debug)]
@@ -98,19 +101,24 @@ fn lower_rule(path: &str, rule: &JwtRule, mesh: &MeshConfig, notes: &mut Notes) 
     } = rule;
     let timeout = timeout.as_ref().and_then(api::Duration::get).unwrap_or(FETCH_DEFAULT);
     let (keys, from) = match (jwks, rule.keys_uri()) {
-        (Some(jwks), _) => (JwtKeys::Inline(jwks.clone()), None),
+        (Some(jwks), _) if has_keys(jwks) => (JwtKeys::Inline(jwks.clone()), None),
+        (Some(_), _) => {
+            let message = "there is no public key in it that can be used; every token of this issuer is refused";
+            notes.ignored(format!("{path}.jwks"), message);
+            (nobody(), None)
+        }
         (None, Some(uri)) => match Place::parse(uri).and_then(|place| place.allowed(mesh)) {
             Ok(place) => (JwtKeys::Remote { uri: uri.to_owned(), cluster: place.cluster(), timeout }, Some(place)),
             Err(reason) => {
                 let message = format!("{uri:?}: {reason}; every token of this issuer is refused");
                 notes.ignored(format!("{path}.jwksUri"), message);
-                (JwtKeys::Inline(NO_KEYS.into()), None)
+                (nobody(), None)
             }
         },
         (None, None) => {
             let message = "keys are not looked for by the issuer's OpenID configuration; without jwksUri or jwks every token of this issuer is refused";
             notes.add(NOT_OBEYED, Severity::Error, format!("{path}.jwksUri"), message);
-            (JwtKeys::Inline(NO_KEYS.into()), None)
+            (nobody(), None)
         }
     };
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -139,6 +147,28 @@ fn lower_rule(path: &str, rule: &JwtRule, mesh: &MeshConfig, notes: &mut Notes) 
         space_delimited_claims: spaced,
     };
     Issuer { config, from }
+}
+
+fn nobody() -> JwtKeys {
+    JwtKeys::Remote { uri: NOWHERE.into(), cluster: BLACKHOLE_CLUSTER.into(), timeout: FETCH_DEFAULT }
+}
+
+// One key at least that both our proxy and Envoy can use; secrets are no keys.
+fn has_keys(jwks: &str) -> bool {
+    let Ok(read) = serde_json::from_str::<serde_json::Value>(jwks) else { return false };
+    let is_key = |key: &serde_json::Value| {
+        let has = |name: &str| {
+            let text = key.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
+            !text.is_empty() && BASE64URL.decode(text.trim_end_matches('=')).is_ok()
+        };
+        match key.get("kty").and_then(serde_json::Value::as_str) {
+            Some("RSA") => has("n") && has("e"),
+            Some("EC") => key.get("crv").is_some() && has("x") && has("y"),
+            Some("OKP") => key.get("crv").and_then(serde_json::Value::as_str) == Some("Ed25519") && has("x"),
+            _ => false,
+        }
+    };
+    read.get("keys").and_then(serde_json::Value::as_array).is_some_and(|keys| keys.iter().any(is_key))
 }
 
 /// Whose tokens a proxy believes, and the clusters that keys are fetched by.
@@ -269,7 +299,7 @@ mod tests {
             let made = lowered(serde_json::json!([{"issuer": "a", "jwksUri": uri}]), &mesh);
             let (found, clusters) = effective([made.clone()].iter(), "default", &Labels::new(), &mesh);
             assert_eq!(clusters.first().map(|cluster| &*cluster.name), wanted, "{uri}");
-            let closed = found.unwrap().issuers[0].keys == JwtKeys::Inline(NO_KEYS.into());
+            let closed = found.unwrap().issuers[0].keys == nobody();
             assert_eq!((closed, made.diagnostics.len()), (wanted.is_none(), usize::from(wanted.is_none())), "{uri}");
         }
         assert!(
@@ -282,7 +312,7 @@ mod tests {
     #[test]
     fn ra01_an_issuer_without_keys_is_refused_and_reported() {
         let made = lowered(serde_json::json!([{"issuer": "a"}]), &MeshConfig::default());
-        assert_eq!(made.issuers[0].config.keys, JwtKeys::Inline(NO_KEYS.into()));
+        assert_eq!(made.issuers[0].config.keys, nobody());
         assert_eq!(made.diagnostics[0].code, NOT_OBEYED);
     }
 }

@@ -4,7 +4,7 @@
 //! In: one block as written. Out: a [`RuleMatch`], or why the rule cannot be served.
 
 use api::{HttpMatchRequest, StringMatch};
-use config::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch, check::REGEX_BYTES_MAX};
+use config::{ClaimMatch, HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch, check::REGEX_BYTES_MAX};
 use regex::Regex;
 
 use crate::gateway_name;
@@ -37,10 +37,18 @@ pub(crate) fn lower(block: &HttpMatchRequest, field: &str, namespace: &str) -> R
     request.ignore_case = ignore_uri_case.unwrap_or(false);
     for (key, value) in headers {
         let at = format!("{field}.headers[{key}]");
+        if let Some(claim) = claim(key, value, false, &at)? {
+            request.claims.push(claim);
+            continue;
+        }
         request.headers.push(header(key, value, false, at)?);
     }
     for (key, value) in without_headers {
         let at = format!("{field}.withoutHeaders[{key}]");
+        if let Some(claim) = claim(key, value, true, &at)? {
+            request.claims.push(claim);
+            continue;
+        }
         request.headers.push(header(key, value, true, at)?);
     }
     for (pseudo, condition, leaf) in
@@ -76,11 +84,24 @@ fn path(condition: &StringMatch, field: &str) -> Result<PathMatch, LeftOut> {
     })
 }
 
-fn header(key: &str, condition: &StringMatch, invert: bool, field: String) -> Result<HeaderMatch, LeftOut> {
-    // A condition on a JWT's claims cannot be dropped: the rule would then match more than it may (VS16).
-    if key.to_ascii_lowercase().starts_with("@request.auth.claims") {
-        return Err(LeftOut::because(field, "conditions on claims of a JWT are not obeyed yet"));
+// `@request.auth.claims.a.b` or `@request.auth.claims[a][b]`, on what a valid token says (VS16).
+fn claim(key: &str, condition: &StringMatch, invert: bool, field: &str) -> Result<Option<ClaimMatch>, LeftOut> {
+    const CLAIMS: &str = "@request.auth.claims";
+    let begins = |(prefix, _): &(&str, &str)| prefix.eq_ignore_ascii_case(CLAIMS);
+    let Some((prefix, rest)) = key.split_at_checked(CLAIMS.len()).filter(begins) else { return Ok(None) };
+    let listed = rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let names: Vec<String> = match (rest.strip_prefix('.'), listed) {
+        (Some(dotted), _) => dotted.split('.').map(str::to_owned).collect(),
+        (None, Some(listed)) => listed.split("][").map(str::to_owned).collect(),
+        (None, None) => Vec::new(),
+    };
+    if names.is_empty() || names.iter().any(String::is_empty) {
+        return Err(LeftOut::because(field, format!("{prefix} is followed by .name or [name]")));
     }
+    Ok(Some(ClaimMatch { path: names, value: value(condition, field)?, invert }))
+}
+
+fn header(key: &str, condition: &StringMatch, invert: bool, field: String) -> Result<HeaderMatch, LeftOut> {
     if !is_header_name(key) {
         return Err(LeftOut::because(field, format!("{key:?} is not a header's name")));
     }

@@ -174,6 +174,7 @@ fn filter_covers(one: &StaticFilter, other: &StaticFilter) -> bool {
 fn covers(one: &RouteMatch, other: &RouteMatch) -> bool {
     one.headers.iter().all(|header| other.headers.contains(header))
         && one.query.iter().all(|query| other.query.contains(query))
+        && one.claims.iter().all(|claim| other.claims.contains(claim))
         && path_covers(one, other)
 }
 

@@ -94,6 +94,7 @@ fn check_route(route: &Route) -> Result<(), String> {
         check_regex(regex)?;
     }
     let values = matches.headers.iter().map(|header| &header.value);
+    let values = values.chain(matches.claims.iter().map(|claim| &claim.value));
     for value in values.chain(matches.query.iter().map(|query| &query.value)) {
         if let ValueMatch::Regex(regex) = value {
             check_regex(regex)?;

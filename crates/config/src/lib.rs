@@ -63,8 +63,8 @@ pub use render::render;
 pub use retry::{RetryOn, RetryPolicy};
 pub use rewrite::{PathRewrite, Rewrite};
 pub use route::{
-    Action, ClusterChoice, Forward, HeaderMatch, Mirror, PathMatch, QueryMatch, Respond, Route, RouteMatch, RouteTable,
-    ValueMatch, VirtualHost, Weighted,
+    Action, ClaimMatch, ClusterChoice, Forward, HeaderMatch, Mirror, PathMatch, QueryMatch, Respond, Route, RouteMatch,
+    RouteTable, ValueMatch, VirtualHost, Weighted,
 };
 pub use secret::{Secret, SecretContent, Source};
 pub use share::Share;

@@ -439,7 +439,7 @@ fn besides(forward: &Forward) -> String {
 }
 
 fn request(matches: &RouteMatch) -> String {
-    let RouteMatch { path, ignore_case, headers, query } = matches;
+    let RouteMatch { path, ignore_case, headers, query, claims } = matches;
     let mut text = match path {
         PathMatch::Prefix(prefix) => format!("{prefix}*"),
         PathMatch::Exact(path) => format!("={path}"),
@@ -455,6 +455,10 @@ fn request(matches: &RouteMatch) -> String {
     }
     for one in query {
         _ = write!(text, " ?{}{}", one.name, value(&one.value));
+    }
+    for one in claims {
+        let not = if one.invert { "!" } else { "" };
+        _ = write!(text, " {not}claim {}{}", one.path.join("."), value(&one.value));
     }
     text
 }

@@ -75,12 +75,26 @@ pub struct RouteMatch {
     pub headers: Vec<HeaderMatch>,
     /// On query parameters.
     pub query: Vec<QueryMatch>,
+    /// On what the request's valid token says (VS16).
+    pub claims: Vec<ClaimMatch>,
+}
+
+/// A condition on a claim: a text, or a list with such a text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct ClaimMatch {
+    /// Names of members, from the outside in; at least one.
+    pub path: Vec<String>,
+    /// The text.
+    pub value: ValueMatch,
+    /// It must not hold; a claim that is not there does not hold.
+    pub invert: bool,
 }
 
 impl RouteMatch {
     /// Matches every request.
     pub fn any() -> Self {
-        Self { path: PathMatch::Prefix("/".into()), ignore_case: false, headers: Vec::new(), query: Vec::new() }
+        let path = PathMatch::Prefix("/".into());
+        Self { path, ignore_case: false, headers: Vec::new(), query: Vec::new(), claims: Vec::new() }
     }
 
     /// True when no request can fail this match (VS74).
@@ -90,7 +104,7 @@ impl RouteMatch {
             PathMatch::Regex(regex) => regex == ".*",
             PathMatch::Exact(_) => false,
         };
-        path && self.headers.is_empty() && self.query.is_empty()
+        path && self.headers.is_empty() && self.query.is_empty() && self.claims.is_empty()
     }
 }
 

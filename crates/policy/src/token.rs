@@ -39,6 +39,10 @@ impl Token {
         }
         let parts: Vec<&str> = text.split('.').collect();
         let [header, payload, signature] = parts[..] else { return Err(Refused::BadFormat) };
+        // So tokens that nobody has signed are none.
+        if parts.iter().any(|part| part.is_empty()) {
+            return Err(Refused::BadFormat);
+        }
         let decoded = BASE64URL.decode(header).map_err(|_| Refused::HeaderBase64)?;
         let header_value: Value = serde_json::from_slice(&decoded).map_err(|_| Refused::HeaderJson)?;
         let algorithm = header_value.get("alg").and_then(Value::as_str).ok_or(Refused::HeaderAlgorithm)?;

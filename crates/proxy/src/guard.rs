@@ -64,7 +64,7 @@ impl Guard {
     }
 }
 
-/// Looks at a request, and takes from it what only we may say.
+/// Looks at a request, and takes from it what only we may say. Gives what a valid token says.
 ///
 /// # Errors
 /// What its client is told.
@@ -75,7 +75,7 @@ pub async fn check(
     manager: &HttpManager,
     request: &mut Request<Incoming>,
     authority: &str,
-) -> Result<(), Denial> {
+) -> Result<Option<Value>, Denial> {
     let scheme = if client.tls.is_some() { "https" } else { "http" };
     let mut claims = None;
     if let Some((authentication, keys)) = &guard.tokens
@@ -87,7 +87,7 @@ pub async fn check(
         })?;
     }
     if guard.rules.is_empty() {
-        return Ok(());
+        return Ok(claims);
     }
     let principal = client.principal();
     let principal_text = principal.map(|id| id.to_string());
@@ -106,7 +106,8 @@ pub async fn check(
         request: Some(asked),
         ..of_connection(client)
     };
-    judge(&guard.rules, &facts)
+    judge(&guard.rules, &facts)?;
+    Ok(claims)
 }
 
 /// Looks at a connection; the reason, in Envoy's words, when it goes no further.

@@ -54,6 +54,7 @@ impl Filter {
                 authority: &line.head.authority,
                 path: &line.head.path,
                 headers: &line.head.headers,
+                claims: None,
             }),
             Self::All(filters) => filters.iter().all(|filter| filter.takes(line)),
             Self::Any(filters) => filters.iter().any(|filter| filter.takes(line)),

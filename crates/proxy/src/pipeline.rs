@@ -172,11 +172,12 @@ async fn act(
     mut record: Box<Record>,
 ) -> Response<ReplyBody> {
     let Arrived { worker, client, plan, .. } = arrived;
-    if let Some(guard) = &plan.guard
-        && let Err(denial) =
-            Box::pin(guard::check(guard, worker, client, &plan.manager, &mut request, &authority)).await
-    {
-        return denial.answer(record);
+    let mut claims = None;
+    if let Some(guard) = &plan.guard {
+        match Box::pin(guard::check(guard, worker, client, &plan.manager, &mut request, &authority)).await {
+            Ok(said) => claims = said,
+            Err(denial) => return denial.answer(record),
+        }
     }
     let head = routing::Head {
         method: request.method().as_str(),
@@ -184,6 +185,7 @@ async fn act(
         authority: &authority,
         path: request.uri().path_and_query().map_or("/", |path| path.as_str()),
         headers: request.headers(),
+        claims: claims.as_ref(),
     };
     let decision = plan.router.decide(&head, || worker.draw());
     if let Some(route) = decision.route() {

@@ -15,6 +15,8 @@ pub struct Head<'a> {
     pub path: &'a str,
     /// Header fields.
     pub headers: &'a HeaderMap,
+    /// What the request's valid token says.
+    pub claims: Option<&'a serde_json::Value>,
 }
 
 impl<'a> Head<'a> {

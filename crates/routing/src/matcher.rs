@@ -2,9 +2,10 @@
 //!
 //! There is one evaluation of them, [`Matcher::failing`]; the decision asks whether anything failed, `explain` what.
 
-use config::{HeaderMatch, PathMatch, QueryMatch, RouteMatch};
+use config::{ClaimMatch, HeaderMatch, PathMatch, QueryMatch, RouteMatch};
 use http::HeaderName;
 use regex::bytes::Regex;
+use serde_json::Value as Json;
 
 use crate::Head;
 use crate::value::{Value, whole};
@@ -18,6 +19,8 @@ pub enum Miss {
     Header(String),
     /// The query parameter of this name.
     Query(String),
+    /// The claim of this name.
+    Claim(String),
 }
 
 /// The first condition that fails, by its place.
@@ -26,6 +29,7 @@ pub(crate) enum Failing {
     Path,
     Header(usize),
     Query(usize),
+    Claim(usize),
 }
 
 /// A rule's conditions.
@@ -34,6 +38,33 @@ pub(crate) struct Matcher {
     pub(crate) path: Path,
     headers: Box<[Header]>,
     query: Box<[(Box<str>, Value)]>,
+    claims: Box<[Claim]>,
+}
+
+/// A condition on a claim, compiled.
+#[derive(Debug)]
+struct Claim {
+    path: Vec<String>,
+    value: Value,
+    invert: bool,
+}
+
+impl Claim {
+    fn new(claim: &ClaimMatch) -> Result<Self, String> {
+        let ClaimMatch { path, value, invert } = claim;
+        Ok(Self { path: path.clone(), value: Value::new(value)?, invert: *invert })
+    }
+
+    fn holds(&self, head: &Head<'_>) -> bool {
+        let found = head.claims.and_then(|claims| self.path.iter().try_fold(claims, |claim, name| claim.get(name)));
+        let fits = |text: &str| !text.is_empty() && self.value.holds(text.as_bytes());
+        let holds = match found {
+            Some(Json::String(text)) => fits(text),
+            Some(Json::Array(many)) => many.iter().filter_map(Json::as_str).any(fits),
+            _ => false,
+        };
+        holds != self.invert
+    }
 }
 
 /// A condition on the path.
@@ -170,12 +201,13 @@ impl Path {
 
 impl Matcher {
     pub(crate) fn new(matches: &RouteMatch) -> Result<Self, String> {
-        let RouteMatch { path, ignore_case, headers, query } = matches;
+        let RouteMatch { path, ignore_case, headers, query, claims } = matches;
         let parameter = |QueryMatch { name, value }: &QueryMatch| Ok((name.as_str().into(), Value::new(value)?));
         Ok(Self {
             path: Path::new(path, *ignore_case)?,
             headers: headers.iter().map(Header::new).collect::<Result<_, String>>()?,
             query: query.iter().map(parameter).collect::<Result<_, String>>()?,
+            claims: claims.iter().map(Claim::new).collect::<Result<_, String>>()?,
         })
     }
 
@@ -191,7 +223,10 @@ impl Matcher {
         let holds = |(name, value): &(Box<str>, Value)| {
             head.query_parameter(name).is_some_and(|sent| value.holds(sent.as_bytes()))
         };
-        self.query.iter().position(|parameter| !holds(parameter)).map(Failing::Query)
+        if let Some(place) = self.query.iter().position(|parameter| !holds(parameter)) {
+            return Some(Failing::Query(place));
+        }
+        self.claims.iter().position(|claim| !claim.holds(head)).map(Failing::Claim)
     }
 
     /// The same for people.
@@ -200,6 +235,7 @@ impl Matcher {
             Failing::Path => Miss::Path,
             Failing::Header(place) => Miss::Header(self.headers[place].name.to_string()),
             Failing::Query(place) => Miss::Query(self.query[place].0.to_string()),
+            Failing::Claim(place) => Miss::Claim(self.claims[place].path.join(".")),
         })
     }
 }

@@ -72,7 +72,11 @@ mod tests {
     fn sent(redirect: &Redirect, matched: &str, authority: &str, path: &str) -> String {
         let headers = HeaderMap::new();
         let matches = RouteMatch { path: PathMatch::Prefix(matched.into()), ..RouteMatch::any() };
-        location(redirect, &matches, &Head { method: "GET", scheme: "http", authority, path, headers: &headers })
+        location(
+            redirect,
+            &matches,
+            &Head { method: "GET", scheme: "http", authority, path, headers: &headers, claims: None },
+        )
     }
 
     #[test]

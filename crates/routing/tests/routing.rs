@@ -40,7 +40,7 @@ fn router(hosts: Vec<Arc<VirtualHost>>) -> Router {
 }
 
 fn head<'a>(authority: &'a str, path: &'a str, headers: &'a HeaderMap) -> Head<'a> {
-    Head { method: "GET", scheme: "http", authority, path, headers }
+    Head { method: "GET", scheme: "http", authority, path, headers, claims: None }
 }
 
 fn chosen(router: &Router, authority: &str, path: &str, headers: &HeaderMap) -> String {
@@ -305,6 +305,7 @@ fn any_match() -> impl Strategy<Value = RouteMatch> {
             .into_iter()
             .collect(),
         query: query.map(|name| QueryMatch { name, value: ValueMatch::Present }).into_iter().collect(),
+        claims: Vec::new(),
     })
 }
 

@@ -13,13 +13,10 @@ const PAGE_OBJECTS: u32 = 500;
 const PAGES_MAX: usize = 4_000;
 
 /// Kinds that are not routed by, as far as something is said about them: group and version, plural, name.
-const OTHERS: [(&str, &str, &str); 8] = [
+const OTHERS: [(&str, &str, &str); 5] = [
     ("apis/apps/v1", "deployments", "Deployment"),
     ("apis/apps/v1", "statefulsets", "StatefulSet"),
     ("apis/apps/v1", "daemonsets", "DaemonSet"),
-    ("apis/security.istio.io/v1", "requestauthentications", "RequestAuthentication"),
-    ("apis/security.istio.io/v1", "authorizationpolicies", "AuthorizationPolicy"),
-    ("apis/telemetry.istio.io/v1", "telemetries", "Telemetry"),
     ("apis/extensions.istio.io/v1alpha1", "wasmplugins", "WasmPlugin"),
     ("api/v1", "configmaps", "ConfigMap"),
 ];
