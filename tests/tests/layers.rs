@@ -5,28 +5,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-const PURE: [&str; 9] = ["words", "api", "config", "analyze", "inject", "compile", "codec", "routing", "balance"];
-const PURE: [&str; 9] = ["words", "api", "config", "analyze", "compile", "codec", "routing", "balance", "policy"];
+const PURE: [&str; 10] =
+    ["words", "api", "config", "analyze", "inject", "compile", "codec", "routing", "balance", "policy"];
 
 fn allowed(name: &str) -> &'static [&'static str] {
     match name {
         "words" => &[],
         "api" | "config" => &["words"],
         "compile" => &["words", "api", "config"],
-        "codec" | "routing" | "balance" => &["words", "config"],
+        "codec" | "routing" | "balance" | "policy" => &["words", "config"],
         "xds" | "transport" | "identity" => &["words"],
         "watch" => &["words", "api"],
         "control" => &["words", "api", "config", "inject", "compile", "codec", "xds", "watch", "identity"],
-        "proxy" => &["words", "config", "codec", "xds", "routing", "balance", "transport", "identity"],
+        "proxy" => &["words", "config", "codec", "xds", "routing", "balance", "policy", "transport", "identity"],
         "analyze" | "inject" => &["words", "api"],
         "cli" => &["words", "api", "analyze", "inject", "watch"],
-        "codec" | "routing" | "balance" | "policy" => &["words", "config"],
-        "xds" | "transport" => &["words"],
-        "watch" => &["words", "api"],
-        "control" => &["words", "api", "config", "compile", "codec", "xds", "watch"],
-        "proxy" => &["words", "config", "codec", "xds", "routing", "balance", "policy", "transport"],
-        "analyze" => &["words", "api"],
-        "cli" => &["words", "api", "analyze", "watch"],
         "demo" => &[],
         "xtask" => &["api"],
         "bench" => &["codec", "testkit"],

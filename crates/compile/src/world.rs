@@ -221,10 +221,6 @@ impl World {
                 Some(made) => self.namespaces.set(ns, name, Fingerprint::of(&made), made),
                 None => self.namespaces.remove(ns, name).is_some(),
             }),
-            Object::RequestAuthentication(_)
-            | Object::AuthorizationPolicy(_)
-            | Object::WorkloadGroup(_)
-            | Object::ProxyConfig(_) => Dirty::None,
             Object::RequestAuthentication(one) => {
                 let made = authentication::lower(origin(), age(&one.metadata), &one.spec, &mesh);
                 config_if(self.authentications.set(ns, name, made.print, made))
@@ -234,7 +230,7 @@ impl World {
                 let made = authorization::lower(origin(), age(meta), &meta.annotations, &one.spec);
                 config_if(self.authorizations.set(ns, name, made.print, made))
             }
-            Object::WorkloadGroup(_) => Dirty::None,
+            Object::WorkloadGroup(_) | Object::ProxyConfig(_) => Dirty::None,
         }
     }
 
@@ -273,12 +269,9 @@ impl World {
             }
             Kind::Secret => config_if(self.credentials.remove(ns, name).is_some()),
             Kind::Namespace => config_if(self.namespaces.remove(ns, name).is_some()),
-            Kind::RequestAuthentication | Kind::AuthorizationPolicy | Kind::WorkloadGroup | Kind::ProxyConfig => {
-                Dirty::None
-            }
             Kind::RequestAuthentication => config_if(self.authentications.remove(ns, name).is_some()),
             Kind::AuthorizationPolicy => config_if(self.authorizations.remove(ns, name).is_some()),
-            Kind::WorkloadGroup => Dirty::None,
+            Kind::WorkloadGroup | Kind::ProxyConfig => Dirty::None,
         }
     }
 
