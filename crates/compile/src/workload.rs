@@ -76,9 +76,6 @@ impl Own {
         let cache = base.registry.value.any_dynamic.then(DnsCache::default);
         // Proxies without certificates of their own take plaintext only, whatever is said.
         let takes = scope.identity.then(|| base.policies.value.of_workload(&scope.namespace, labels));
-        let content = Fingerprint::of(&(ports.print, base.prints.mesh, &cache, &below.bound, &class.telemetry, &takes));
-        let layer = refresh(&mut self.layer, content, |_| {
-            (compute((scope, &class.telemetry, takes.as_ref()), &ports.value, cache.as_ref(), world, below), content)
         let looked_at = Fingerprint::of(&(base.prints.guards, base.prints.mesh, labels));
         let guards = refresh(&mut self.guards, looked_at, |_| {
             let made = Guards::of(scope, labels, world);
@@ -94,19 +91,27 @@ impl Own {
             &class.telemetry,
             guards.print,
             secrets,
+            &takes,
         ));
         let layer = refresh(&mut self.layer, content, |_| {
-            let told = (&class.telemetry, &*guards.value);
+            let told = Told { telemetry: &class.telemetry, guards: &guards.value, takes: takes.as_ref() };
             (compute((scope, class), told, &ports.value, cache.as_ref(), world, below), content)
         });
         layer.value
     }
 }
 
+/// What policies say of a workload.
+struct Told<'a> {
+    telemetry: &'a Effective,
+    guards: &'a Guards,
+    /// What it takes of mutual TLS.
+    takes: Option<&'a Inbound>,
+}
+
 fn compute(
-    (scope, telemetry, takes): (&Scope, &Effective, Option<&Inbound>),
     (scope, class): (&Scope, &Class),
-    (telemetry, guards): (&Effective, &Guards),
+    Told { telemetry, guards, takes }: Told<'_>,
     ports: &BTreeMap<u16, InboundPort>,
     cache: Option<&DnsCache>,
     world: &World,

@@ -323,6 +323,8 @@ impl World {
     /// PeerAuthentications.
     pub(crate) fn peers(&self) -> impl Iterator<Item = &Arc<peer_authentication::Policy>> {
         self.peers.values()
+    }
+
     /// RequestAuthentications.
     pub(crate) fn authentications(&self) -> impl Iterator<Item = &Arc<RequestAuthentication>> {
         self.authentications.values()

@@ -107,6 +107,7 @@ pub async fn serve(worker: Rc<Worker>, slot: usize, mut stream: Io, peer: Socket
     let facts = Facts { destination: dialled.or(local), sniffed };
     let mut client = Client {
         peer: Some(peer),
+        direct,
         local,
         dialled,
         listener: listener.slot,
@@ -114,7 +115,6 @@ pub async fn serve(worker: Rc<Worker>, slot: usize, mut stream: Io, peer: Socket
         tls: None,
         parties: Parties::default(),
     };
-    let mut client = Client { peer: Some(peer), direct, local, dialled, listener: listener.slot, facts, tls: None };
     let Some(chain) = chain::choose(listener, &client.facts) else { return };
     let mut io = match chain.tls() {
         None => stream,

@@ -118,11 +118,9 @@ impl Record {
         if let Some(head) = &self.head {
             for format in &self.plan.logs {
                 let Self { status, flags, details, received, sent, parties, .. } = *self;
+                let details = head.details.as_deref().unwrap_or(details);
                 let line = crate::access_log::Line { status, flags, details, received, sent, head, elapsed, parties };
                 worker.log(format, &line);
-                let Self { status, flags, details, received, sent, .. } = *self;
-                let details = head.details.as_deref().unwrap_or(details);
-                worker.log(format, &crate::access_log::Line { status, flags, details, received, sent, head, elapsed });
             }
         }
     }

@@ -41,8 +41,6 @@ struct Told {
 pub async fn serve(worker: Rc<Worker>, plan: Arc<TcpPlan>, stream: Io, client: Client) {
     let started = Instant::now();
     let mut told = Told { parties: client.parties, ..Told::default() };
-    carry(&worker, &plan, stream, &client, &mut told).await;
-    let mut told = Told::default();
     match guard::check_connection(&plan.config.authorization, &client) {
         None => carry(&worker, &plan, stream, &client, &mut told).await,
         Some(reason) => {
@@ -63,10 +61,9 @@ pub async fn serve(worker: Rc<Worker>, plan: Arc<TcpPlan>, stream: Io, client: C
     }
     let (received, sent, elapsed) = (carried.up, carried.down, started.elapsed());
     for format in &plan.logs {
-        let line = Line { status: 0, flags, details: "", received, sent, head: &head, elapsed, parties };
-        worker.log(format, &line);
         let details = head.details.as_deref().unwrap_or_default();
-        worker.log(format, &Line { status: 0, flags, details, received, sent, head: &head, elapsed });
+        let line = Line { status: 0, flags, details, received, sent, head: &head, elapsed, parties };
+        worker.log(format, &line);
     }
 }
 
