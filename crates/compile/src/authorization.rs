@@ -50,6 +50,7 @@ pub(crate) fn lower(
     age: Age,
     annotations: &Labels,
     spec: &AuthorizationPolicySpec,
+    mesh: &MeshConfig,
 ) -> AuthorizationPolicy {
     let AuthorizationPolicySpec { selector, target_ref, target_refs, rules, action, provider } = spec;
     let mut notes = Notes::about(&origin);
@@ -74,7 +75,7 @@ pub(crate) fn lower(
     let says_dry_run = annotations
         .get(DRY_RUN)
         .is_some_and(|value| matches!(value.as_str(), "1" | "t" | "T" | "TRUE" | "true" | "True"));
-    let mut lowering = Lowering { origin: &origin, action, notes };
+    let mut lowering = Lowering { origin: &origin, action, domain: &mesh.trust_domain, notes };
     let (mut requests, mut connections) = (Vec::new(), Vec::new());
     for (index, rule) in rules.iter().enumerate() {
         let suffix = if action == PolicyAction::Custom { NOBODY_DECIDES } else { "" };
@@ -198,6 +199,8 @@ fn together<T: Clone>(fields: &[Field<T>], action: PolicyAction, for_tcp: bool) 
 struct Lowering<'a> {
     origin: &'a Origin,
     action: PolicyAction,
+    /// The trust domain of the mesh.
+    domain: &'a str,
     notes: Notes,
 }
 
@@ -288,10 +291,10 @@ impl Lowering<'_> {
             trust_domains,
             not_trust_domains,
         } = source;
-        let origin = self.origin;
+        let (origin, domain) = (self.origin, self.domain);
         let fields = [
             self.field(path, ("principals", principals), ("notPrincipals", not_principals), false, |text| {
-                Ok(principal(text))
+                Ok(principal(text, domain))
             }),
             self.field(
                 path,
@@ -348,7 +351,7 @@ impl Lowering<'_> {
             self.unusable(path.to_owned(), "values or notValues are needed".into());
             return None;
         }
-        let origin = self.origin;
+        let (origin, domain) = (self.origin, self.domain);
         let name_in = |prefix: &str| key.strip_prefix(prefix)?.strip_prefix('[')?.strip_suffix(']');
         let lists = (("values", values.as_slice()), ("notValues", not_values.as_slice()));
         let (values, not_values) = lists;
@@ -377,7 +380,7 @@ impl Lowering<'_> {
                 range(text).map(|range| Condition::Is(Caller::RemoteAddress(range)))
             }),
             "source.namespace" => self.field(path, values, not_values, false, namespace),
-            "source.principal" => self.field(path, values, not_values, false, |text| Ok(principal(text))),
+            "source.principal" => self.field(path, values, not_values, false, |text| Ok(principal(text, domain))),
             "source.serviceAccount" => {
                 self.field(path, values, not_values, false, |text| service_account(text, origin))
             }
@@ -458,8 +461,10 @@ fn service_account(text: &str, policy: &Origin) -> Result<Condition<Caller>, Str
     }
 }
 
-fn principal(text: &str) -> Condition<Caller> {
-    let text = match TextMatch::parse(text) {
+// Istio's usual trust domain stands for the mesh's own.
+fn principal(text: &str, domain: &str) -> Condition<Caller> {
+    let of_mesh = text.strip_prefix("cluster.local/").map(|rest| format!("{domain}/{rest}"));
+    let text = match TextMatch::parse(of_mesh.as_deref().unwrap_or(text)) {
         TextMatch::Exact(text) => TextMatch::Exact(format!("{SPIFFE}{text}")),
         TextMatch::Prefix(text) => TextMatch::Prefix(format!("{SPIFFE}{text}")),
         open => open,
@@ -517,7 +522,7 @@ mod tests {
         let spec: AuthorizationPolicySpec = serde_json::from_value(spec).unwrap();
         let age = (String::new(), "it".into(), namespace.into());
         let origin = Origin::new("AuthorizationPolicy", namespace, "it");
-        Arc::new(lower(origin, age, &Labels::new(), &spec))
+        Arc::new(lower(origin, age, &Labels::new(), &spec, &MeshConfig::default()))
     }
 
     fn rules(spec: serde_json::Value) -> (Vec<AuthorizationRule>, Vec<AuthorizationRule>, Vec<String>) {

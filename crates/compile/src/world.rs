@@ -227,7 +227,7 @@ impl World {
             }
             Object::AuthorizationPolicy(one) => {
                 let meta = &one.metadata;
-                let made = authorization::lower(origin(), age(meta), &meta.annotations, &one.spec);
+                let made = authorization::lower(origin(), age(meta), &meta.annotations, &one.spec, &mesh);
                 config_if(self.authorizations.set(ns, name, made.print, made))
             }
             Object::WorkloadGroup(_) | Object::ProxyConfig(_) => Dirty::None,
