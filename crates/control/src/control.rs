@@ -103,7 +103,7 @@ impl Control {
             watch::Event::Diagnostics { scope, list } => {
                 list.iter().filter(|found| found.severity > Severity::Info).for_each(log);
                 if list.is_empty() && self.findings.remove(&scope).is_some() {
-                    tracing::info!("{scope:?} is well again");
+                    tracing::info!("nothing more is to be said about {scope}");
                 } else if !list.is_empty() {
                     self.findings.insert(scope.clone(), list);
                 }

@@ -1,5 +1,6 @@
 //! `sluice-proxy`.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -23,6 +24,8 @@ fn main() -> ExitCode {
     });
     let (filter, handle) = reload::Layer::new(filter);
     let lines = tracing_subscriber::fmt::layer().with_target(false).with_writer(std::io::stderr);
+    // Colours only where somebody sees them.
+    let lines = lines.with_ansi(std::io::stderr().is_terminal());
     tracing_subscriber::registry().with(filter).with(lines).init();
     let set_level = move |level: &str| {
         let filter = EnvFilter::try_new(level).map_err(|error| error.to_string())?;

@@ -1,5 +1,7 @@
 //! What a source says: changes of objects, findings about what it could not read, and how it is.
 
+use std::fmt;
+
 use api::{Change, Kind, ObjectKey};
 use words::Diagnostic;
 
@@ -41,4 +43,15 @@ pub enum Scope {
     Kind(Kind),
     /// One object.
     Object(ObjectKey),
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source => f.write_str("the source"),
+            Self::File(name) => f.write_str(name),
+            Self::Kind(kind) => write!(f, "the kind {kind}"),
+            Self::Object(key) => key.fmt(f),
+        }
+    }
 }

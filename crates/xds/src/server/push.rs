@@ -1,7 +1,8 @@
 //! Which response goes next.
 //!
 //! In: the stale names of every type, the answers still open. Out: one response, or none. xDS protocol, "Eventual consistency
-//! considerations": CDS, then EDS, LDS, RDS, VHDS; what is removed goes last and the other way round. Each type waits until
+//! considerations": CDS, then EDS, LDS, RDS, VHDS; what is removed goes last and the other way round, but that virtual hosts
+//! are swapped: a domain may be in one of a table only. Each type waits until
 //! the client has answered the types before it. Nothing waits for a type the client did not ask for, and a name is only
 //! ever stale if the client wants it, so the first type with something open can always go on: no gate locks.
 
@@ -140,7 +141,19 @@ impl Session {
                 );
             }
         }
+        if kind == TypeUrl::VirtualHost && mode == Mode::Delta {
+            self.swap_virtual_hosts(&mut content, target);
+        }
         Some(content)
+    }
+
+    // A domain may move from one virtual host of a table to another (from "blackhole:80" to "*:80"), and a table with both
+    // would be refused: what goes leaves in the response that brings what comes. Nothing that goes is waited for, since
+    // virtual hosts are the last to come and the first to go.
+    fn swap_virtual_hosts(&mut self, content: &mut Content, target: &Target) {
+        if let Some(gone) = self.removals(TypeUrl::VirtualHost, target, u64::MAX) {
+            content.removed.extend(gone.removed);
+        }
     }
 
     // Envoy warms a cluster that it is sent again until it hears of its endpoints, even if they did not change
