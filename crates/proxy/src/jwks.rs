@@ -144,8 +144,9 @@ impl Store {
         }
         let key = forward::key(&plan, address, &source.authority);
         let host = words::host::split_port(&source.authority).0;
-        let io = forward::connect(&cluster, &plan, address, Load::Requests(Some(host))).await;
-        let io = io.map_err(|failure| format!("{failure:?}"))?;
+        let load = Load::Requests { host: Some(host), is_http2: false };
+        let io = forward::connect(&cluster, &plan, address, load).await;
+        let (io, _) = io.map_err(|failure| format!("{failure:?}"))?;
         let connection = Http1::new(io, key, Instant::now(), Box::new(())).await.map_err(|error| error.to_string())?;
         let request = request(source).ok_or("the address is no request")?;
         let (response, mut connection) = connection.send(request).await.map_err(|error| error.to_string())?;
