@@ -3,7 +3,7 @@
 # tutorials by kubectl, and restarts of everything under load; then upgrade and uninstall.
 # In:  full (default) or smoke, which leaves out what takes minutes;
 #      KUBECONFIG, a cluster of yours (the suite's namespaces are sluice-e2e-* and istio-system, which must not exist;
-#      load the images first, as docs/install.md says); without it the node of cluster-up.sh is made, and ended;
+#      load the images first, as docs/cluster.md says); without it the node of cluster-up.sh is made, and ended;
 #      SLUICE_E2E_KEEP=1 leaves cluster and release as they are, to look at them;
 #      SLUICE_E2E_ONLY, some of strict,bookinfo,shop,availability; SLUICE_IMAGE_PROFILE as in image.sh; SLUICE_CACHE.
 # Out: what each step took, the counts of requests; 0, or 1 with what went wrong; 77 where no cluster can be made.
@@ -39,8 +39,9 @@ use_cluster() {
 }
 
 make_images() {
+  [ -n "$ours" ] || return 0 # loaded already, as docs/cluster.md says
   scripts/image.sh sluiced proxy bookinfo shop
-  [ -z "$ours" ] || scripts/cluster-load.sh >/dev/null
+  scripts/cluster-load.sh >/dev/null
 }
 
 install() {
@@ -68,10 +69,14 @@ forward() { # HERE THERE: again whenever it breaks, as it does when the API serv
   forwards+=($!)
 }
 
+# The program that is in the image, when it was built here.
 check() {
-  local program
-  program=$(find target/image -path '*/deps' -prune -o -name sluicectl -type f -newer Cargo.lock -print | head -n 1)
-  "${program:-target/image/sluicectl}" check
+  local programs=(target/image/*/*/sluicectl)
+  if [ -x "${programs[0]}" ]; then
+    "$(ls -t "${programs[@]}" | head -n 1)" check --wait 60
+  else
+    cargo run --quiet --bin sluicectl -- check --wait 60
+  fi
 }
 
 upgrade() {

@@ -23,8 +23,8 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::net::TcpStream;
 
-/// Failures that are told one by one; all are counted.
-const FAILURES_TOLD_MAX: usize = 200;
+/// Failures that are told one by one; all are counted. A line of a container's log holds 16 KiB.
+const FAILURES_TOLD_MAX: usize = 50;
 /// Largest answer, in bytes.
 const BODY_BYTES_MAX: usize = 8 << 20;
 /// A request without an answer by then has failed.

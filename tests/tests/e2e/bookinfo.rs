@@ -50,6 +50,8 @@ pub(crate) async fn deploy(cluster: &Cluster) -> Result<()> {
     // What a run that was cut off has left.
     cluster.forget_rules(SHOP)?;
     forget(cluster)?;
+    let kind = "peerauthentications.security.istio.io";
+    cluster.kubectl(&["delete", kind, "default", "--namespace", ROOT, "--ignore-not-found"], "")?;
     cluster.apply(BOOKINFO, &std::fs::read_to_string(workspace().join("deploy/samples/bookinfo/bookinfo.yaml"))?)?;
     cluster.apply(BOOKINFO, &client("client", true))?;
     cluster.apply(OUTSIDE, &client("client", false))?;
@@ -72,9 +74,10 @@ pub(crate) async fn deploy(cluster: &Cluster) -> Result<()> {
 /// From here on nobody without an identity of the mesh is let in.
 pub(crate) async fn strict(cluster: &Cluster) -> Result<()> {
     let plain = || cluster.exec(OUTSIDE, "client", &ten_of(&format!("http://reviews.{BOOKINFO}:9080/reviews/0")));
-    if failures(&plain()?)? != 0 {
-        bail!("before, plaintext is let in (PERMISSIVE)");
-    }
+    wait::until("plaintext is let in: PERMISSIVE is the default", SOON, || async {
+        if failures(&plain()?)? == 0 { Ok(()) } else { bail!("plaintext is refused") }
+    })
+    .await?;
     cluster.apply(
         ROOT,
         "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: default}\nspec: {mtls: {mode: STRICT}}\n",
