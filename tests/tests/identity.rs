@@ -199,6 +199,7 @@ fn sidecar(ip: std::net::IpAddr, pod: &str) -> Result<Proxied> {
         captured: false,
         resolver: None,
         dns: None,
+        identity: None,
     })
 }
 
