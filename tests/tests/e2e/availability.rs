@@ -187,13 +187,17 @@ async fn kill_replica(cluster: &Cluster, loads: &Loads<'_>) -> Result<()> {
     cluster.kubectl(&["rollout", "status", "--namespace", ROOT, "deployment/sluiced", "--timeout=180s"], "").map(drop)
 }
 
-// While it is away nobody can be asked for counts; the time itself is what matters.
+// While it is away nobody can be asked for counts; the time itself is what matters. The controllers end with it, as they
+// do everywhere when they cannot renew their lease: one that went on would take the silence for the node's, and call
+// every pod unready as soon as the API server is back.
 async fn api_server(cluster: &Cluster, loads: &Loads<'_>, away: Duration) -> Result<()> {
+    cluster.node(&["stop", "kube-controller-manager"])?;
     cluster.node(&["stop", "kube-apiserver"])?;
     tokio::time::sleep(away).await;
     cluster.node(&["start", "kube-apiserver"])?;
     wait::until("the API server", LONG, || async { cluster.kubectl(&["get", "--raw", "/readyz"], "").map(drop) })
         .await?;
+    cluster.node(&["start", "kube-controller-manager"])?;
     loads.go_on(AFTER).await
 }
 
