@@ -33,6 +33,11 @@ impl ApiServer {
         run_kubectl(&self.0.join("kubeconfig"), args, input)
     }
 
+    /// Runs kubectl, whatever comes of it.
+    pub fn try_kubectl(&self, args: &[&str], input: &str) -> Result<std::process::Output> {
+        try_kubectl(&self.0.join("kubeconfig"), args, input)
+    }
+
     /// Applies our CustomResourceDefinitions.
     pub fn define(&self) -> Result<()> {
         self.kubectl(&["apply", "-f", &workspace().join("crds").to_string_lossy()], "")?;
@@ -47,6 +52,14 @@ impl ApiServer {
 
 /// Runs kubectl on the cluster of a kubeconfig; what it says on standard output.
 pub fn run_kubectl(kubeconfig: &Path, args: &[&str], input: &str) -> Result<String> {
+    let output = try_kubectl(kubeconfig, args, input)?;
+    if !output.status.success() {
+        bail!("kubectl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn try_kubectl(kubeconfig: &Path, args: &[&str], input: &str) -> Result<std::process::Output> {
     use std::io::Write;
     let mut child = Command::new("kubectl")
         .arg("--kubeconfig")
@@ -58,11 +71,7 @@ pub fn run_kubectl(kubeconfig: &Path, args: &[&str], input: &str) -> Result<Stri
         .spawn()
         .context("kubectl")?;
     child.stdin.take().context("stdin")?.write_all(input.as_bytes())?;
-    let output = child.wait_with_output()?;
-    if !output.status.success() {
-        bail!("kubectl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    Ok(child.wait_with_output()?)
 }
 
 impl Drop for ApiServer {

@@ -324,6 +324,10 @@ fn dp05_capture_is_made_once_however_often_it_is_asked_for() {
     };
     let foreign = ["run", &net.0, "client", "iptables", "-t", "nat", "-A", "OUTPUT", "-d", "10.9.9.9", "-j", "ACCEPT"];
     assert!(net.script(&foreign).unwrap().status.success());
+    for (pod, address) in [("client", "fd00::10/64"), ("server", "fd00::11/64")] {
+        let add = ["run", &net.0, pod, "ip", "address", "add", address, "dev", "eth0", "nodad"];
+        assert!(net.script(&add).unwrap().status.success());
+    }
     for program in [&["iptables-save"], &["ip6tables-save"]] {
         net.capture("client", &[]).unwrap();
         let first = net.rules("client", program).unwrap();

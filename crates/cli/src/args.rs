@@ -65,6 +65,11 @@ pub enum Command {
     Analyze(Box<AnalyzeArgs>),
     /// Whether a mesh can be installed, or works. Exits with 1 when it does not.
     Check(CheckArgs),
+    /// Put sidecars into the pods of files, as the webhook does, without a cluster (istioctl's kube-inject).
+    #[command(alias = "kube-inject")]
+    Inject(Box<InjectArgs>),
+    /// Which pods of files would be injected, and why not.
+    CheckInject(Box<InjectArgs>),
     /// What a proxy runs.
     #[command(alias = "pc")]
     ProxyConfig {
@@ -72,6 +77,32 @@ pub enum Command {
         #[command(subcommand)]
         part: Part,
     },
+}
+
+/// What to inject, and how.
+#[derive(ClapArgs, Debug)]
+pub struct InjectArgs {
+    /// A file with objects, or `-` for standard input; may be repeated.
+    #[arg(long, short = 'f', required = true, value_name = "FILE")]
+    pub filename: Vec<String>,
+    /// How pods are injected, as a control plane says it under /debug/inject; in place of the flags below.
+    #[arg(long, value_name = "FILE")]
+    pub settings: Option<PathBuf>,
+    /// The form of the answer.
+    #[arg(long, short = 'o', value_enum, default_value_t = Text::Yaml)]
+    pub output: Text,
+    /// How pods are injected.
+    #[command(flatten)]
+    pub flags: inject::Settings,
+}
+
+/// A form of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Text {
+    /// Documents of YAML.
+    Yaml,
+    /// JSON, one document after the other.
+    Json,
 }
 
 /// What to analyze, and what to say.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::args::{Args, Command, Form, Part, Source};
 use crate::dump::Dump;
 use crate::reach::Plane;
-use crate::{analyze, check, cluster, endpoint, fetch, listener, output, route, status};
+use crate::{analyze, check, cluster, endpoint, fetch, inject, listener, output, route, status};
 
 /// What a command prints to standard output, and its exit code.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ impl std::error::Error for Usage {}
 /// Runs a command.
 pub async fn run(args: &Args) -> Result<Answer> {
     match &args.command {
+        Command::Inject(what) => inject::run(what, args.namespace.as_deref()),
+        Command::CheckInject(what) => inject::check(what, args.namespace.as_deref()),
         Command::Analyze(what) => analyze::run(what, &args.cluster, args.namespace.as_deref()).await,
         Command::Check(what) => check::run(what, &args.cluster).await,
         other => look(args, other).await.map(Answer::from),
@@ -48,7 +50,9 @@ pub async fn run(args: &Args) -> Result<Answer> {
 // The commands that look into what runs.
 async fn look(args: &Args, command: &Command) -> Result<String> {
     match command {
-        Command::Analyze(_) | Command::Check(_) => bail!("not a command that looks into what runs"),
+        Command::Inject(_) | Command::CheckInject(_) | Command::Analyze(_) | Command::Check(_) => {
+            bail!("not a command that looks into what runs")
+        }
         Command::Version { short } => version(args, *short).await,
         Command::ProxyStatus { proxy, verbosity, output } => {
             let all = Plane::find(args).await?.proxies().await?;

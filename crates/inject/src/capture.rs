@@ -10,11 +10,9 @@ pub(crate) const PROXY_UID: u32 = 1337;
 
 /// The container; `None` where nothing is captured.
 pub(crate) fn container(config: &Config, settings: &Settings) -> Option<Value> {
-    let mode = match config.interception {
-        Interception::Redirect => "REDIRECT",
-        Interception::Tproxy => "TPROXY",
-        Interception::None => return None,
-    };
+    if config.interception == Interception::None {
+        return None;
+    }
     let mut excluded = vec!["15090".to_owned(), "15021".to_owned(), "15020".to_owned()];
     if config.status_port != 0 && config.status_port != 15021 {
         excluded.push(config.status_port.to_string());
@@ -22,7 +20,7 @@ pub(crate) fn container(config: &Config, settings: &Settings) -> Option<Value> {
     excluded.extend(Some(config.exclude_inbound.clone()).filter(|ports| !ports.is_empty()));
     let uid = PROXY_UID.to_string();
     let excluded = excluded.join(",");
-    let mut args = vec!["iptables", "-p", "15001", "-z", "15006", "-u", &uid, "-m", mode];
+    let mut args = vec!["iptables", "-p", "15001", "-z", "15006", "-u", &uid, "-m", "REDIRECT"];
     args.extend(["-i", &config.include_ranges, "-x", &config.exclude_ranges]);
     args.extend(["-b", &config.include_inbound, "-d", &excluded]);
     for (flag, value) in [

@@ -41,7 +41,7 @@ pub(crate) fn container(about: &About<'_>) -> Value {
         "env": env(about),
         "ports": [{"containerPort": 15090, "name": "http-envoy-prom", "protocol": "TCP"}],
         "resources": resources(config),
-        "securityContext": security(config),
+        "securityContext": security(),
         "volumeMounts": mounts(about)
     });
     if config.status_port != 0 {
@@ -49,13 +49,15 @@ pub(crate) fn container(about: &About<'_>) -> Value {
     }
     if config.is_native {
         container["restartPolicy"] = json!("Always");
+        // It is stopped last, and would not know that the pod ends.
+        container["lifecycle"] = json!({"preStop": {"exec": {"command": ["/sluice-proxy", "drain"]}}});
     }
     // A pod that holds its application starts it when this probe succeeds; a container without one counts at once.
     if config.is_native && config.status_port != 0 {
         let often = [("periodSeconds", 1), ("failureThreshold", STARTUP_TRIES)];
         container["startupProbe"] = probe(config.status_port, &often);
     } else if config.holds_application {
-        container["lifecycle"] = json!({"postStart": {"exec": {"command": ["/sluice-proxy", "wait"]}}});
+        container["lifecycle"]["postStart"] = json!({"exec": {"command": ["/sluice-proxy", "wait"]}});
     }
     container
 }
@@ -73,7 +75,6 @@ fn args(about: &About<'_>) -> Vec<String> {
     let domain = &settings.cluster_domain;
     let interception = match config.interception {
         Interception::Redirect => "redirect",
-        Interception::Tproxy => "tproxy",
         Interception::None => "none",
     };
     let node = format!("sidecar~$(INSTANCE_IP)~$(POD_NAME).$(POD_NAMESPACE)~$(POD_NAMESPACE).svc.{domain}");
@@ -86,6 +87,8 @@ fn args(about: &About<'_>) -> Vec<String> {
     args.extend(["--token-file", "/var/run/secrets/tokens/istio-token"]);
     args.extend(["--root-cert-file", "/var/run/secrets/istio/root-cert.pem"]);
     args.extend(["--labels-file", "/etc/istio/pod/labels"]);
+    args.extend(["--application-address", "0.0.0.0:15020"]);
+    args.extend(["--metrics-address", "0.0.0.0:15090"]);
     args.extend(["--interception", interception]);
     args.extend(["--concurrency", &threads]);
     args.extend(["--drain-seconds", &drain]);
@@ -130,13 +133,7 @@ fn env(about: &About<'_>) -> Vec<Value> {
     all
 }
 
-fn security(config: &Config) -> Value {
-    let tproxy = config.interception == Interception::Tproxy;
-    let mut capabilities = json!({"drop": ["ALL"]});
-    if tproxy {
-        // To have an address that is not the pod's own.
-        capabilities["add"] = json!(["NET_ADMIN"]);
-    }
+fn security() -> Value {
     json!({
         "allowPrivilegeEscalation": false,
         "privileged": false,
@@ -144,7 +141,7 @@ fn security(config: &Config) -> Value {
         "runAsUser": PROXY_UID,
         "runAsGroup": PROXY_UID,
         "runAsNonRoot": true,
-        "capabilities": capabilities,
+        "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"}
     })
 }

@@ -16,7 +16,6 @@ use crate::{Request, Settings};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interception {
     Redirect,
-    Tproxy,
     None,
 }
 
@@ -131,7 +130,7 @@ fn interception(said: &Labels, own: &ProxyConfig) -> Result<Interception, String
     const NAME: &str = "sidecar.istio.io/interceptionMode";
     match named(said, NAME).or(own.interception_mode.as_deref()).unwrap_or("REDIRECT") {
         "REDIRECT" => Ok(Interception::Redirect),
-        "TPROXY" => Ok(Interception::Tproxy),
+        "TPROXY" => Err(format!("annotation {NAME}: TPROXY is not supported yet; REDIRECT is")),
         "NONE" => Ok(Interception::None),
         other => Err(format!("annotation {NAME}: {other:?} is none of REDIRECT, TPROXY, NONE")),
     }

@@ -152,6 +152,7 @@ fn pods_that_cannot_be_injected_are_left_or_refused_with_a_reason() {
         ("traffic.sidecar.istio.io/excludeOutboundPorts", "80,x", "\"x\" is no port"),
         ("traffic.sidecar.istio.io/includeOutboundIPRanges", "10.0.0.0/99", "is no address range"),
         ("sidecar.istio.io/interceptionMode", "MAGIC", "none of REDIRECT, TPROXY, NONE"),
+        ("sidecar.istio.io/interceptionMode", "TPROXY", "TPROXY is not supported yet"),
         ("sidecar.istio.io/nativeSidecar", "perhaps", "neither true nor false"),
         ("sidecar.istio.io/userVolume", "[1]", "userVolume"),
         ("sidecar.istio.io/logLevel", "loud", "is no level"),

@@ -23,6 +23,8 @@ pub enum Pages {
     All,
     /// Only `/healthz/ready`: this address is reached from outside of the pod.
     Readiness,
+    /// Only `/stats/prometheus`, for the same reason.
+    Metrics,
 }
 
 const HELP: &str = "\
@@ -72,6 +74,12 @@ pub async fn respond<B>(app: &App, pages: Pages, request: &Request<B>) -> Respon
             true => text(200, "LIVE\n"),
             false if app.draining.get() => text(503, "DRAINING\n"),
             false => text(503, "PRE_INITIALIZING\n"),
+        };
+    }
+    if pages == Pages::Metrics {
+        return match path {
+            "/stats/prometheus" | "/metrics" => text(200, &app.scrape().await.text()),
+            _ => text(404, "only /stats/prometheus is here\n"),
         };
     }
     if pages == Pages::Readiness {
@@ -175,7 +183,8 @@ fn config_dump(app: &App) -> Value {
     })
 }
 
-fn text(status: u16, body: &str) -> Response<Full<Bytes>> {
+/// A page of text.
+pub(crate) fn text(status: u16, body: &str) -> Response<Full<Bytes>> {
     page(status, "text/plain; charset=utf-8", body.to_owned())
 }
 

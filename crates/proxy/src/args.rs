@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use serde_json::{Map, Value, json};
 
+use crate::application::Application;
 use crate::identity::Identity;
 
 /// The command line.
@@ -78,6 +79,19 @@ pub struct Args {
     /// Where readiness is asked for, `/healthz/ready`.
     #[arg(long, default_value = "0.0.0.0:15021")]
     pub status_address: SocketAddr,
+    /// Where metrics of proxy and application are, and the application's health for kubelet, 0.0.0.0:15020; nowhere when
+    /// absent.
+    #[arg(long)]
+    pub application_address: Option<SocketAddr>,
+    /// Where the proxy's own metrics are, 0.0.0.0:15090; nowhere when absent.
+    #[arg(long)]
+    pub metrics_address: Option<SocketAddr>,
+    /// The application's probes as the pod had them, JSON by path; the injector writes it.
+    #[arg(long, env = "ISTIO_KUBE_APP_PROBERS", value_name = "JSON")]
+    pub app_probers: Option<String>,
+    /// Where the application's own metrics are, JSON with scrape, port and path; the injector writes it.
+    #[arg(long, env = "ISTIO_PROMETHEUS_ANNOTATIONS", value_name = "JSON")]
+    pub app_metrics: Option<String>,
     /// Worker threads; one per core when 0.
     #[arg(long, default_value_t = 0)]
     pub concurrency: usize,
@@ -158,6 +172,15 @@ impl Args {
 
     fn has_identity_source(&self) -> bool {
         self.identity_dir.is_some() || self.has_agent()
+    }
+
+    /// What is known of the application.
+    ///
+    /// # Errors
+    /// A flag about it cannot be read.
+    pub fn application(&self) -> Result<Application, String> {
+        let own = self.node.split('~').nth(1).and_then(|ip| ip.parse().ok());
+        Application::new(self.app_probers.as_deref(), self.app_metrics.as_deref(), self.app_ip.or(own))
     }
 
     /// Worker threads.

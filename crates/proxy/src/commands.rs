@@ -16,8 +16,26 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 pub fn run(words: &[String]) -> Option<Result<()>> {
     match words.get(1)?.as_str() {
         "iptables" => Some(capture::apply::run(&capture::Args::parse_from(&words[1..]))),
+        "drain" => Some(drain(&Drain::parse_from(&words[1..]))),
         "wait" => Some(wait(&Wait::parse_from(&words[1..]))),
         _ => None,
+    }
+}
+
+/// Ask clients to go elsewhere, and serve those that do not know yet.
+#[derive(Parser, Debug)]
+#[command(name = "sluice-proxy drain")]
+struct Drain {
+    /// Where the admin pages are.
+    #[arg(long, default_value = "127.0.0.1:15000")]
+    admin_address: SocketAddr,
+}
+
+// A native sidecar's preStop: it runs when the pod begins to end, and SIGTERM comes only after the applications' end.
+fn drain(args: &Drain) -> Result<()> {
+    match ask(args.admin_address, "POST /drain_listeners?graceful&inboundonly")? {
+        true => Ok(()),
+        false => bail!("the proxy at {} does not drain", args.admin_address),
     }
 }
 
@@ -37,7 +55,7 @@ struct Wait {
 fn wait(args: &Wait) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(args.timeout_seconds);
     loop {
-        let reason = match is_ready(args.status_address) {
+        let reason = match ask(args.status_address, "GET /healthz/ready") {
             Ok(true) => return Ok(()),
             Ok(false) => "it is not ready".to_owned(),
             Err(error) => format!("{error:#}"),
@@ -49,11 +67,44 @@ fn wait(args: &Wait) -> Result<()> {
     }
 }
 
-fn is_ready(address: SocketAddr) -> Result<bool> {
+// Whether the answer is 200.
+fn ask(address: SocketAddr, what: &str) -> Result<bool> {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_MAX).context("connect")?;
     stream.set_read_timeout(Some(ANSWER_MAX))?;
-    stream.write_all(b"GET /healthz/ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    let head = format!("{what} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).context("read the answer")?;
     Ok(answer.ends_with(b" 200"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_are_no_command_are_the_proxy_s_own() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert!(run(&words("sluice-proxy")).is_none());
+        assert!(run(&words("sluice-proxy --node x")).is_none());
+    }
+
+    #[test]
+    fn an_application_waits_for_its_proxy() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let answers = std::thread::spawn(move || {
+            for answer in ["HTTP/1.1 503 Service Unavailable\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"] {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.read_exact(&mut [0; 18]).unwrap();
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        let words = ["sluice-proxy", "wait", "--status-address", &address].map(str::to_owned);
+        run(&words).unwrap().unwrap();
+        answers.join().unwrap();
+        let nobody =
+            ["sluice-proxy", "wait", "--status-address", "127.0.0.1:1", "--timeout-seconds", "0"].map(str::to_owned);
+        assert!(run(&nobody).unwrap().unwrap_err().to_string().contains("did not become ready in 0 s"));
+    }
 }

@@ -20,6 +20,7 @@ use xds::grpc::{Client, ClientOptions, Command as Say};
 use crate::access_log::Format;
 use crate::admin;
 use crate::agent::{self, Agent, Expected};
+use crate::application;
 use crate::args::Args;
 use crate::dial::Plane;
 use crate::dns::{self, Found};
@@ -135,6 +136,7 @@ pub fn run(args: Args, set_log_level: SetLogLevel) -> Result<()> {
         let app = Rc::new(App::new(identity.clone(), workers, set_log_level));
         spawn_local(admin::serve(admin, app.clone(), admin::Pages::All));
         spawn_local(admin::serve(status, app.clone(), admin::Pages::Readiness));
+        serve_outside(&args, &app).await?;
         tracing::info!(admin = %args.admin_address, control_plane = args.control_plane, node = identity.node_id, "started");
         let extra = args.access_log.clone().map(|path| {
             let format = match args.access_log_json {
@@ -154,6 +156,20 @@ pub fn run(args: Args, set_log_level: SetLogLevel) -> Result<()> {
         finish(&app, args.drain()).await;
         Ok(())
     })
+}
+
+// The ports for those who are not in the mesh.
+async fn serve_outside(args: &Args, app: &Rc<App>) -> Result<()> {
+    if let Some(address) = args.metrics_address {
+        let listener = bind(address, "--metrics-address").await?;
+        spawn_local(admin::serve(listener, app.clone(), admin::Pages::Metrics));
+    }
+    if let Some(address) = args.application_address {
+        let application = Rc::new(args.application().map_err(anyhow::Error::msg)?);
+        let listener = bind(address, "--application-address").await?;
+        spawn_local(application::serve(listener, app.clone(), application));
+    }
+    Ok(())
 }
 
 async fn bind(address: SocketAddr, flag: &str) -> Result<tokio::net::TcpListener> {

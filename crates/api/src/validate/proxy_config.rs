@@ -30,3 +30,28 @@ pub(super) fn check(spec: &ProxyConfigSpec, found: &mut Findings) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn proxy_configs_are_checked() {
+        let found = |spec: &str| -> Vec<String> {
+            let head = "apiVersion: networking.istio.io/v1beta1\nkind: ProxyConfig\nmetadata: {name: it}\nspec: ";
+            let documents = crate::inspect_yaml(&format!("{head}{spec}\n"), "it.yaml");
+            documents
+                .iter()
+                .flat_map(|one| &one.findings)
+                .map(|found| format!("{} {}", found.severity, found.field))
+                .collect()
+        };
+        assert_eq!(
+            found("{concurrency: 2, environmentVariables: {A_B.c-1: x}, image: {imageType: distroless}}"),
+            [""; 0]
+        );
+        assert_eq!(found("{concurrency: -1}"), ["Error spec.concurrency"]);
+        assert_eq!(found("{environmentVariables: {1a: x}}"), ["Error spec.environmentVariables.1a"]);
+        assert_eq!(found("{image: {imageType: huge}}"), ["Error spec.image.imageType"]);
+        assert_eq!(found("{image: {imageType: debug}}"), ["Warning spec.image.imageType"]);
+        assert_eq!(found("{selector: {matchLabels: {}}}"), ["Warning spec.selector.matchLabels"]);
+    }
+}

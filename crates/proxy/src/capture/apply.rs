@@ -123,7 +123,12 @@ pub fn name_servers(text: &str) -> Vec<IpAddr> {
     named.filter_map(|word| word.split('%').next()?.parse().ok()).take(NAME_SERVERS_MAX).collect()
 }
 
-// Without a module for it, ip6tables would fail; without an address, nothing could come.
+// Without an address that others reach there is nothing to capture, and the kernel may have no rules for it.
 fn has_ipv6() -> bool {
-    std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|text| !text.trim().is_empty())
+    std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|text| has_global(&text))
+}
+
+/// Whether an address of `/proc/net/if_inet6` is global: its fourth word, the scope, is 00.
+pub fn has_global(text: &str) -> bool {
+    text.lines().any(|line| line.split_whitespace().nth(3) == Some("00"))
 }

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-use super::apply::{dry, name_servers};
+use super::apply::{dry, has_global, name_servers};
 use super::args::Args;
 use super::rules::{Family, Plan};
 
@@ -66,4 +66,12 @@ fn flags_that_are_wrong_are_named() {
         let error = Args::try_parse_from(words).unwrap_err().to_string();
         assert!(error.contains(part), "{flags}: {error}");
     }
+}
+
+#[test]
+fn loopback_and_link_local_addresses_are_no_ipv6_to_capture() {
+    let own = "00000000000000000000000000000001 01 80 10 80       lo\n\
+               fe80000000000000d0e5f4fffe5a0001 02 40 20 80     eth0\n";
+    assert!(!has_global(own) && !has_global(""));
+    assert!(has_global(&format!("{own}fd000000000000000000000000000010 02 40 00 80     eth0\n")));
 }

@@ -59,6 +59,10 @@ spec:
     - /var/run/secrets/istio/root-cert.pem
     - --labels-file
     - /etc/istio/pod/labels
+    - --application-address
+    - 0.0.0.0:15020
+    - --metrics-address
+    - 0.0.0.0:15090
     - --concurrency
     - {{ $gateway.concurrency | quote }}
     - --drain-seconds

@@ -1,0 +1,162 @@
+use std::sync::Arc;
+
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use serde_json::json;
+use tokio::task::LocalSet;
+
+use super::*;
+use crate::identity::Identity;
+
+fn app() -> Rc<App> {
+    let identity = Identity::new("sidecar~10.0.0.1~a.b~b.svc.cluster.local", &Default::default(), Default::default());
+    Rc::new(App::new(Arc::new(identity), Vec::new(), Box::new(|_| Ok(()))))
+}
+
+/// An application: `/live` is well, `/sick` is not, `/slow` never answers, `/m` has metrics.
+async fn application() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    spawn_local(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            spawn_local(hyper::server::conn::http1::Builder::new().serve_connection(
+                TokioIo::new(stream),
+                service_fn(|request: Request<Incoming>| async move {
+                    let header =
+                        |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("-");
+                    match request.uri().path() {
+                        "/live" => Ok::<_, Infallible>(text(200, "")),
+                        "/who" if header("host") == "me" && header("user-agent") == "kube-probe/1.36" => {
+                            Ok(text(204, ""))
+                        }
+                        "/m" => Ok(text(200, "app_requests_total 7\n")),
+                        "/slow" => std::future::pending().await,
+                        _ => Ok(text(503, "")),
+                    }
+                }),
+            ));
+        }
+    });
+    port
+}
+
+/// A gRPC server whose health is this.
+async fn health_of(status: u8) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    spawn_local(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            spawn_local(hyper::server::conn::http2::Builder::new(transport::exec::LocalExec).serve_connection(
+                TokioIo::new(stream),
+                service_fn(move |request: Request<Incoming>| async move {
+                    assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+                    let asked = request.into_body().collect().await.unwrap().to_bytes();
+                    // Field 1 of the message is the service's name.
+                    let known = asked.ends_with(b"\x0a\x04live") || asked.len() == 5;
+                    let mut trailers = hyper::HeaderMap::new();
+                    trailers.insert("grpc-status", if known { "0" } else { "5" }.parse().unwrap());
+                    let data = Bytes::from(vec![0, 0, 0, 0, 2, 8, status]);
+                    let frames = [Ok::<_, Infallible>(Frame::data(data)), Ok(Frame::trailers(trailers))];
+                    Ok::<_, Infallible>(Response::new(StreamBody::new(futures::stream::iter(frames))))
+                }),
+            ));
+        }
+    });
+    port
+}
+
+async fn ask(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
+    let stream = transport::io::connect(address, &Default::default()).await.unwrap();
+    let request =
+        Request::builder().method(method).uri(path).header("host", "x").header("user-agent", "kube-probe/1.36");
+    let response = probe::answer(transport::io::Io::Tcp(stream), request.body(Full::default()).unwrap()).await.unwrap();
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8_lossy(&body).into_owned())
+}
+
+async fn served(probes: serde_json::Value, metrics: Option<serde_json::Value>) -> SocketAddr {
+    let metrics = metrics.map(|value| value.to_string());
+    let application =
+        Application::new(Some(&probes.to_string()), metrics.as_deref(), "127.0.0.1".parse().ok()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    spawn_local(serve(listener, app(), Rc::new(application)));
+    address
+}
+
+#[tokio::test]
+async fn dp01_health_of_the_application_on_behalf_of_kubelet() {
+    LocalSet::new().run_until(health()).await;
+}
+
+async fn health() {
+    let port = application().await;
+    let (well, ill) = (health_of(1).await, health_of(2).await);
+    let address = served(
+        json!({
+            "/app-health/a/livez": {"httpGet": {"path": "/live", "port": port}},
+            "/app-health/a/readyz": {"httpGet": {"path": "sick", "port": port.to_string(), "scheme": "HTTP"}},
+            "/app-health/a/startupz": {"httpGet": {"path": "/slow", "port": port}, "timeoutSeconds": 1},
+            "/app-health/b/livez": {"httpGet": {"path": "/who", "port": port, "httpHeaders": [{"name": "Host", "value": "me"}]}},
+            "/app-health/b/readyz": {"tcpSocket": {"port": port}},
+            "/app-health/b/startupz": {"tcpSocket": {"port": 1}},
+            "/app-health/c/livez": {"grpc": {"port": well, "service": "live"}},
+            "/app-health/c/readyz": {"grpc": {"port": well, "service": null}},
+            "/app-health/c/startupz": {"grpc": {"port": well, "service": "none"}},
+            "/app-health/d/livez": {"grpc": {"port": ill}},
+            "/app-lifecycle/a/prestopz": {"httpGet": {"path": "/live", "port": port}}
+        }),
+        None,
+    )
+    .await;
+    for (path, expected) in [
+        ("/app-health/a/livez", 200),
+        ("/app-health/a/readyz", 503),
+        ("/app-health/a/startupz", 500),
+        ("/app-health/b/livez", 204),
+        ("/app-health/b/readyz", 200),
+        ("/app-health/b/startupz", 500),
+        ("/app-health/c/livez", 200),
+        ("/app-health/c/readyz", 200),
+        ("/app-health/c/startupz", 500),
+        ("/app-health/d/livez", 500),
+        ("/app-health/nobody/livez", 404),
+        ("/app-lifecycle/a/prestopz", 200),
+        // Nothing else of the application is reached this way.
+        ("/live", 404),
+        ("/app-health/../live", 404),
+        ("/healthz/ready", 503),
+    ] {
+        let (status, body) = ask(address, "GET", path).await;
+        assert_eq!(status, expected, "{path}: {body}");
+    }
+    assert_eq!(ask(address, "POST", "/app-health/a/livez").await.0, 404);
+}
+
+#[tokio::test]
+async fn dp01_metrics_of_proxy_and_application_are_one_page() {
+    LocalSet::new().run_until(metrics()).await;
+}
+
+async fn metrics() {
+    let port = application().await;
+    let said = |path: &str, port: u16| json!({"scrape": "true", "path": path, "port": port.to_string()});
+    let (status, text) = ask(served(json!({}), Some(said("/m", port))).await, "GET", "/stats/prometheus").await;
+    assert!(status == 200 && text.contains("app_requests_total 7") && text.contains("istio_build"), "{text}");
+    // An application that does not answer costs only its own.
+    let (status, text) = ask(served(json!({}), Some(said("/none", port))).await, "GET", "/stats/prometheus").await;
+    assert!(status == 200 && !text.contains("app_requests_total"), "{text}");
+    assert_eq!(ask(served(json!({}), None).await, "GET", "/metrics").await.0, 200);
+}
+
+#[test]
+fn what_is_known_of_the_application_is_checked() {
+    let words = |probes: &str| Application::new(Some(probes), None, None).unwrap_err();
+    assert!(words("{").starts_with("--app-probers: "));
+    assert!(words(r#"{"/a": {}}"#).contains("/a: neither httpGet nor tcpSocket nor grpc"));
+    assert!(words(r#"{"/a": {"httpGet": {"port": "web"}}}"#).contains("\"web\" is no port of a container"));
+    assert!(words(r#"{"/a": {"tcpSocket": {"port": 70000}}}"#).contains("70000 is no port"));
+    assert!(Application::new(None, Some("7"), None).unwrap_err().starts_with("--app-metrics: "));
+    assert!(Application::new(Some(""), Some(""), None).is_ok());
+}
