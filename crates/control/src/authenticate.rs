@@ -31,6 +31,8 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 const REMEMBERED_MAX: usize = 4096;
 /// Questions to the API server at once.
 const QUESTIONS_MAX: usize = 32;
+/// A question waits so long for its turn.
+const PLACE_MAX: Duration = Duration::from_secs(5);
 
 /// Who calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +143,8 @@ impl Authenticator {
             return Ok(caller);
         }
         let later = |error: String| Stranger::Later(error);
-        let _place = self.0.questions.acquire().await.map_err(|error| later(error.to_string()))?;
+        let place = tokio::time::timeout(PLACE_MAX, self.0.questions.acquire());
+        let _place = place.await.map_err(|_| later("too many tokens are being checked".into()))?;
         // Asked before the answer is there: the minute counts from here.
         let asked = Instant::now();
         let answer = review(client, token, token::AUDIENCE).await.map_err(|error| later(error.to_string()))?;

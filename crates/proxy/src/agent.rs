@@ -20,7 +20,9 @@ use crate::dial::{self, Plane};
 use crate::own::{self, OwnSecrets};
 
 /// How often the time and the file of roots are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A certificate that new roots do not believe is replaced within this time; not at once by all proxies.
+const HURRY_MAX: Duration = Duration::from_secs(5);
 /// How long the control plane may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Largest answer, in bytes.
@@ -159,8 +161,20 @@ impl Agent {
             let is_first = self.file.replace(text).is_none();
             if !is_first {
                 tracing::info!(file = %path.display(), "the file of roots has changed");
+                self.hurry();
             }
             self.publish();
+        }
+    }
+
+    // A certificate that the new roots do not believe is no good to anybody who has only those: the next one is due now, not
+    // in half a day.
+    fn hurry(&mut self) {
+        let (Some(text), Some(held)) = (&self.file, &self.held) else { return };
+        let now = SystemTime::now();
+        if Bundle::read(text).is_ok_and(|roots| roots.believes_pem(&held.chain, now).is_err()) {
+            tracing::warn!("the new roots do not believe our certificate; asking for another");
+            self.due = self.due.min(now + HURRY_MAX.mul_f64(draw()));
         }
     }
 
@@ -250,7 +264,12 @@ mod tests {
         let second = receiver.borrow().clone();
         assert!(Arc::ptr_eq(&first[OWN_CERTIFICATE], &second[OWN_CERTIFICATE]), "the certificate goes on");
         assert_ne!(first[config::OWN_ROOTS], second[config::OWN_ROOTS]);
-        // A file that is broken for a moment changes nothing but for its own roots.
+        // The old root goes while our certificate is still under it: another one is due.
+        agent.due = SystemTime::now() + LEAF_LIFE;
+        std::fs::write(&path, new.roots().pem()).unwrap();
+        agent.look_at_roots();
+        assert!(agent.due <= SystemTime::now() + HURRY_MAX);
+        // A file that is broken takes only its own roots away.
         std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
         agent.look_at_roots();
         assert_eq!(receiver.borrow()[config::OWN_ROOTS], first[config::OWN_ROOTS]);
