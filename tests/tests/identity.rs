@@ -444,13 +444,29 @@ async fn rotation() -> Result<()> {
     client.process.line_with("no new certificate", SOON).await?;
     assert_eq!(client.serial().await?, serials[0]);
     let (sent, failed) = load.end().await?;
+    let counted = String::from_utf8_lossy(&get(server.admin, "/stats/prometheus").await?).into_owned();
+    let by = "source_principal=\"spiffe://cluster.local/ns/default/sa/client\"";
+    let secured = |line: &&str| line.contains("connection_security_policy=\"mutual_tls\"") && line.contains(by);
+    assert!(counted.lines().any(|line| secured(&line)), "{counted}");
     println!("{sent} requests while certificates and roots were replaced, {failed} failed");
     assert_eq!(failed, 0);
     assert!(sent > 100, "{sent}");
+
+    // Past its end it is said loudly, and nothing goes in plaintext instead.
+    client.process.line_with("EXPIRED", SOON).await?;
+    let plaintext = testkit::call::send(SocketAddr::new(mesh.server.ip, 9080), &call()?).await;
+    assert!(plaintext.is_err(), "{plaintext:?}");
     Ok(())
 }
 
-/// A client and a server with a sidecar each.
+const STRICT: &str = "
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: istio-system}
+spec: {mtls: {mode: STRICT}}
+";
+
+/// A client and a server with a sidecar each, that speak mutual TLS only.
 struct Mesh {
     world: World,
     client: Proxied,
@@ -467,6 +483,7 @@ impl Mesh {
             pod["spec"]["serviceAccountName"] = json!(account);
         }
         write(config, "world.yaml", &to_yaml(&world.objects))?;
+        write(config, "strict.yaml", STRICT)?;
         // The application is behind its sidecar, which has the pod's address.
         let app: IpAddr = "127.251.9.9".parse()?;
         let pod = world.pods.first_mut().context("a pod")?;
@@ -515,6 +532,11 @@ async fn trusted(proxies: &[&Proxy], count: usize) -> Result<()> {
     Ok(())
 }
 
+fn call() -> Result<Call> {
+    let text = "request: GET http://reviews.default.svc.cluster.local:9080/\nexpect: {}\n";
+    Ok(serde_saphyr::from_str(text)?)
+}
+
 /// Requests one after the other, until it is ended.
 struct Load {
     stop: tokio::sync::oneshot::Sender<()>,
@@ -523,8 +545,7 @@ struct Load {
 
 impl Load {
     fn start(outbound: SocketAddr) -> Result<Self> {
-        let text = "request: GET http://reviews.default.svc.cluster.local:9080/\nexpect: {}\n";
-        let call: Call = serde_saphyr::from_str(text)?;
+        let call = call()?;
         let (stop, mut stopped) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move {
             let (mut sent, mut failed) = (0, 0);
