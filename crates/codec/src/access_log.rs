@@ -23,7 +23,7 @@ const DEFAULT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PAT
 \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\" %UPSTREAM_CLUSTER_RAW% \
 %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n";
 
-/// Istio's JSON keys.
+/// Istio's JSON keys, and who the client has proved to be.
 const DEFAULT_JSON: &[(&str, &str)] = &[
     ("start_time", "%START_TIME%"),
     ("route_name", "%ROUTE_NAME%"),
@@ -49,6 +49,7 @@ const DEFAULT_JSON: &[(&str, &str)] = &[
     ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"),
     ("requested_server_name", "%REQUESTED_SERVER_NAME%"),
     ("upstream_transport_failure_reason", "%UPSTREAM_TRANSPORT_FAILURE_REASON%"),
+    ("source_principal", "%DOWNSTREAM_PEER_URI_SAN%"),
 ];
 
 fn default_json() -> BTreeMap<String, String> {

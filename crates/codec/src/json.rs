@@ -132,7 +132,10 @@ fn chain(chain: &FilterChain) -> Value {
 }
 
 fn sds(name: &Name) -> Value {
-    json!({"name": name.as_ref(), "sds_config": {"ads": {}}})
+    match config::is_own_secret(name) {
+        true => json!({"name": name.as_ref()}),
+        false => json!({"name": name.as_ref(), "sds_config": {"ads": {}}}),
+    }
 }
 
 fn server_tls(tls: &ServerTls) -> Value {
@@ -145,6 +148,13 @@ fn server_tls(tls: &ServerTls) -> Value {
         "common_tls_context": common,
         "require_client_certificate": clients.is_some_and(|clients| clients.required),
     }})
+}
+
+fn by_endpoint(tls: &ClientTls) -> Value {
+    json!([
+        {"name": "tlsMode-istio", "match": {"tlsMode": "istio"}, "transport_socket": client_tls(tls)},
+        {"name": "tlsMode-disabled", "match": {}, "transport_socket": {"name": "envoy.transport_sockets.raw_buffer"}},
+    ])
 }
 
 fn client_tls(tls: &ClientTls) -> Value {
@@ -486,7 +496,9 @@ pub fn cluster(cluster: &Cluster) -> Value {
     }
     set(&mut out, "outlier_detection", cluster.outlier.as_ref().map(policy::outlier));
     set(&mut out, "upstream_connection_options", cluster.tcp_keepalive.as_ref().map(policy::keepalive));
-    set(&mut out, "transport_socket", cluster.tls.as_ref().map(client_tls));
+    let (marked, all): (Vec<_>, Vec<_>) = cluster.tls.iter().partition(|tls| tls.marked_only);
+    set(&mut out, "transport_socket", all.first().map(|tls| client_tls(tls)));
+    set(&mut out, "transport_socket_matches", marked.first().map(|tls| by_endpoint(tls)));
     let mut istio = json!({});
     set(&mut istio, "config", cluster.origin.as_ref().map(|origin| json!(origin.config_path())));
     if let Some(service) = &cluster.service {

@@ -76,6 +76,12 @@ impl Merged {
         let policies = self.policy.iter().chain(self.subsets.iter().filter_map(|subset| subset.policy.as_ref()));
         (gateway || self.selector.is_some()) && policies.into_iter().any(Policy::uses_secret)
     }
+
+    /// True when it asks for mutual TLS of the mesh anywhere.
+    pub(crate) fn needs_identity(&self) -> bool {
+        let policies = self.policy.iter().chain(self.subsets.iter().filter_map(|subset| subset.policy.as_ref()));
+        policies.into_iter().any(Policy::needs_identity)
+    }
 }
 
 /// Rules of one namespace, by host.

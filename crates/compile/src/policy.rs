@@ -75,6 +75,12 @@ impl Policy {
         let all = std::iter::once(&self.blocks).chain(self.ports.values());
         all.filter_map(|blocks| blocks.tls.as_ref()).any(Tls::uses_secret)
     }
+
+    /// True when it asks for mutual TLS of the mesh anywhere.
+    pub(crate) fn needs_identity(&self) -> bool {
+        let mut all = std::iter::once(&self.blocks).chain(self.ports.values());
+        all.any(|blocks| matches!(blocks.tls, Some(Tls::Mesh(_))))
+    }
 }
 
 /// A named part of a service's endpoints.

@@ -15,6 +15,7 @@ use crate::compiler::{Base, Layer};
 use crate::destination_rule::Lookup;
 use crate::memo::{Memo, Unit};
 use crate::mutual_tls::Peers;
+use crate::notes::NOT_OBEYED;
 use crate::outlook::Outlook;
 use crate::peer_authentication::{Mode, Policies};
 use crate::piece::{Piece, refresh};
@@ -67,6 +68,8 @@ pub(crate) struct Filled(Vec<Unit<Endpoints>>);
 pub(crate) struct ClusterSet {
     by_name: BTreeMap<Name, Arc<Cluster>>,
     wanting: Vec<Wanting>,
+    /// Rules that these proxies cannot obey.
+    diagnostics: BTreeSet<Diagnostic>,
 }
 
 #[derive(Debug)]
@@ -147,6 +150,7 @@ impl Shared {
                 secrets: secrets.value.by_name.clone(),
             };
             let found = listeners.value.diagnostics.iter().chain(&secrets.value.diagnostics);
+            let found = found.chain(&clusters.value.diagnostics);
             (Layer::new(snapshot, found.cloned().collect()), content)
         });
         layer.value
@@ -213,7 +217,7 @@ impl Shared {
             &class.guards.clusters,
         ));
         refresh(&mut self.clusters, inputs, |_| {
-            let mut set = ClusterSet { by_name: BTreeMap::new(), wanting: Vec::new() };
+            let mut set = ClusterSet { by_name: BTreeMap::new(), wanting: Vec::new(), diagnostics: BTreeSet::new() };
             let mut prints = Vec::new();
             if class.captured {
                 for made in [cluster::passthrough(world.mesh()), cluster::blackhole(world.mesh())] {
@@ -242,6 +246,11 @@ impl Shared {
                     host: &service.host,
                     namespace: &service.namespace,
                 });
+                if let Some(rule) = rule.filter(|rule| !class.identity && rule.needs_identity()) {
+                    let message = "ISTIO_MUTUAL needs proxies with an identity; those without one speak plaintext";
+                    let field = "spec.trafficPolicy.tls.mode";
+                    set.diagnostics.insert(Diagnostic::warning(NOT_OBEYED, rule.origin.clone(), field, message));
+                }
                 let peers = class.identity.then(|| peers(service, world, &base.policies.value));
                 let inputs = cluster::Inputs {
                     service,
@@ -269,7 +278,7 @@ impl Shared {
                 }
             }
             let wanting: Vec<Fingerprint> = set.wanting.iter().map(|wanting| wanting.print).collect();
-            let print = Fingerprint::of(&(prints, wanting));
+            let print = Fingerprint::of(&(prints, wanting, &set.diagnostics));
             (set, print)
         })
     }

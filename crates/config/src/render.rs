@@ -669,6 +669,9 @@ fn endpoint(one: &Endpoint) -> String {
     if one.weight != 1 {
         _ = write!(text, "x{}", one.weight);
     }
+    if one.mtls {
+        text.push_str("(mtls)");
+    }
     text
 }
 

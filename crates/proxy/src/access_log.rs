@@ -126,6 +126,7 @@ const DEFAULT_JSON: &[(&str, &str)] = &[
     ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"),
     ("requested_server_name", "%REQUESTED_SERVER_NAME%"),
     ("upstream_transport_failure_reason", "%UPSTREAM_TRANSPORT_FAILURE_REASON%"),
+    ("source_principal", "%DOWNSTREAM_PEER_URI_SAN%"),
 ];
 
 impl Format {
@@ -324,6 +325,28 @@ pub fn start_time(elapsed: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dp09_a_line_says_who_the_client_has_proved_to_be() {
+        let format = AccessLogFormat::Text("%DOWNSTREAM_PEER_URI_SAN% %UPSTREAM_PEER_URI_SAN%".into());
+        let format = Format::new(&AccessLog { path: String::new(), format, filter: None });
+        let id = words::SpiffeId::parse("spiffe://cluster.local/ns/a/sa/b");
+        let parties = Parties { client: crate::principals::Principal::of_any(id.as_ref()), ..Parties::default() };
+        let (head, elapsed) = (Head::default(), Duration::ZERO);
+        let line = Line {
+            status: 200,
+            flags: Flags::default(),
+            details: "",
+            received: 0,
+            sent: 0,
+            head: &head,
+            elapsed,
+            parties,
+        };
+        let mut out = String::new();
+        format.write(&line, &mut out);
+        assert_eq!(out, "spiffe://cluster.local/ns/a/sa/b -");
+    }
 
     #[test]
     fn formats_are_split_into_parts() {

@@ -404,3 +404,39 @@ pub fn end_labels(ends: &Ends<'_>) -> String {
 pub(crate) fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::principals::Principal;
+
+    fn principal(name: &str) -> Principal {
+        Principal::of_any(SpiffeId::parse(&format!("spiffe://cluster.local/ns/{name}-ns/sa/{name}")).as_ref())
+    }
+
+    #[test]
+    fn te02_labels_say_who_has_shown_who_they_are() {
+        let us = Identity { workload: "reviews-v1".into(), namespace: "default".into(), ..Identity::default() };
+        let labels =
+            |is_inbound, parties| end_labels(&Ends { us: &us, is_inbound, cluster: None, host: None, parties });
+        let has = |text: &str, parts: &[&str]| parts.iter().all(|part| text.contains(part));
+        let nobody = labels(true, Parties::default());
+        assert!(has(&nobody, &["source_principal=\"unknown\"", "connection_security_policy=\"none\""]), "{nobody}");
+        let parties = Parties { client: principal("a"), local: principal("us"), ..Parties::default() };
+        let known = labels(true, parties);
+        let parts = [
+            "source_principal=\"spiffe://cluster.local/ns/a-ns/sa/a\"",
+            "source_workload_namespace=\"a-ns\"",
+            "destination_principal=\"spiffe://cluster.local/ns/us-ns/sa/us\"",
+            "connection_security_policy=\"mutual_tls\"",
+        ];
+        assert!(has(&known, &parts), "{known}");
+        let out = labels(false, Parties { upstream: principal("b"), upstream_local: principal("us"), ..parties });
+        let parts = [
+            "source_principal=\"spiffe://cluster.local/ns/us-ns/sa/us\"",
+            "destination_principal=\"spiffe://cluster.local/ns/b-ns/sa/b\"",
+            "connection_security_policy=\"unknown\"",
+        ];
+        assert!(has(&out, &parts), "{out}");
+    }
+}
