@@ -111,6 +111,9 @@ pub struct Args {
     /// End HTTP streams on which nothing moved for this long (5m).
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub stream_idle_timeout: Option<Duration>,
+    /// End the streams of proxies after about this long, so that they spread over the replicas; 0s for never.
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = parse_age)]
+    pub max_connection_age: Duration,
     /// Give TLS Secrets to gateways of their namespace that name them (credentialName) over plaintext, too: whoever
     /// reaches --xds-address can pass for such a gateway. Over TLS they are given without this flag.
     #[arg(long, env = "SLUICE_SERVE_SECRETS")]
@@ -178,6 +181,10 @@ fn parse_percent(text: &str) -> Result<Share, String> {
 
 fn parse_cidr(text: &str) -> Result<Cidr, String> {
     Cidr::parse(text).ok_or_else(|| "expected an address range such as 10.0.0.0/8".to_owned())
+}
+
+fn parse_age(text: &str) -> Result<Duration, String> {
+    words::duration::parse(text).ok_or_else(|| "expected a duration such as 30m, or 0s".to_owned())
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -14,6 +14,8 @@ use xds::grpc::{StreamEvent, StreamId, Wish};
 use crate::authenticate::Caller;
 use crate::authorise;
 use crate::layers::Layers;
+use crate::leader::share;
+use crate::lifetime::Lifetimes;
 use crate::metrics::{Metrics, OfSeverity, OfType};
 use crate::proxies::{Line, Proxies, Proxy};
 use crate::reporter::AT_ONCE;
@@ -41,6 +43,8 @@ pub(crate) struct Control {
     said: Vec<Diagnostic>,
     /// For the status of objects; `None` when there is no API server.
     pub(crate) reporting: Option<Reporting>,
+    /// When streams end.
+    pub(crate) lifetimes: Lifetimes,
 }
 
 /// What the loop knows of identities.
@@ -69,6 +73,7 @@ impl Control {
             identity,
             said: Vec::new(),
             reporting: None,
+            lifetimes: Lifetimes::new(None),
         }
     }
 
@@ -85,6 +90,9 @@ impl Control {
     /// What a proxy has to wait for; `None` once it can be served.
     pub(crate) fn missing(&self) -> Option<&'static str> {
         let has_authority = self.trust.secure.as_ref().is_none_or(|secure| secure.serving().is_some());
+        if self.lifetimes.is_stopping() {
+            return Some("it is stopping");
+        }
         match (self.synced, has_authority) {
             (false, _) => Some("the source has not given a whole world yet"),
             (true, false) => Some("there is no certificate authority yet"),
@@ -182,11 +190,7 @@ impl Control {
                 }
             }
             StreamEvent::Disconnected { id } => {
-                if let Some(reporting) = &mut self.reporting {
-                    reporting.progress.disconnect(id, now);
-                }
-                if let Some(proxy) = self.proxies.remove(&id) {
-                    self.metrics.connected.dec();
+                if let Some(proxy) = self.let_go(id, now) {
                     tracing::info!(proxy = proxy.name, "disconnected");
                 }
             }
@@ -237,15 +241,41 @@ impl Control {
     }
 
     fn connect(&mut self, id: StreamId, proxy: Proxy, now: Instant) {
+        if self.lifetimes.is_stopping() || !self.synced {
+            // Another replica can serve it; without its wish the stream ends (UNAVAILABLE).
+            return tracing::debug!(proxy = proxy.name, "not now");
+        }
+        self.lifetimes.begin(id, now, share());
         tracing::info!(proxy = proxy.name, mode = ?proxy.mode, "connected");
         self.metrics.connected.inc();
         let name = proxy.name.clone();
         self.proxies.insert(id, proxy);
-        let told = if self.synced { self.publish_to(id, now) } else { Told::Nothing };
+        let told = self.publish_to(id, now);
         if let Some(reporting) = &mut self.reporting {
             let version = if let Told::Target(version) = told { version } else { String::new() };
             reporting.progress.connect(id, &name, version, now);
         }
+    }
+
+    // Without its wish the stream ends, if it has not: UNAVAILABLE, and the proxy goes to any replica.
+    fn let_go(&mut self, id: StreamId, now: Instant) -> Option<Proxy> {
+        self.lifetimes.forget(id);
+        let proxy = self.proxies.remove(&id)?;
+        self.metrics.connected.dec();
+        if let Some(reporting) = &mut self.reporting {
+            reporting.progress.disconnect(id, now);
+        }
+        Some(proxy)
+    }
+
+    /// Takes no new stream from now on, and ends those that there are one after the other.
+    pub(crate) fn stop(&mut self, now: Instant) {
+        self.lifetimes.stop(self.proxies.keys().copied(), now, share);
+    }
+
+    /// True when the program may end.
+    pub(crate) fn has_stopped(&self, now: Instant) -> bool {
+        self.lifetimes.has_stopped(now)
     }
 
     /// Compiles the world for every connected proxy and tells those for which something changed.
@@ -309,6 +339,11 @@ impl Control {
 
     /// What is due without anything having happened. Call it when nothing waits to be published.
     pub(crate) fn follow_up(&mut self, now: Instant) {
+        while let Some(id) = self.lifetimes.take(now) {
+            if let Some(proxy) = self.let_go(id, now) {
+                tracing::info!(proxy = proxy.name, "sent away, to whichever replica");
+            }
+        }
         let Some(reporting) = self.reporting.as_mut().filter(|_| self.synced) else { return };
         if self.dirty_since.is_none() && reporting.progress.has_fresh() {
             reporting.progress.nothing_to_publish(now);
@@ -319,7 +354,8 @@ impl Control {
 
     /// When [`Control::follow_up`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.reporting.as_ref().and_then(|reporting| reporting.progress.deadline())
+        let progress = self.reporting.as_ref().and_then(|reporting| reporting.progress.deadline());
+        progress.into_iter().chain(self.lifetimes.deadline()).min()
     }
 
     /// Statuses that may have to be written, for the replica that leads.

@@ -16,6 +16,7 @@ pub mod events;
 mod http;
 mod layers;
 pub mod leader;
+mod lifetime;
 mod metrics;
 mod peers;
 mod progress;

@@ -27,6 +27,7 @@ use crate::event::Event;
 use crate::events::Recorder;
 use crate::http::{self, Pages};
 use crate::leader::{self, Candidacy, Leadership};
+use crate::lifetime::Lifetimes;
 use crate::metrics::Metrics;
 use crate::reporter::Reporter;
 use crate::reporting::Reporting;
@@ -84,6 +85,7 @@ pub async fn run(args: Args) -> Result<()> {
         let webhooks = Webhooks::new(events.clone(), settings.clone(), args.mesh(), client.clone());
         tokio::spawn(webhooks.serve(secure::accept(listener, secure.clone(), |serving| &serving.webhooks)));
     }
+    let stop_events = events.clone();
     tokio::spawn(forward_source(watch::spawn(source)?, events.clone()));
     tokio::spawn(http::serve(http_listener, Pages { events: events.clone(), metrics: metrics.clone(), settings }));
     let mut servers = JoinSet::new();
@@ -106,18 +108,28 @@ pub async fn run(args: Args) -> Result<()> {
     let trust = Trust { serves_secrets: args.serve_secrets, secure, namespaces };
     let mut control = Control::new(args.mesh(), trust, metrics, replica);
     control.reporting = reporting;
+    control.lifetimes = Lifetimes::new(Some(args.max_connection_age).filter(|age| !age.is_zero()));
+    let stopping = tokio::spawn(stop(candidacy, stop_events));
     let outcome = tokio::select! {
         outcome = drive(control, queue) => outcome,
         Some(outcome) = servers.join_next() => outcome.context("the xDS server stopped")?,
-        () = interrupted() => {
-            tracing::info!("stopping");
-            Ok(())
-        }
     };
+    // Whoever ends for another reason gives the Lease back by its age.
+    if outcome.is_ok() {
+        let _ = stopping.await;
+    }
+    outcome
+}
+
+// Asked to end: another leads, and proxies go to the other replicas one after the other.
+async fn stop(candidacy: Option<Candidacy>, events: mpsc::Sender<Event>) {
+    interrupted().await;
+    tracing::info!("stopping: proxies go elsewhere");
+    // The loop is gone only when the program ends.
+    let _ = events.send(Event::Stop).await;
     if let Some(candidacy) = candidacy {
         candidacy.release().await;
     }
-    outcome
 }
 
 // The webhooks that the chart installs trust us.
@@ -246,6 +258,9 @@ async fn drive(mut control: Control, mut queue: mpsc::Receiver<Event>) -> Result
             not_before = tokio::time::Instant::now() + BETWEEN_PUBLICATIONS;
         }
         control.follow_up(Instant::now());
+        if control.has_stopped(Instant::now()) {
+            return Ok(());
+        }
     }
 }
 
@@ -267,6 +282,7 @@ fn take(control: &mut Control, event: Event) -> Result<()> {
             // Who asked may have gone.
             let _ = ask.answer.send(known);
         }
+        Event::Stop => control.stop(now),
         Event::Leads(leads) => {
             if let Some(reporting) = &mut control.reporting {
                 reporting.lead(leads, now);

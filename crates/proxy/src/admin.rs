@@ -32,7 +32,7 @@ const HELP: &str = "\
 /memory, /runtime              not kept here
 /clusters[?format=json]        clusters, hosts, their counts and bounds
 /config_dump                   what is obeyed now, with versions
-/drain                         POST: take no new connections (also /drain_listeners)
+/drain_listeners               POST: take no new connections; ?graceful: after a drain; ?inboundonly (also /drain)
 /healthcheck/fail|ok           POST: be not ready, be ready
 /healthz/ready, /ready         200 when requests may be sent here
 /listeners                     names and addresses
@@ -141,15 +141,24 @@ async fn change<B>(app: &App, request: &Request<B>) -> Response<Full<Bytes>> {
             },
         },
         "/drain" | "/drain_listeners" => {
-            app.drain().await;
+            // Envoy: `graceful` drains first; `inboundonly` leaves what our own application sends alone.
+            let query = request.uri().query().unwrap_or_default();
+            let says = |word: &str| query.split('&').any(|one| one == word);
+            if says("graceful") {
+                app.drain().await;
+                // Asked twice is asked once.
+                let _ = app.closes_later.try_send(says("inboundonly"));
+            } else {
+                app.close(says("inboundonly")).await;
+            }
             text(200, "OK\n")
         }
         "/healthcheck/fail" => {
-            app.failed.set(true);
+            app.fail(true).await;
             text(200, "OK\n")
         }
         "/healthcheck/ok" => {
-            app.failed.set(false);
+            app.fail(false).await;
             text(200, "OK\n")
         }
         "/quitquitquit" => {

@@ -101,9 +101,13 @@ pub struct Args {
     /// That access log as JSON objects.
     #[arg(long)]
     pub access_log_json: bool,
-    /// How long requests under way may take to end after SIGTERM, in seconds.
+    /// How long clients that do not know yet are served after SIGTERM, in seconds (Istio's terminationDrainDuration);
+    /// shorter when nobody comes.
     #[arg(long, default_value_t = 5)]
     pub drain_seconds: u64,
+    /// How long what is under way may take to end after that, in seconds.
+    #[arg(long, default_value_t = 20)]
+    pub drain_finish_seconds: u64,
     /// What to log, in the form of `RUST_LOG`.
     #[arg(long, env = "SLUICE_LOG", default_value = "info")]
     pub log_level: String,
@@ -189,6 +193,11 @@ impl Args {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             count => count,
         }
+    }
+
+    /// How long what is under way may take after the drain.
+    pub fn finish(&self) -> Duration {
+        Duration::from_secs(self.drain_finish_seconds)
     }
 
     /// How long a drain may take.

@@ -22,7 +22,7 @@ use crate::plan::{ChainPlan, HttpPlan, ListenerPlan, Plan};
 use crate::principals::{Parties, Principal};
 use crate::tcp;
 use crate::tls::ServerTls;
-use crate::worker::Worker;
+use crate::worker::{Phase, Worker};
 
 /// How long a client may take to say anything that tells its protocol; then it is carried as bytes (TR84: a server that
 /// speaks first must get its turn).
@@ -68,6 +68,9 @@ impl Client {
         self.tls.as_ref()?.principal.as_ref()
     }
 }
+
+/// No further request on this connection (RFC 9112, 9.6).
+const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
 
 struct Busy(Rc<Worker>);
 
@@ -221,16 +224,26 @@ async fn look(stream: &mut Io) -> Sniffed {
 
 /// Speaks HTTP on a connection until it ends, or until the worker drains and nothing is under way on it.
 pub async fn serve_http(worker: Rc<Worker>, first: Arc<HttpPlan>, io: Io, client: Rc<Client>, is_http2: bool) {
-    let mut draining = worker.draining();
+    let mut phase = worker.phase();
+    // A client of HTTP/1 that has nothing under way is told with its next answer (`connection: close`); ending the
+    // connection now could cross that request. HTTP/2 has a word for it.
+    let leaves_at = if is_http2 { Phase::Draining } else { Phase::Closing };
     let chain = Rc::new(std::cell::RefCell::new((worker.plan().generation, first)));
     let known = (worker.clone(), client.clone(), chain.clone());
     let service = service_fn(move |request| {
         let (worker, client, chain) = (worker.clone(), client.clone(), chain.clone());
-        async move { Ok::<_, Infallible>(pipeline::respond(worker, client, chain, request).await) }
+        async move {
+            let discourages = worker.clone();
+            let mut response = pipeline::respond(worker, client, chain, request).await;
+            if !is_http2 && discourages.discourages() && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(http::header::CONNECTION, CLOSE);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let drained = async move {
         // The sender lives as long as the worker.
-        let _ = draining.wait_for(|draining| *draining).await;
+        let _ = phase.wait_for(|phase| *phase >= leaves_at).await;
     };
     let mut drained = std::pin::pin!(drained);
     let outcome = if is_http2 {

@@ -32,13 +32,19 @@ use crate::names::Book;
 use crate::own::{self, OwnSecrets};
 use crate::plan::{Plan, Planner};
 use crate::resolvers::{Resolver, Resolvers};
-use crate::worker::{self, COMMANDS_MAX, Command, Worker};
+use crate::worker::{self, Busy, COMMANDS_MAX, Command, Worker};
 
 /// Answers of resolvers that wait for the loop.
 const FOUND_MAX: usize = 64;
 
 /// How often files with keys and certificates are looked at.
 const FILES_EVERY: Duration = Duration::from_secs(2);
+
+/// A drain is over early when nobody has been there for so long: peers learn of a pod's end within it, as a rule.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// How often a drain looks whether it is over.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Changes what is logged; an error says why the level is none.
 pub type SetLogLevel = Box<dyn Fn(&str) -> Result<(), String>>;
@@ -62,6 +68,9 @@ pub struct App {
     pub started: Instant,
     /// Asked to end over HTTP.
     pub quit: tokio::sync::Notify,
+    /// Asked to close after a drain's time; true: only what comes from outside.
+    pub closes_later: mpsc::Sender<bool>,
+    closing_later: RefCell<Option<mpsc::Receiver<bool>>>,
     /// Changes what is logged.
     pub set_log_level: SetLogLevel,
 }
@@ -69,6 +78,7 @@ pub struct App {
 impl App {
     /// One that obeys nothing yet.
     pub fn new(identity: Arc<Identity>, workers: Vec<mpsc::Sender<Command>>, set_log_level: SetLogLevel) -> Self {
+        let (closes_later, closing_later) = mpsc::channel(1);
         Self {
             identity,
             workers,
@@ -79,6 +89,8 @@ impl App {
             draining: Cell::new(false),
             started: Instant::now(),
             quit: tokio::sync::Notify::new(),
+            closes_later,
+            closing_later: RefCell::new(Some(closing_later)),
             set_log_level,
         }
     }
@@ -97,15 +109,44 @@ impl App {
         all
     }
 
-    /// Takes no new connections from now on.
-    pub async fn drain(&self) {
-        if self.draining.replace(true) {
-            return;
-        }
+    async fn tell(&self, command: impl Fn() -> Command) {
         for worker in &self.workers {
             // A worker ends only with the program.
-            let _ = worker.send(Command::Drain).await;
+            let _ = worker.send(command()).await;
         }
+    }
+
+    /// Is not ready from now on, and asks clients to go elsewhere; whoever comes is still served.
+    pub async fn drain(&self) {
+        if !self.draining.replace(true) {
+            self.tell(|| Command::Drain).await;
+        }
+    }
+
+    /// Takes no new connections from now on.
+    pub async fn close(&self, inbound_only: bool) {
+        self.drain().await;
+        self.tell(|| Command::Close { inbound_only }).await;
+    }
+
+    /// Is not healthy, or is again: clients of HTTP/1 are asked to go elsewhere (Envoy's drain manager does so too).
+    pub async fn fail(&self, failed: bool) {
+        self.failed.set(failed);
+        self.tell(|| Command::Discourage(failed)).await;
+    }
+
+    async fn busy(&self) -> Busy {
+        let mut all = Busy::default();
+        for worker in &self.workers {
+            let (answer, busy) = oneshot::channel();
+            if worker.send(Command::Busy(answer)).await.is_ok()
+                && let Ok(busy) = busy.await
+            {
+                all.open += busy.open;
+                all.total += busy.total;
+            }
+        }
+        all
     }
 
     /// True when requests may be sent here.
@@ -148,12 +189,19 @@ pub fn run(args: Args, set_log_level: SetLogLevel) -> Result<()> {
         let (own, client) = reach(&args, &identity)?;
         let means = Means { network: Network::Sockets, resolvers, dns, extra_log: extra, own };
         let follower = Follower::new(app.clone(), means);
+        spawn_local(close_later(app.clone(), args.drain()));
+        let end = async {
+            tokio::select! {
+                () = app.quit.notified() => tracing::info!("asked to end"),
+                () = interrupted() => tracing::info!("stopping: clients are asked to go elsewhere"),
+            }
+            finish(&app, args.drain(), args.finish()).await;
+        };
         tokio::select! {
-            () = follower.follow(client) => {}
-            () = app.quit.notified() => tracing::info!("asked to end"),
-            () = interrupted() => tracing::info!("stopping: no new connections, requests under way may finish"),
+            // It obeys to the end: hosts go while we do.
+            () = follower.follow(client) => finish(&app, args.drain(), args.finish()).await,
+            () = end => {}
         }
-        finish(&app, args.drain()).await;
         Ok(())
     })
 }
@@ -200,18 +248,37 @@ fn start_worker(
     Ok(commands)
 }
 
-// Readiness is off and sockets are closed; what is under way may finish within the bound.
-async fn finish(app: &App, limit: Duration) {
+// Readiness is off and clients are asked to go elsewhere, but those that do not know yet are served, for `lingers` or
+// until nobody has come for a while. Then sockets are closed, and what is under way may finish within the limit.
+async fn finish(app: &App, lingers: Duration, limit: Duration) {
     app.drain().await;
+    let (mut seen, mut quiet_since) = (app.busy().await, Instant::now());
     let began = Instant::now();
-    while began.elapsed() < limit {
-        if app.scrape().await.text().contains("envoy_http_downstream_cx_active 0\n") {
-            break;
+    while began.elapsed() < lingers && quiet_since.elapsed() < QUIET {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let busy = app.busy().await;
+        if busy.open > 0 || busy.total != seen.total {
+            quiet_since = Instant::now();
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        seen = busy;
     }
+    app.close(false).await;
+    let closed = Instant::now();
+    while closed.elapsed() < limit && app.busy().await.open > 0 {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    tracing::info!(after_ms = began.elapsed().as_millis() as u64, left = app.busy().await.open, "drained");
     // Logs wait at most this long in their buffers.
     tokio::time::sleep(Duration::from_millis(60)).await;
+}
+
+// `/drain_listeners?graceful`: whoever comes is served for a drain's time.
+async fn close_later(app: Rc<App>, lingers: Duration) {
+    let Some(mut asked) = app.closing_later.take() else { return };
+    while let Some(inbound_only) = asked.recv().await {
+        tokio::time::sleep(lingers).await;
+        app.close(inbound_only).await;
+    }
 }
 
 /// What the config thread works with.

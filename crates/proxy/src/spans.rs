@@ -120,7 +120,7 @@ fn resource(tracer: &Tracer, spans: Vec<otlp::Span>) -> ResourceSpans {
 // Runs until nothing waits.
 async fn run(worker: Rc<Worker>) {
     let spans = &worker.spans;
-    if !worker.is_draining() {
+    if !worker.is_closing() {
         // Either is reason enough to begin.
         let _ = tokio::time::timeout(SEND_AFTER, spans.hurry.notified()).await;
     }
@@ -146,7 +146,7 @@ async fn deliver(worker: &Rc<Worker>, tracer: &Tracer, framed: Bytes) -> Result<
             Err(_) => Refused::Later,
         };
         bump(&worker.spans.failed);
-        if refused == Refused::ForGood || worker.is_draining() {
+        if refused == Refused::ForGood || worker.is_closing() {
             return Err(());
         }
         // Somewhere between half of it and all of it: workers do not come together.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::Direction;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::Instant;
@@ -42,8 +43,39 @@ pub enum Command {
     Install(Arc<Plan>, Vec<(usize, Bound)>),
     /// Say what you counted.
     Scrape(oneshot::Sender<Scrape>),
-    /// Take no new connections, end those that are idle, let the others finish.
+    /// Ask clients to go elsewhere, or no longer (HTTP/1: `connection: close`).
+    Discourage(bool),
+    /// The same for good, and HTTP/2 too (GOAWAY). Whoever comes is still served.
     Drain,
+    /// Take no new connections, end those that are idle, let the others finish. What the application of a sidecar
+    /// still wants to send is taken.
+    Close {
+        /// Only what comes from outside.
+        inbound_only: bool,
+    },
+    /// Say how many connections there are, and how many there have been.
+    Busy(oneshot::Sender<Busy>),
+}
+
+/// How much a worker has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Busy {
+    /// Connections that are open.
+    pub open: usize,
+    /// Connections that there have been.
+    pub total: u64,
+}
+
+/// How far a worker is on its way out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// It is not.
+    #[default]
+    Open,
+    /// Clients are asked to go elsewhere.
+    Draining,
+    /// Nobody new is let in.
+    Closing,
 }
 
 /// A worker's state; shared by its tasks, never leaves its thread.
@@ -63,7 +95,8 @@ pub struct Worker {
     began: Instant,
     logs: RefCell<HashMap<String, LogFile>>,
     log_flush_due: Cell<bool>,
-    draining: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
+    discourages: Cell<bool>,
     /// Copies of requests.
     pub mirrors: crate::mirror::UnderWay,
     /// Spans for collectors.
@@ -93,7 +126,8 @@ impl Worker {
             began: Instant::now(),
             logs: RefCell::default(),
             log_flush_due: Cell::new(false),
-            draining: watch::Sender::new(false),
+            phase: watch::Sender::new(Phase::Open),
+            discourages: Cell::new(false),
             mirrors: crate::mirror::UnderWay::default(),
             spans: crate::spans::Spans::default(),
             keys: crate::jwks::Store::default(),
@@ -136,14 +170,34 @@ impl Worker {
         plan.config.balancing.slow_start.map_or(0, |_| self.millis(Instant::now()))
     }
 
-    /// Becomes true when the worker drains.
-    pub fn draining(&self) -> watch::Receiver<bool> {
-        self.draining.subscribe()
+    /// How far the worker is on its way out.
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
     }
 
-    /// True while the worker drains.
-    pub fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+    /// True when the worker is about to end.
+    pub fn is_closing(&self) -> bool {
+        *self.phase.borrow() == Phase::Closing
+    }
+
+    /// True while clients are asked to go elsewhere with their next request.
+    pub fn discourages(&self) -> bool {
+        self.discourages.get()
+    }
+
+    fn drain(&self) {
+        self.discourages.set(true);
+        self.phase.send_if_modified(|phase| {
+            let is_first = *phase == Phase::Open;
+            *phase = Phase::Draining.max(*phase);
+            is_first
+        });
+    }
+
+    // What an application still has to say is taken until the end (Istio drains a sidecar's inbound side).
+    fn stays_open(&self, listener: &ListenerPlan, inbound_only: bool) -> bool {
+        let is_outbound = listener.config.direction == Direction::Outbound;
+        is_outbound && (inbound_only || self.identity.node_id.starts_with("sidecar~"))
     }
 
     /// Obeys a plan from now on.
@@ -159,6 +213,8 @@ impl Worker {
                 (Some(newer), Some(state)) => {
                     if !Arc::ptr_eq(&state.plan.borrow(), newer) {
                         state.update(newer.clone(), now);
+                        // Hosts that have gone get no more: what is idle goes now, what is under way when it is done.
+                        state.sweep(Instant::now());
                     }
                 }
                 (Some(newer), None) => {
@@ -268,10 +324,26 @@ pub async fn run(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
                 }
                 // Who asked may have gone.
                 Some(Command::Scrape(answer)) => drop(answer.send(worker.scrape())),
-                Some(Command::Drain) => {
-                    listening.drain().for_each(|(_, task)| task.abort());
-                    worker.draining.send_replace(true);
-                    worker.spans.hurry();
+                Some(Command::Discourage(on)) => worker.discourages.set(on || *worker.phase.borrow() > Phase::Open),
+                Some(Command::Drain) => worker.drain(),
+                Some(Command::Close { inbound_only }) => {
+                    worker.drain();
+                    let plan = worker.plan();
+                    listening.retain(|slot, task| {
+                        let stays = bound(&plan, *slot).is_some_and(|one| worker.stays_open(one, inbound_only));
+                        if !stays {
+                            task.abort();
+                        }
+                        stays
+                    });
+                    if !inbound_only {
+                        worker.phase.send_replace(Phase::Closing);
+                        worker.spans.hurry();
+                    }
+                }
+                Some(Command::Busy(answer)) => {
+                    let total = worker.metrics.downstream_connections.get();
+                    let _ = answer.send(Busy { open: worker.busy.get(), total });
                 }
             },
             _ = sweep.tick() => {
