@@ -105,6 +105,7 @@ fn proxied(pod: &str, ip: IpAddr, labels: &[(&str, &str)], app_ip: Option<IpAddr
         captured: false,
         resolver: None,
         dns: None,
+        identity: None,
     })
 }
 

@@ -132,6 +132,7 @@ fn client(name: &str, ip: &str) -> Result<Proxied> {
         captured: false,
         resolver: None,
         dns: None,
+        identity: None,
     })
 }
 
