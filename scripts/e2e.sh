@@ -95,7 +95,7 @@ uninstall() {
   left=$({
     kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,clusterrolebindings --output=name
     kubectl get configmaps,leases,secrets --all-namespaces --output=name
-  } | grep -Ei 'sluice|istio' | grep -v 'sluice-test:kube-proxy' || true)
+  } | grep -Ei 'sluice|istio' | grep -vE 'sluice-test:kube-proxy|/sluice-node$' || true)
   [ -z "$left" ] || fail "left after helm uninstall: $left"
   echo "definitions that stay by policy: $(kubectl get crds --output=name | grep -cE 'istio.io|sluice.dev')"
 }
