@@ -159,8 +159,7 @@ impl Mesh {
         let who = proxied(&pod.name, pod.ip, &[("app", "reviews"), ("version", version)], Some(app_ip(pod)))?;
         let proxy = Proxy::start(&who, self.xds).await?;
         // It is ready when its port is open.
-        wait::until("its port is open", SOON, || async { Ok(TcpStream::connect((pod.ip, 9080)).await.map(drop)?) })
-            .await?;
+        wait::until("its port is open", SOON, || async { TcpStream::connect((pod.ip, 9080)).await }).await?;
         Ok(proxy)
     }
 
