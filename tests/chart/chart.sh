@@ -354,7 +354,8 @@ on_a_real_api_server() {
   accepted
   expect "an empty cluster can be installed into" "$sluicectl" check --pre
   expect "helm install" upgrade
-  kube wait --for=condition=Established --timeout=30s crd --all >/dev/null
+  # Without a status yet kubectl does not wait but fails.
+  until_it kube wait --for=condition=Established --timeout=30s crd --all
   expect "every definition is there as in crds/" kube diff -f crds/
   for name in sluiced istio-ingressgateway; do expect "restricted Pod Security takes $name" pod_of $name; done
   for namespace in istio-system default; do expect "rights in $namespace" may $namespace; done
