@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +19,7 @@ use suite::mesh::{ControlPlane, Proxied, get, write};
 use testkit::case::{Call, Case};
 use testkit::process::{Process, free_address, program};
 use testkit::wait;
-use testkit::world::{lay_out, to_yaml};
+use testkit::world::{World, lay_out, to_yaml};
 use tonic::{Code, Status};
 use words::SpiffeId;
 
@@ -186,7 +186,7 @@ impl Proxy {
     }
 }
 
-fn sidecar(ip: std::net::IpAddr, pod: &str) -> Result<Proxied> {
+fn sidecar(ip: IpAddr, pod: &str) -> Result<Proxied> {
     Ok(Proxied {
         role: "sidecar",
         pod: pod.into(),
@@ -230,12 +230,7 @@ async fn refusals() -> Result<()> {
     assert_eq!((leaf.id()?.to_string(), roots), (CLIENT.to_owned(), std::fs::read_to_string(ca.roots())?));
     client.stream(&id, metadata.clone()).await?;
     let who = sidecar("127.0.251.9".parse()?, "client")?;
-    let files = [
-        "--bootstrap-identity-dir".into(),
-        at("client").to_string_lossy().into_owned(),
-        "--root-cert-file".into(),
-        ca.roots().to_string_lossy().into_owned(),
-    ];
+    let files = credentials(&at("client"), &ca.roots());
     let proxy = Proxy::start(&who, secure, "client", &files).await?;
     proxy.ready().await?;
 
@@ -277,6 +272,14 @@ async fn refusals() -> Result<()> {
         assert_eq!(refused(stranger.create(&own.request).await).0, expected);
         process.line_with(word, SOON).await?;
     }
+    // A proxy without an identity is not ready, and says why.
+    let pending = sidecar("127.0.251.10".parse()?, "pending")?;
+    let token = ["--token-file".into(), at("token").to_string_lossy().into_owned()];
+    let trust = ["--root-cert-file".into(), ca.roots().to_string_lossy().into_owned()];
+    let mut pending = Proxy::start(&pending, secure, "client", &[token, trust].concat()).await?;
+    pending.process.line_with("no new certificate", SOON).await?;
+    assert!(get(pending.admin, "/ready").await.is_err());
+    drop(pending);
     // Under another root: no connection at all.
     let foreign = caller(Some(other.issue(at("elsewhere"), CLIENT)?));
     assert!(foreign.stream(&id, metadata.clone()).await.is_err());
@@ -292,6 +295,7 @@ async fn refusals() -> Result<()> {
     let counted = String::from_utf8_lossy(&get(plane.http, "/metrics").await?).into_owned();
     for series in [
         "sluice_authentication_refused_total{reason=\"nothing\"} 2",
+        "sluice_authentication_refused_total{reason=\"trust_domain\"} 2",
         "sluice_certificates_refused_total{reason=\"names\"} 1",
         "citadel_server_root_cert_expiry_timestamp",
     ] {
@@ -331,7 +335,7 @@ async fn secrets() -> Result<()> {
     let (plane, secure) = plane(&["--config-dir", &source], &ca.folder, &[]).await?;
     let mut proxies = Vec::new();
     for (number, namespace) in ["istio-system", "prod"].into_iter().enumerate() {
-        let ip: std::net::IpAddr = format!("127.0.251.{}", 20 + number).parse()?;
+        let ip: IpAddr = format!("127.0.251.{}", 20 + number).parse()?;
         let who = Proxied {
             role: "router",
             namespace: namespace.into(),
@@ -342,12 +346,7 @@ async fn secrets() -> Result<()> {
         };
         let id = format!("spiffe://cluster.local/ns/{namespace}/sa/gateway");
         let files = ca.issue(folder.path().join(namespace), &id)?;
-        let files = [
-            "--bootstrap-identity-dir".into(),
-            files.to_string_lossy().into_owned(),
-            "--root-cert-file".into(),
-            ca.roots().to_string_lossy().into_owned(),
-        ];
+        let files = credentials(&files, &ca.roots());
         let proxy = Proxy::start(&who, secure, "gateway", &files).await?;
         proxy.ready().await?;
         proxies.push(proxy);
@@ -397,68 +396,145 @@ async fn rotation() -> Result<()> {
     let ca = Ca::new(&folder.path().join("ca"))?;
     let config = folder.path().join("config");
     std::fs::create_dir_all(&config)?;
-    let case: Case = serde_saphyr::from_str("rule: x\nservices: [{name: reviews}]\n")?;
-    let world = lay_out(&case, BLOCK);
-    write(&config, "world.yaml", &to_yaml(&world.objects))?;
-    let _servers = testkit::serve::start(&world).await?;
+    let mesh = Mesh::new(&config)?;
+    let _servers = testkit::serve::start(&mesh.world).await?;
     let source = config.to_string_lossy().into_owned();
-    let start = async || plane(&["--config-dir", &source], &ca.folder, &["--workload-cert-ttl", "8s"]).await;
-    let (plane, secure) = start().await?;
-    let bootstrap = ca.issue(folder.path().join("client"), CLIENT)?;
+    let (plane, secure) = plane(&["--config-dir", &source], &ca.folder, &["--workload-cert-ttl", "8s"]).await?;
     let roots = folder.path().join("roots.pem");
     std::fs::copy(ca.roots(), &roots)?;
-    let who = sidecar(world.client_ip, "client")?;
-    let files = [
-        "--bootstrap-identity-dir".into(),
-        bootstrap.to_string_lossy().into_owned(),
-        "--root-cert-file".into(),
-        roots.to_string_lossy().into_owned(),
-    ];
-    let proxy = Proxy::start(&who, secure, "client", &files).await?;
-    proxy.ready().await?;
-    let load = Load::start(who.outbound.unwrap())?;
+    let start = async |who: &Proxied, account: &str| {
+        let id = format!("spiffe://cluster.local/ns/default/sa/{account}");
+        let bootstrap = ca.issue(folder.path().join(account), &id)?;
+        let proxy = Proxy::start(who, secure, account, &credentials(&bootstrap, &roots)).await?;
+        proxy.ready().await.map(|()| proxy)
+    };
+    let server = start(&mesh.server, "reviews").await?;
+    let client = start(&mesh.client, "client").await?;
+    let both = [&client, &server];
+    let load = Load::start(mesh.client.outbound.unwrap())?;
 
     // Twice by itself.
-    let first = proxy.serial().await?;
-    let second = proxy.renewed(&first).await.with_context(|| proxy.process.tail())?;
-    let third = proxy.renewed(&second).await?;
+    let mut serials = serials(&both).await?;
+    for _ in 0..2 {
+        serials = renewed(&both, &serials).await?;
+    }
 
     // A new root: all trust both, then certificates come from the new one, then the old one goes.
     let next = Ca::new(&folder.path().join("next"))?;
-    let both = format!("{}{}", std::fs::read_to_string(ca.roots())?, std::fs::read_to_string(next.roots())?);
-    write(&ca.folder, "root-cert.pem", &both)?;
-    std::fs::write(&roots, &both)?;
-    wait::until("both roots are trusted", SOON, || async {
-        if proxy.roots().await? == 2 { Ok(()) } else { bail!("not yet") }
-    })
-    .await?;
-    let fourth = proxy.renewed(&third).await?;
+    let old_and_new = format!("{}{}", std::fs::read_to_string(ca.roots())?, std::fs::read_to_string(next.roots())?);
+    write(&ca.folder, "root-cert.pem", &old_and_new)?;
+    std::fs::write(&roots, &old_and_new)?;
+    trusted(&both, 2).await?;
     for name in ["ca-cert.pem", "ca-key.pem"] {
         std::fs::copy(next.folder.join(name), ca.folder.join(name))?;
     }
     let mut process = plane.process;
-    let serial = next.authority.serial().to_owned();
-    process.line_with(&serial, SOON).await?;
-    let fifth = proxy.renewed(&fourth).await?;
-    let sixth = proxy.renewed(&fifth).await?;
+    process.line_with(next.authority.serial(), SOON).await?;
+    serials = renewed(&both, &serials).await?;
+    // One more: the first may have been under way when the authority changed.
+    serials = renewed(&both, &serials).await?;
     std::fs::copy(next.roots(), ca.folder.join("root-cert.pem"))?;
     std::fs::copy(next.roots(), &roots)?;
-    let seventh = proxy.renewed(&sixth).await?;
-    wait::until("only the new root is trusted", SOON, || async {
-        if proxy.roots().await? == 1 { Ok(()) } else { bail!("not yet") }
-    })
-    .await?;
+    serials = renewed(&both, &serials).await?;
+    trusted(&both, 1).await?;
 
     // The control plane is away past half of the life: what is there is used, and asked for until there is more.
     process.kill().await?;
-    let mut proxy = proxy;
-    proxy.process.line_with("no new certificate", SOON).await?;
-    assert_eq!(proxy.serial().await?, seventh);
+    let mut client = client;
+    client.process.line_with("no new certificate", SOON).await?;
+    assert_eq!(client.serial().await?, serials[0]);
     let (sent, failed) = load.end().await?;
+    let counted = String::from_utf8_lossy(&get(server.admin, "/stats/prometheus").await?).into_owned();
+    let by = "source_principal=\"spiffe://cluster.local/ns/default/sa/client\"";
+    let secured = |line: &&str| line.contains("connection_security_policy=\"mutual_tls\"") && line.contains(by);
+    assert!(counted.lines().any(|line| secured(&line)), "{counted}");
     println!("{sent} requests while certificates and roots were replaced, {failed} failed");
     assert_eq!(failed, 0);
     assert!(sent > 100, "{sent}");
+
+    // Past its end it is said loudly, and nothing goes in plaintext instead.
+    client.process.line_with("EXPIRED", SOON).await?;
+    let plaintext = testkit::call::send(SocketAddr::new(mesh.server.ip, 9080), &call()?).await;
+    assert!(plaintext.is_err(), "{plaintext:?}");
     Ok(())
+}
+
+const STRICT: &str = "
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: istio-system}
+spec: {mtls: {mode: STRICT}}
+";
+
+/// A client and a server with a sidecar each, that speak mutual TLS only.
+struct Mesh {
+    world: World,
+    client: Proxied,
+    server: Proxied,
+}
+
+impl Mesh {
+    fn new(config: &Path) -> Result<Self> {
+        let case: Case = serde_saphyr::from_str("rule: x\nservices: [{name: reviews}]\n")?;
+        let mut world = lay_out(&case, BLOCK);
+        for pod in world.objects.iter_mut().filter(|object| object["kind"] == "Pod") {
+            pod["metadata"]["labels"]["security.istio.io/tlsMode"] = json!("istio");
+            let account = if pod["metadata"]["labels"]["app"] == "reviews" { "reviews" } else { "client" };
+            pod["spec"]["serviceAccountName"] = json!(account);
+        }
+        write(config, "world.yaml", &to_yaml(&world.objects))?;
+        write(config, "strict.yaml", STRICT)?;
+        // The application is behind its sidecar, which has the pod's address.
+        let app: IpAddr = "127.251.9.9".parse()?;
+        let pod = world.pods.first_mut().context("a pod")?;
+        let server = Proxied {
+            labels: vec![("app".into(), "reviews".into())],
+            outbound: None,
+            app_ip: Some(app),
+            ..sidecar(pod.ip, &pod.name)?
+        };
+        pod.ip = app;
+        Ok(Self { client: sidecar(world.client_ip, "client")?, server, world })
+    }
+}
+
+fn credentials(bootstrap: &Path, roots: &Path) -> Vec<String> {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    vec!["--bootstrap-identity-dir".into(), text(bootstrap), "--root-cert-file".into(), text(roots)]
+}
+
+async fn serials(proxies: &[&Proxy]) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for proxy in proxies {
+        all.push(proxy.serial().await?);
+    }
+    Ok(all)
+}
+
+async fn renewed(proxies: &[&Proxy], before: &[String]) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for (proxy, before) in proxies.iter().zip(before) {
+        all.push(proxy.renewed(before).await.with_context(|| proxy.process.tail())?);
+    }
+    Ok(all)
+}
+
+async fn trusted(proxies: &[&Proxy], count: usize) -> Result<()> {
+    for proxy in proxies {
+        wait::until(&format!("{count} roots are trusted"), SOON, || async {
+            match proxy.roots().await? {
+                found if found == count => Ok(()),
+                found => bail!("{found} are"),
+            }
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+fn call() -> Result<Call> {
+    let text = "request: GET http://reviews.default.svc.cluster.local:9080/\nexpect: {}\n";
+    Ok(serde_saphyr::from_str(text)?)
 }
 
 /// Requests one after the other, until it is ended.
@@ -469,8 +545,7 @@ struct Load {
 
 impl Load {
     fn start(outbound: SocketAddr) -> Result<Self> {
-        let text = "request: GET http://reviews.default.svc.cluster.local:9080/\nexpect: {}\n";
-        let call: Call = serde_saphyr::from_str(text)?;
+        let call = call()?;
         let (stop, mut stopped) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move {
             let (mut sent, mut failed) = (0, 0);
