@@ -145,8 +145,10 @@ fn injection(cluster: &Cluster) -> Result<()> {
     cluster.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n")?;
     cluster.apply(&pod("before", ""))?;
     cluster.server.kubectl(&["label", "namespace", "shop", "istio-injection=enabled"], "")?;
-    let text =
-        pod("reviews", ", ports: [{containerPort: 9080}], readinessProbe: {httpGet: {path: /health, port: 9080}}");
+    let text = pod(
+        "reviews",
+        ", ports: [{containerPort: 9080}], readinessProbe: {timeoutSeconds: 1, httpGet: {path: /health, port: 9080, scheme: HTTP}}",
+    );
     cluster.apply(&text)?;
     assert_eq!(names(&cluster.pod("before")?, "containers"), ["app"]);
     let injected = cluster.pod("reviews")?;
@@ -168,7 +170,8 @@ fn injection(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-// `sluicectl inject` with the control plane's settings gives the pod that the webhook gave.
+// `sluicectl inject` with the control plane's settings gives the pod that the webhook gave, but for what an API server fills
+// in before it asks: a probe's defaults, which the pod above says itself.
 fn offline(cluster: &Cluster, text: &str, injected: &Value) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (file, settings) = (folder.path().join("pod.yaml"), folder.path().join("settings.json"));
