@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Every test, from nothing: gets what it needs, builds, and runs. `make test` and `.ci/run` call it.
-# In:  nothing, or `kube` for the suites on a real kube-apiserver only; SLUICE_E2E_MODE as in e2e.sh; SLUICE_CACHE as in
-#      build-kube.sh.
+# In:  nothing, or `kube` for the suites on a real kube-apiserver only; SLUICE_CACHE as in build-kube.sh.
 # Out: the runners' own summaries; at the end the number of tests that could not run, with their reasons.
 set -euo pipefail
 
@@ -54,16 +53,7 @@ all() {
   tests/kube/crds.sh 2>&1 | tee -a "$out"
   say "the chart, on a real API server"
   tests/chart/chart.sh 2>&1 | tee -a "$out"
-  say "the whole in a real cluster: images, Helm, sidecars, mutual TLS, the tutorials, restarts under load"
-  in_cluster
-}
-
-# A node of Kubernetes needs root and namespaces; without them the suite is skipped, and counted.
-in_cluster() {
-  local status=0
-  scripts/e2e.sh "${SLUICE_E2E_MODE:-full}" 2>&1 | tee -a "$out" || status=${PIPESTATUS[0]}
-  [ "$status" != 77 ] || { echo "SKIPPED the suite in a real cluster (make e2e says why)" | tee -a "$out" && return; }
-  return "$status"
+  say "make e2e, the whole in a real cluster, is a suite of its own: with the building of images it takes longer than the rest"
 }
 
 kube() {

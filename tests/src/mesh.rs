@@ -217,11 +217,17 @@ pub struct Proxy {
 impl Proxy {
     /// Starts one and waits until it is ready.
     pub async fn start(who: &Proxied, control: SocketAddr) -> Result<Self> {
+        Self::start_with(who, control, &[]).await
+    }
+
+    /// The same with more arguments.
+    pub async fn start_with(who: &Proxied, control: SocketAddr, more: &[&str]) -> Result<Self> {
         let (admin, status) = (free_address("127.0.0.1")?, free_address("127.0.0.1")?);
         let mut args = who.arguments();
         args.extend(["--control-plane".into(), format!("http://{control}")]);
         args.extend(["--concurrency".into(), "1".into(), "--access-log".into(), "/dev/stdout".into()]);
         args.extend(["--admin-address".into(), admin.to_string(), "--status-address".into(), status.to_string()]);
+        args.extend(more.iter().map(|one| (*one).to_owned()));
         let process = Process::start(&program("sluice-proxy")?, args)?;
         let proxy = Self { process, admin };
         let ready = wait::until("sluice-proxy is ready", START, || get(admin, "/ready")).await;

@@ -12,7 +12,9 @@ const FIRST_BLOCK: u8 = 10;
 async fn run(one: &case::Case, block: u8) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let stage = set(one, block, folder.path()).await?;
-    let proxy = Proxy::start(&stage.scene.who, stage.plane.xds).await.with_context(|| stage.plane.process.tail())?;
+    // Nobody has to learn that it goes: it need not linger.
+    let proxy = Proxy::start_with(&stage.scene.who, stage.plane.xds, &["--drain-seconds", "0"]).await;
+    let proxy = proxy.with_context(|| stage.plane.process.tail())?;
     let types: &[&str] = if stage.scene.who.dns.is_some() { &["CDS", "LDS", "NDS"] } else { &["CDS", "LDS"] };
     stage.plane.synced_in(1, types).await.with_context(|| stage.plane.process.tail())?;
     // The access log goes to standard output; our own log lines begin otherwise.
