@@ -32,6 +32,8 @@ async fn run(one: &case::Case, block: u8) -> Result<()> {
     if !found.is_empty() {
         bail!("{}", found.join("\n  "));
     }
+    // What calls held open would be waited for: it is under way.
+    stage.scene.held.borrow_mut().clear();
     let code = proxy.process.terminate(std::time::Duration::from_secs(10)).await?;
     if code != 0 {
         bail!("sluice-proxy ended with {code} on SIGTERM");
