@@ -641,6 +641,10 @@ async fn tokens() -> Result<()> {
     assert!(code == Code::PermissionDenied && words.contains("\"two\""), "{words}");
     let (other, claims) = node("prod", "reviews");
     assert_eq!(refused(good.stream(&other, claims).await).0, Code::PermissionDenied);
+    let admin = Enrolment::new(SpiffeId::parse("spiffe://cluster.local/ns/default/sa/admin").as_ref());
+    let admin = admin.map_err(anyhow::Error::msg)?.request;
+    assert_eq!(refused(good.create(&admin).await).0, Code::PermissionDenied);
+    told_to_the_owner(&server, &uid).await?;
 
     let mut process = first.process;
     let spoiled = folder.path().join("spoiled");
@@ -667,6 +671,21 @@ async fn tokens() -> Result<()> {
     assert_eq!(version()?, before, "nothing is written when nothing has changed");
     drop(second);
     Ok(())
+}
+
+// What `kubectl describe pod` shows of refusals.
+async fn told_to_the_owner(server: &ApiServer, uid: &str) -> Result<()> {
+    let of_pod = format!("--field-selector=involvedObject.name=one,involvedObject.uid={uid},type=Warning");
+    let form = "jsonpath={range .items[*]}{.reason}: {.message}{\"\\n\"}{end}";
+    wait::until("the pod's owner is told", SOON, || async {
+        let events = server.kubectl(&["get", "events", "-n", "default", &of_pod, "-o", form], "")?;
+        let wanted = ["ProxyRefused: the node claims namespace \"prod\"", "CertificateRefused: ", "sa/admin"];
+        match wanted.iter().find(|word| !events.contains(*word)) {
+            Some(word) => bail!("{word} is not in {events:?}"),
+            None => Ok(()),
+        }
+    })
+    .await
 }
 
 // Signed by the API server's own key, with an end that is over.

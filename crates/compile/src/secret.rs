@@ -25,39 +25,79 @@ const FILE_ROOT: &str = "file-root:";
 const SYSTEM: &str = "system";
 
 /// A Kubernetes Secret, as far as it is for TLS.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Credential {
-    certificate: Option<SecretContent>,
-    roots: Option<SecretContent>,
-    /// Why something in it cannot be used; nothing of its content.
+    certificate: Part,
+    roots: Part,
+}
+
+/// One of the things that a Secret may hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Part {
+    content: Option<SecretContent>,
+    /// Why what is written cannot be used; nothing of it. With a content, that is what was there before.
     problem: Option<String>,
+}
+
+impl Credential {
+    /// What was served before stays, in place of what cannot be used: a slip in a Secret closes no port.
+    pub(crate) fn keeping(self, before: &Self) -> Self {
+        let Self { certificate, roots } = self;
+        Self { certificate: certificate.keeping(&before.certificate), roots: roots.keeping(&before.roots) }
+    }
+}
+
+impl Part {
+    fn read(first: Result<SecretContent, String>, second: impl FnOnce() -> Result<SecretContent, String>) -> Self {
+        // Nothing to say of what nobody wrote.
+        let either = first.or_else(|reason| second().map_err(|other| if reason.is_empty() { other } else { reason }));
+        match either {
+            Ok(content) => Self { content: Some(content), problem: None },
+            Err(problem) => Self { content: None, problem: Some(problem).filter(|problem| !problem.is_empty()) },
+        }
+    }
+
+    fn keeping(self, before: &Self) -> Self {
+        match (&self.content, &self.problem) {
+            (None, Some(_)) => Self { content: before.content.clone(), ..self },
+            _ => self,
+        }
+    }
 }
 
 /// Reads a Secret. The keys of a generic one come first (GW21).
 pub(crate) fn lower(secret: &api::kubernetes::Secret) -> Credential {
-    let mut problem = None;
-    let mut value = |key: &str| -> Option<Source> {
-        let written = secret.data.get(key)?;
-        match BASE64.decode(written.trim()) {
-            Ok(bytes) if !bytes.is_empty() => Some(Source::Inline(bytes.into())),
-            Ok(_) => {
-                problem = Some(format!("{key} is empty"));
-                None
-            }
-            Err(_) => {
-                problem = Some(format!("{key} is not base64"));
-                None
-            }
+    Credential {
+        certificate: Part::read(pair(secret, "cert", "key"), || pair(secret, "tls.crt", "tls.key")),
+        roots: Part::read(authorities(secret, "cacert", "crl"), || authorities(secret, "ca.crt", "ca.crl")),
+    }
+}
+
+// An error without words: it is not there.
+fn value(secret: &api::kubernetes::Secret, key: &str) -> Result<Arc<[u8]>, String> {
+    let written = secret.data.get(key).ok_or_else(String::new)?;
+    match BASE64.decode(written.trim()) {
+        Ok(bytes) if !bytes.is_empty() => Ok(bytes.into()),
+        Ok(_) => Err(format!("{key} is empty")),
+        Err(_) => Err(format!("{key} is not base64")),
+    }
+}
+
+fn pair(secret: &api::kubernetes::Secret, chain: &str, key: &str) -> Result<SecretContent, String> {
+    match (value(secret, chain), value(secret, key)) {
+        (Ok(certificates), Ok(private)) => {
+            identity::check_pair(&certificates, &private).map_err(|error| format!("{chain} and {key}: {error}"))?;
+            Ok(SecretContent::Certificate { chain: Source::Inline(certificates), key: Source::Inline(private) })
         }
-    };
-    let mut pair = |chain: &str, key: &str| match (value(chain), value(key)) {
-        (Some(chain), Some(key)) => Some(SecretContent::Certificate { chain, key }),
-        _ => None,
-    };
-    let certificate = pair("cert", "key").or_else(|| pair("tls.crt", "tls.key"));
-    let mut all = |roots: &str, crl: &str| value(roots).map(|roots| SecretContent::Roots { roots, crl: value(crl) });
-    let roots = all("cacert", "crl").or_else(|| all("ca.crt", "ca.crl"));
-    Credential { certificate, roots, problem }
+        (Ok(_), Err(reason)) if reason.is_empty() => Err(format!("there is {chain} and no {key}")),
+        (Err(reason), Ok(_)) if reason.is_empty() => Err(format!("there is {key} and no {chain}")),
+        (Err(reason), Ok(_)) | (_, Err(reason)) => Err(reason),
+    }
+}
+
+fn authorities(secret: &api::kubernetes::Secret, roots: &str, crl: &str) -> Result<SecretContent, String> {
+    let roots = Source::Inline(value(secret, roots)?);
+    Ok(SecretContent::Roots { roots, crl: value(secret, crl).ok().map(Source::Inline) })
 }
 
 /// The name of a Secret's certificate.
@@ -115,17 +155,18 @@ pub(crate) fn gather<'a>(
         if set.by_name.contains_key(name) || config::is_own_secret(name) {
             return;
         }
-        match find(name, used, class, world) {
-            Ok((content, print)) => {
+        let remark = match find(name, used, class, world) {
+            Ok(Found { content, print, remark }) => {
                 prints.push((name.clone(), print));
                 set.by_name.insert(name.clone(), Arc::new(Secret { name: name.clone(), content }));
+                remark
             }
-            Err((code, message)) => {
-                let Some(origin) = origin else { return };
-                let mut notes = Notes::about(origin);
-                notes.add(code, Severity::Error, field, message);
-                set.diagnostics.extend(notes.into_found());
-            }
+            Err(remark) => Some(remark),
+        };
+        if let (Some((code, message)), Some(origin)) = (remark, origin) {
+            let mut notes = Notes::about(origin);
+            notes.add(code, Severity::Error, field, message);
+            set.diagnostics.extend(notes.into_found());
         }
     };
     for chain in listeners.flat_map(|listener| listener.all_chains()) {
@@ -148,12 +189,18 @@ pub(crate) fn gather<'a>(
     (set, print)
 }
 
-type Missing = (&'static str, String);
+// A code and words.
+type Remark = (&'static str, String);
 
-fn find(name: &str, used: Use, class: &Class, world: &World) -> Result<(SecretContent, Fingerprint), Missing> {
+struct Found {
+    content: SecretContent,
+    print: Fingerprint,
+    remark: Option<Remark>,
+}
+
+fn find(name: &str, used: Use, class: &Class, world: &World) -> Result<Found, Remark> {
     if let Some(content) = of_files(name) {
-        let print = Fingerprint::of(&content);
-        return Ok((content, print));
+        return Ok(Found { print: Fingerprint::of(&content), content, remark: None });
     }
     let wanted = name.strip_prefix(KUBERNETES).unwrap_or(name);
     let namespace = &class.namespace;
@@ -173,18 +220,23 @@ fn find(name: &str, used: Use, class: &Class, world: &World) -> Result<(SecretCo
         let message = format!("Secret {namespace}/{shown} is not there: what needs it cannot shake hands");
         return Err((NOT_FOUND, message));
     };
-    let (content, what) = match used {
+    let (part, what) = match used {
         Use::Certificate => {
             (&credential.certificate, "a certificate with its key (cert and key, or tls.crt and tls.key)")
         }
         Use::Roots => (&credential.roots, "roots (cacert, or ca.crt)"),
     };
-    match content {
-        Some(content) => Ok((content.clone(), Fingerprint::of(content))),
-        None => {
-            let why = credential.problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
-            Err((VALUE_IGNORED, format!("Secret {namespace}/{wanted} has not {what}{why}")))
-        }
+    let why = part.problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
+    match &part.content {
+        Some(content) => Ok(Found {
+            print: Fingerprint::of(content),
+            content: content.clone(),
+            remark: part.problem.is_some().then(|| {
+                let message = format!("Secret {namespace}/{wanted} has not {what}{why}; what it had before is served");
+                (VALUE_IGNORED, message)
+            }),
+        }),
+        None => Err((VALUE_IGNORED, format!("Secret {namespace}/{wanted} has not {what}{why}"))),
     }
 }
 
@@ -208,22 +260,60 @@ mod tests {
         lower(&api::kubernetes::Secret { secret_type: String::new(), data })
     }
 
+    type Pair = (String, String);
+
+    fn pairs() -> (Pair, Pair) {
+        let make = || identity::Authority::create("cluster.local", std::time::SystemTime::now()).unwrap();
+        (make(), make())
+    }
+
     fn inline(text: &str) -> Source {
         Source::Inline(text.as_bytes().into())
     }
 
-    #[test]
-    fn gw21_generic_keys_come_first() {
-        let both = secret(&[("tls.crt", "a"), ("tls.key", "b"), ("cert", "c"), ("key", "d"), ("ca.crt", "e")]);
-        assert_eq!(both.certificate, Some(SecretContent::Certificate { chain: inline("c"), key: inline("d") }));
-        assert_eq!(both.roots, Some(SecretContent::Roots { roots: inline("e"), crl: None }));
-        assert_eq!(secret(&[("tls.crt", "a")]).certificate, None);
+    fn certificate_of(pair: &Pair) -> Option<SecretContent> {
+        Some(SecretContent::Certificate { chain: inline(&pair.0), key: inline(&pair.1) })
     }
 
     #[test]
-    fn gw21_empty_values_are_named() {
-        let empty = secret(&[("tls.crt", ""), ("tls.key", "b")]);
-        assert_eq!((empty.certificate, empty.problem.as_deref()), (None, Some("tls.crt is empty")));
+    fn gw21_generic_keys_come_first() {
+        let (one, other) = pairs();
+        let both =
+            [("tls.crt", &*other.0), ("tls.key", &*other.1), ("cert", &*one.0), ("key", &*one.1), ("ca.crt", "e")];
+        let both = secret(&both);
+        assert_eq!(both.certificate.content, certificate_of(&one));
+        assert_eq!(both.roots.content, Some(SecretContent::Roots { roots: inline("e"), crl: None }));
+        assert_eq!(secret(&[("a", "b")]), Credential::default());
+    }
+
+    #[test]
+    fn gw21_what_cannot_be_used_is_named() {
+        let (one, other) = pairs();
+        let problem = |pairs: &[(&str, &str)]| {
+            let Part { content, problem } = secret(pairs).certificate;
+            assert_eq!(content, None);
+            problem.unwrap_or_default()
+        };
+        assert_eq!(problem(&[("tls.crt", ""), ("tls.key", "b")]), "tls.crt is empty");
+        assert_eq!(problem(&[("tls.crt", &*one.0)]), "there is tls.crt and no tls.key");
+        assert_eq!(problem(&[("key", &*one.1)]), "there is key and no cert");
+        let mixed = problem(&[("tls.crt", &*one.0), ("tls.key", &*other.1)]);
+        assert_eq!(mixed, "tls.crt and tls.key: the private key is not that of the certificate");
+    }
+
+    #[test]
+    fn r44_what_was_served_stays_when_what_follows_cannot_be_used() {
+        let (one, other) = pairs();
+        let good = secret(&[("tls.crt", &*one.0), ("tls.key", &*one.1)]);
+        let kept = secret(&[("tls.crt", &*one.0), ("tls.key", &*other.1)]).keeping(&good);
+        assert_eq!(kept.certificate.content, certificate_of(&one));
+        assert!(kept.certificate.problem.is_some());
+        // Also through a second slip, until something good comes, or it is taken away on purpose.
+        let again = secret(&[("tls.crt", &*other.0)]).keeping(&kept);
+        assert_eq!(again.certificate.content, certificate_of(&one));
+        let next = secret(&[("tls.crt", &*other.0), ("tls.key", &*other.1)]).keeping(&again);
+        assert_eq!(next, secret(&[("tls.crt", &*other.0), ("tls.key", &*other.1)]));
+        assert_eq!(secret(&[("ca.crt", "e")]).keeping(&good).certificate, Part::default());
     }
 
     #[test]

@@ -215,6 +215,10 @@ impl World {
             }
             Object::Secret(one) => {
                 let made = secret::lower(&one.spec);
+                let made = match self.credentials.value(ns, name) {
+                    Some(before) => made.keeping(before),
+                    None => made,
+                };
                 config_if(self.credentials.set(ns, name, Fingerprint::of(&made), made))
             }
             Object::Namespace(one) => config_if(match Distribution::parse(None, &one.metadata.annotations) {

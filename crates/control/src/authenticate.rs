@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
-use ::watch::kubernetes::{Review, review};
+use ::watch::kubernetes::{Reference, Review, review};
 use futures::future::BoxFuture;
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
@@ -40,9 +40,25 @@ pub(crate) struct Caller {
     /// Its identity.
     pub(crate) id: SpiffeId,
     /// The pod that its token is bound to; a certificate names none.
-    pub(crate) pod: Option<String>,
+    pub(crate) pod: Option<BoundPod>,
     /// `certificate` or `token`.
     pub(crate) by: &'static str,
+}
+
+/// A pod of the caller's namespace, by the API server's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BoundPod {
+    pub(crate) name: String,
+    pub(crate) uid: String,
+}
+
+impl Caller {
+    /// Its pod as events name it: its owner looks there.
+    pub(crate) fn pod_reference(&self) -> Option<Reference> {
+        let BoundPod { name, uid } = self.pod.clone()?;
+        let namespace = self.id.namespace.clone();
+        Some(Reference { api_version: "v1".into(), kind: "Pod".into(), namespace, name, uid })
+    }
 }
 
 /// Why a caller is nobody.
@@ -213,7 +229,8 @@ fn judge(review: &Review, trust_domain: &str) -> Result<Caller, Stranger> {
         return Err(Stranger::Unbound);
     }
     let id = SpiffeId::parse(&format!("spiffe://{trust_domain}/ns/{namespace}/sa/{account}")).ok_or_else(user)?;
-    Ok(Caller { id, pod: Some(review.pod_name.clone()), by: "token" })
+    let pod = BoundPod { name: review.pod_name.clone(), uid: review.pod_uid.clone() };
+    Ok(Caller { id, pod: Some(pod), by: "token" })
 }
 
 /// A service that only callers reach.
@@ -283,7 +300,8 @@ mod tests {
     fn r42_only_a_bound_token_of_a_service_account_for_our_audience_is_somebody() {
         let caller = judge(&good(), "cluster.local").unwrap();
         assert_eq!(caller.id.to_string(), "spiffe://cluster.local/ns/default/sa/reviews");
-        assert_eq!((caller.pod.as_deref(), caller.by), (Some("reviews-1"), "token"));
+        let about = caller.pod_reference().unwrap();
+        assert_eq!((&*about.namespace, &*about.name, &*about.uid, caller.by), ("default", "reviews-1", "u", "token"));
         type Spoil = fn(&mut Review);
         let spoiled: [(Spoil, &str); 12] = [
             (|one| one.is_authenticated = false, "token"),

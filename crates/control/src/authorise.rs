@@ -20,8 +20,8 @@ pub(crate) fn node(scope: &Scope, node_id: &str, metadata: &Value, caller: &Call
         None => return Err(format!("the node does not say its service account (SERVICE_ACCOUNT); the caller is {id}")),
     }
     match &caller.pod {
-        Some(pod) if *pod != scope.name => {
-            Err(format!("the node claims pod {:?}; the caller's token is that of {pod:?}", scope.name))
+        Some(pod) if pod.name != scope.name => {
+            Err(format!("the node claims pod {:?}; the caller's token is that of {:?}", scope.name, pod.name))
         }
         _ => Ok(()),
     }
@@ -33,6 +33,7 @@ mod tests {
     use words::SpiffeId;
 
     use super::*;
+    use crate::authenticate::BoundPod;
 
     #[test]
     fn a_node_is_who_the_caller_is_or_refused() {
@@ -40,7 +41,7 @@ mod tests {
         let of = |id: &str, metadata: Value, pod: Option<&str>| {
             let caller = Caller {
                 id: SpiffeId::parse("spiffe://cluster.local/ns/default/sa/reviews").unwrap(),
-                pod: pod.map(str::to_owned),
+                pod: pod.map(|name| BoundPod { name: name.to_owned(), uid: "u".into() }),
                 by: "token",
             };
             node(&Scope::parse(id, &metadata).unwrap(), id, &metadata, &caller)

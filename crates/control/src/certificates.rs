@@ -18,6 +18,7 @@ use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
 use crate::authenticate::Caller;
+use crate::events::Recorder;
 use crate::metrics::{Metrics, OfReason};
 use crate::secure::Secure;
 
@@ -31,6 +32,7 @@ pub(crate) struct Certificates {
     /// How long certificates are valid when nothing is asked for, and at most.
     pub(crate) life: Duration,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) recorder: Recorder,
 }
 
 impl Certificates {
@@ -54,7 +56,7 @@ impl Certificates {
         })?;
         self.metrics.certificates.inc();
         let until = jiff::Timestamp::try_from(issued.not_after).map(|at| at.to_string()).unwrap_or_default();
-        tracing::info!(id = %caller.id, by = caller.by, pod = caller.pod.as_deref().unwrap_or_default(),
+        tracing::info!(id = %caller.id, by = caller.by, pod = caller.pod.as_ref().map_or("", |pod| &pod.name),
             serial = issued.serial, until, "certificate issued");
         Ok(IstioCertificateResponse { cert_chain: issued.chain.into_iter().chain([issued.roots]).collect() })
     }
@@ -62,6 +64,9 @@ impl Certificates {
     fn refused(&self, caller: &Caller, reason: &'static str, code: Code, words: &str) -> Status {
         tracing::warn!(id = %caller.id, by = caller.by, "no certificate: {words}");
         self.metrics.certificates_refused.get_or_create(&OfReason::new(reason)).inc();
+        if let Some(pod) = caller.pod_reference() {
+            self.recorder.warn(&pod, "CertificateRefused", format!("no certificate for {}: {words}", caller.id));
+        }
         Status::new(code, words)
     }
 }

@@ -235,9 +235,16 @@ impl Control {
     fn admit(&self, node_id: &str, metadata: &serde_json::Value, caller: Option<&Caller>) -> Result<Scope, String> {
         let scope = Scope::parse(node_id, metadata).map_err(|error| error.to_string())?;
         if let Some(caller) = caller {
-            authorise::node(&scope, node_id, metadata, caller)?;
+            authorise::node(&scope, node_id, metadata, caller).inspect_err(|words| self.tell_owner(caller, words))?;
         }
         Ok(Scope { may_hold_secrets: caller.is_some() || self.trust.serves_secrets, ..scope })
+    }
+
+    // The proxy is told and says so in its log; whoever looks at its pod shall see it, too.
+    fn tell_owner(&self, caller: &Caller, words: &str) {
+        if let (Some(reporting), Some(pod)) = (&self.reporting, caller.pod_reference()) {
+            reporting.recorder.warn(&pod, "ProxyRefused", words);
+        }
     }
 
     fn connect(&mut self, id: StreamId, proxy: Proxy, now: Instant) {

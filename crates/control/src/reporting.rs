@@ -52,7 +52,7 @@ pub(crate) struct Work {
 /// All of it.
 pub(crate) struct Reporting {
     pub(crate) progress: Progress,
-    recorder: Recorder,
+    pub(crate) recorder: Recorder,
     seen: BTreeMap<ObjectKey, Seen>,
     found: BTreeMap<Origin, Vec<Diagnostic>>,
     reports: Reports,

@@ -59,6 +59,7 @@ pub async fn run(args: Args) -> Result<()> {
     let mut reporting = None;
     if let watch::Source::Kubernetes(client, _) = &source {
         reporting = Some(Reporting::new(recorder.clone(), args.http_address.port()));
+        let recorder = recorder.clone();
         let (client, events) = (client.clone(), events.clone());
         let leadership = leadership.clone();
         tokio::spawn(Reporter { client, events, leadership, recorder }.run());
@@ -96,7 +97,7 @@ pub async fn run(args: Args) -> Result<()> {
     if let (Some(listener), Some(secure)) = (secured, &secure) {
         let authenticator = Authenticator::new(args.trust_domain.clone(), client, metrics.clone());
         let life = args.workload_cert_ttl;
-        let certificates = Certificates { secure: secure.clone(), life, metrics: metrics.clone() };
+        let certificates = Certificates { secure: secure.clone(), life, metrics: metrics.clone(), recorder };
         let services = Routes::new(Authenticated::new(service, authenticator.clone()))
             .add_service(Authenticated::new(certificates, authenticator));
         servers.spawn(serve(secure::accept(listener, secure.clone(), |serving| &serving.xds), services));

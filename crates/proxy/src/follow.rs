@@ -17,6 +17,7 @@ use xds::TypeUrl;
 use xds::client::{Update, Upsert};
 
 use crate::own::OwnSecrets;
+use crate::tls;
 
 /// How long a listener or cluster is held back for a secret that nobody answers about. A control plane of ours says at
 /// once that there is none.
@@ -67,15 +68,18 @@ impl Holdings {
         let Some(kind) = resource_kind(update.kind) else { return Vec::new() };
         let mut refused = Vec::new();
         for Upsert { name, version, body } in &update.upserts {
-            match codec::decode(kind, name, body) {
-                Ok((decoded, notes)) => {
-                    for note in notes {
-                        tracing::warn!(resource = name, "{note}");
-                    }
+            match read(kind, name, body) {
+                Ok(decoded) => {
                     self.insert(name.as_str().into(), decoded);
                     self.versions.insert((update.kind, name.as_str().into()), version.clone());
                 }
-                Err(rejected) => refused.push(rejected.to_string()),
+                Err(reason) => {
+                    if update.kind == TypeUrl::Secret {
+                        // Answered: nobody waits for it, and the one from before goes on.
+                        self.secrets.entry(name.as_str().into()).or_insert(None);
+                    }
+                    refused.push(reason);
+                }
             }
         }
         for name in &update.removed {
@@ -279,6 +283,17 @@ fn tables_of(listener: &Listener) -> impl Iterator<Item = &Name> {
 }
 
 // `None` for types that we never ask for.
+fn read(kind: ResourceKind, name: &str, body: &[u8]) -> Result<Decoded, String> {
+    let (decoded, notes) = codec::decode(kind, name, body).map_err(|rejected| rejected.to_string())?;
+    if let Decoded::Secret(secret) = &decoded {
+        tls::check(&secret.content).map_err(|reason| format!("secret {name:?}: {reason}"))?;
+    }
+    for note in notes {
+        tracing::warn!(resource = name, "{note}");
+    }
+    Ok(decoded)
+}
+
 fn resource_kind(kind: TypeUrl) -> Option<ResourceKind> {
     Some(match kind {
         TypeUrl::Cluster => ResourceKind::Cluster,
@@ -290,4 +305,45 @@ fn resource_kind(kind: TypeUrl) -> Option<ResourceKind> {
         TypeUrl::Secret => ResourceKind::Secret,
         TypeUrl::ExtensionConfig => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use config::{SecretContent, Source};
+
+    use super::*;
+
+    const NAME: &str = "kubernetes://shop-cert";
+
+    fn update(chain: &str, key: &str) -> Update {
+        let inline = |text: &str| Source::Inline(text.as_bytes().into());
+        let content = SecretContent::Certificate { chain: inline(chain), key: inline(key) };
+        let secret = Arc::new(Secret { name: NAME.into(), content });
+        let snapshot = Snapshot { secrets: BTreeMap::from([(NAME.into(), secret)]), ..Snapshot::default() };
+        let encoded = codec::Encoder::default().snapshot(&snapshot, codec::Options::default());
+        let upsert = |one: &codec::Encoded| Upsert {
+            name: one.name.to_string(),
+            version: one.version.clone(),
+            body: one.body.clone(),
+        };
+        let upserts = encoded.iter().map(|one| upsert(one)).collect();
+        Update { kind: TypeUrl::Secret, nonce: "1".into(), upserts, removed: Vec::new() }
+    }
+
+    #[test]
+    fn r44_a_secret_that_cannot_be_used_is_refused_and_the_one_before_goes_on() {
+        let make = || identity::Authority::create("cluster.local", std::time::SystemTime::now()).unwrap();
+        let ((chain, key), (_, other)) = (make(), make());
+        let mut holdings = Holdings::new(false);
+        let held = |holdings: &Holdings| holdings.secrets.get(NAME).cloned();
+        let refused = holdings.take(&update(&chain, &other));
+        assert!(refused[0].contains(NAME) && refused[0].contains("not that of the certificate"), "{refused:?}");
+        assert_eq!(held(&holdings), Some(None), "answered, and nobody waits");
+        assert_eq!(holdings.take(&update(&chain, &key)), Vec::<String>::new());
+        let good = held(&holdings);
+        assert!(matches!(good, Some(Some(_))));
+        assert_eq!(holdings.take(&update(&chain, "no key")).len(), 1);
+        assert_eq!(held(&holdings), good);
+        assert!(!refused[0].contains("PRIVATE KEY"));
+    }
 }

@@ -116,6 +116,23 @@ impl Material {
     }
 }
 
+/// Whether what came in a secret itself can be used; files may come later (Envoy refuses a secret likewise).
+///
+/// # Errors
+/// What is wrong with it, without anything of a key.
+pub fn check(content: &SecretContent) -> Result<(), String> {
+    match content {
+        SecretContent::Certificate { chain: Source::Inline(chain), key: Source::Inline(key) } => {
+            Identity::parse(chain, key).map(drop)
+        }
+        SecretContent::Roots { roots: Source::Inline(roots), crl: None } => Trust::parse(roots, None).map(drop),
+        SecretContent::Roots { roots: Source::Inline(roots), crl: Some(Source::Inline(crl)) } => {
+            Trust::parse(roots, Some(crl)).map(drop)
+        }
+        SecretContent::Certificate { .. } | SecretContent::Roots { .. } => Ok(()),
+    }
+}
+
 fn paths(content: &SecretContent) -> impl Iterator<Item = &str> {
     let (first, second) = match content {
         SecretContent::Certificate { chain, key } => (chain, Some(key)),
