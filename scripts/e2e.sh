@@ -41,6 +41,7 @@ use_cluster() {
 make_images() {
   [ -n "$ours" ] || return 0 # loaded already, as docs/cluster.md says
   scripts/image.sh sluiced proxy bookinfo shop
+  tests/image.sh
   scripts/cluster-load.sh >/dev/null
 }
 
@@ -62,10 +63,15 @@ find_gateway() {
 }
 
 forward() { # HERE THERE: again whenever it breaks, as it does when the API server goes away
-  (while :; do
-    kubectl --namespace istio-system port-forward service/istio-ingressgateway "$1:$2" >/dev/null 2>&1 || true
-    sleep 0.5
-  done) &
+  (
+    trap 'kill "$one" 2>/dev/null; exit 0' TERM
+    while :; do
+      kubectl --namespace istio-system port-forward service/istio-ingressgateway "$1:$2" >/dev/null 2>&1 &
+      one=$!
+      wait "$one" || true
+      sleep 0.5
+    done
+  ) &
   forwards+=($!)
 }
 
@@ -84,19 +90,29 @@ upgrade() {
   kubectl --namespace istio-system rollout status deployment/sluiced --timeout=120s
 }
 
+# What docs/install.md says stays, and what the node itself has, is none.
+leftovers() {
+  {
+    kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,clusterrolebindings --output=name
+    kubectl get deployments,daemonsets,jobs,pods,services,serviceaccounts,roles,rolebindings,poddisruptionbudgets \
+      --all-namespaces --output=name
+    kubectl get configmaps,leases,secrets --all-namespaces --output=name
+  } | grep -Ei 'sluice|istio' | grep -vE 'sluice-test:kube-proxy|/sluice-node$|^secret/istio-ca-secret$' || true
+}
+
 # Definitions stay by policy (deleting them would delete every user's rules); all else must be gone.
 uninstall() {
   local left
   kubectl delete namespace sluice-e2e-bookinfo sluice-e2e-shop sluice-e2e-outside --ignore-not-found >/dev/null
   helm uninstall sluice --namespace istio-system --wait --timeout 120s >/dev/null
-  # What docs/install.md names: written while it ran, so Helm does not know it.
-  kubectl delete configmap --all-namespaces --field-selector metadata.name=istio-ca-root-cert >/dev/null
-  kubectl delete namespace istio-system >/dev/null
-  left=$({
-    kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,clusterrolebindings --output=name
-    kubectl get configmaps,leases,secrets --all-namespaces --output=name
-  } | grep -Ei 'sluice|istio' | grep -vE 'sluice-test:kube-proxy|/sluice-node$' || true)
+  # The garbage collector takes a moment for what the control plane wrote while it ran.
+  for _ in $(seq 60); do
+    left=$(leftovers)
+    [ -n "$left" ] || break
+    sleep 1
+  done
   [ -z "$left" ] || fail "left after helm uninstall: $left"
+  kubectl delete namespace istio-system >/dev/null
   echo "definitions that stay by policy: $(kubectl get crds --output=name | grep -cE 'istio.io|sluice.dev')"
 }
 
@@ -128,6 +144,8 @@ say "the tutorials and the restarts"
 SLUICE_E2E_MODE=$mode cargo test --quiet --package sluice-tests --test e2e -- --nocapture
 say "helm upgrade"
 upgrade
+say "sluicectl check, with everything running"
+check
 if [ -z "${SLUICE_E2E_KEEP:-}" ]; then
   say "helm uninstall"
   uninstall

@@ -252,17 +252,22 @@ port_of_our_own() {
 }
 
 # The webhooks lead here instead of to a Service; all else of them stays.
-lead_webhooks_to() {
-  local kind name
-  for kind in mutatingwebhookconfiguration/sluice-sidecar-injector validatingwebhookconfiguration/sluice-validator; do
-    kube get "$kind" -o json | python3 -c '
+lead_webhook_to() {
+  kube get "$2" -o json | python3 -c '
 import json, sys
 object = json.load(sys.stdin)
 for one in object["webhooks"]:
     client = one["clientConfig"]
     path = client.pop("service", {}).get("path", "")
     one["clientConfig"] = {"url": sys.argv[1] + path, "caBundle": client.get("caBundle", "")}
-json.dump(object, sys.stdout)' "https://127.0.0.1:$1" | kube replace -f - >/dev/null
+json.dump(object, sys.stdout)' "https://127.0.0.1:$1" | kube replace -f -
+}
+
+lead_webhooks_to() {
+  local kind
+  for kind in mutatingwebhookconfiguration/sluice-sidecar-injector validatingwebhookconfiguration/sluice-validator; do
+    # sluiced may have written in between.
+    until_it lead_webhook_to "$1" "$kind" >/dev/null
   done
 }
 
@@ -331,10 +336,19 @@ uninstall() {
   expect "helm uninstall" "$helm" uninstall sluice --namespace istio-system
   kube get clusterrole,clusterrolebinding,mutatingwebhookconfiguration,validatingwebhookconfiguration -o name |
     grep -e sluice >"$work/left" || true
+  # This cluster has no garbage collector: what it would take goes by hand, if it is the release's.
+  kube get configmap,lease -A -o json | python3 -c '
+import json, sys
+for one in json.load(sys.stdin)["items"]:
+    owners = [(owner["kind"], owner["name"]) for owner in one["metadata"].get("ownerReferences", [])]
+    if owners == [("ClusterRole", "sluiced")]:
+        print(one["kind"], one["metadata"]["name"], "-n", one["metadata"]["namespace"])' >"$work/owned"
+  expect "the leader's Lease and the roots are the release's" says 'Lease sluice-leader -n istio-system' cat "$work/owned"
+  while read -r kind name option namespace; do
+    kube delete "$kind" "$name" "$option" "$namespace" >/dev/null
+  done <"$work/owned"
   # As docs/install.md says.
-  kube delete configmap -A --field-selector metadata.name=istio-ca-root-cert >/dev/null
   kube delete secret istio-ca-secret -n istio-system >/dev/null
-  kube delete lease sluice-leader -n istio-system >/dev/null
   kube get configmap,secret,lease -A -o name | grep -v -e kube -e apiserver >>"$work/left" || true
   kube -n istio-system get deploy,svc,sa,role,rolebinding,pdb,hpa,netpol -o name >>"$work/left"
   expect "nothing is left but the definitions" diff /dev/null "$work/left"

@@ -67,6 +67,7 @@ fn pod(name: &str, more: &str) -> String {
 struct Cluster {
     server: ApiServer,
     _plane: ControlPlane,
+    webhooks: SocketAddr,
 }
 
 impl Cluster {
@@ -79,18 +80,26 @@ impl Cluster {
         let args = ["--kubeconfig", &kubeconfig, "--webhook-address", &address, "--serving-name", "127.0.0.1"];
         let plane = ControlPlane::start(&args).await?;
         server.kubectl(&["apply", "-f", "-"], &configurations(webhooks))?;
-        let cluster = Self { server, _plane: plane };
+        let cluster = Self { server, _plane: plane, webhooks };
         for (plural, name) in [("mutating", INJECTOR), ("validating", VALIDATOR)] {
             cluster.until_trusted(plural, name).await?;
         }
+        cluster.until_closed().await?;
+        Ok(cluster)
+    }
+
+    async fn until_closed(&self) -> Result<()> {
         wait::until("the validator fails closed", SOON, || async {
-            match cluster.configuration("validating", VALIDATOR)?["webhooks"][0]["failurePolicy"] == "Fail" {
+            match self.policy()? == "Fail" {
                 true => Ok(()),
                 false => bail!("it is still open"),
             }
         })
-        .await?;
-        Ok(cluster)
+        .await
+    }
+
+    fn policy(&self) -> Result<Value> {
+        Ok(self.configuration("validating", VALIDATOR)?["webhooks"][0]["failurePolicy"].clone())
     }
 
     fn configuration(&self, plural: &str, name: &str) -> Result<Value> {
@@ -263,14 +272,20 @@ async fn bundles(cluster: &Cluster) -> Result<()> {
         cluster.server.kubectl(&["patch", kind, VALIDATOR, "--type=json", "-p", patch], "")?;
     }
     cluster.until_trusted("validating", VALIDATOR).await?;
-    wait::until("the validator fails closed again", SOON, || async {
-        match cluster.configuration("validating", VALIDATOR)?["webhooks"][0]["failurePolicy"] == "Fail" {
-            true => Ok(()),
-            false => bail!("it is still open"),
-        }
-    })
-    .await?;
+    cluster.until_closed().await?;
     eprintln!("kept after {:?}", began.elapsed());
-    // What somebody removes is not made anew; what is installed again is trusted again.
-    cluster.server.kubectl(&["delete", kind, VALIDATOR], "").map(drop)
+    // What somebody removes is not made anew; what is installed again is trusted again. Where the API server does not
+    // reach it, it stays open: objects are isolated, and not refused everywhere.
+    cluster.server.kubectl(&["delete", kind, VALIDATOR], "")?;
+    let nobody = free_address("127.0.0.1")?;
+    cluster.apply(&configurations(nobody))?;
+    let patch = r#"[{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]"#;
+    for _ in 0..2 {
+        cluster.until_trusted("validating", VALIDATOR).await?;
+        cluster.server.kubectl(&["patch", kind, VALIDATOR, "--type=json", "-p", patch], "")?;
+    }
+    cluster.until_trusted("validating", VALIDATOR).await?;
+    assert_eq!(cluster.policy()?, "Ignore");
+    cluster.apply(&configurations(cluster.webhooks))?;
+    cluster.until_closed().await
 }

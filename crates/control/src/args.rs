@@ -124,6 +124,12 @@ pub struct Args {
     /// The name of this replica, under which it stands for election; in a cluster the pod's. Without it, host and process.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
+    /// The Lease by which replicas agree who writes, in the root namespace.
+    #[arg(long, value_name = "NAME", default_value = crate::leader::LEASE)]
+    pub lease: String,
+    /// The ClusterRole of the release: the Lease and the ConfigMaps with the roots belong to it, and go when it goes.
+    #[arg(long, value_name = "CLUSTERROLE")]
+    pub owner: Option<String>,
     /// Never write to the Kubernetes API server: no Lease, no status, no events, nothing for the mesh.
     #[arg(long, env = "SLUICE_READ_ONLY")]
     pub read_only: bool,

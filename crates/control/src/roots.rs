@@ -1,7 +1,7 @@
 //! The ConfigMap `istio-ca-root-cert` in every namespace: the roots that a pod's proxy must believe before it has a certificate.
 //!
-//! In: the namespaces, the roots, whether we lead. Out: writes, only where what is there is not what shall be there. None is
-//! removed, ever.
+//! In: the namespaces, the roots, whether we lead. Out: writes, only where what is there is not what shall be there. We remove
+//! none; with the release the API server does.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -68,16 +68,16 @@ async fn write(
     namespaces: &BTreeSet<Arc<str>>,
     leadership: &Leadership,
 ) -> Result<(), WriteError> {
-    let there = maps.read().await?;
+    let (there, wanted) = (maps.read().await?, maps.entry(roots).await?);
     let (mut written, mut failed) = (0, None);
     for namespace in namespaces.iter().filter(|name| !SKIPPED.contains(&&***name)) {
-        if there.get(&**namespace).is_some_and(|text| text == roots) {
+        if there.says(namespace, KEY, &wanted) {
             continue;
         }
         if !leadership.leads() {
             return Ok(());
         }
-        match maps.write(namespace, roots).await {
+        match maps.write(namespace, &wanted).await {
             Ok(()) => written += 1,
             // It is being deleted.
             Err(WriteError::Missing(_)) => {}

@@ -32,7 +32,8 @@ use crate::metrics::Metrics;
 use crate::reporter::Reporter;
 use crate::reporting::Reporting;
 use crate::secure::Secure;
-use crate::webhook::{self, Webhooks, bundle};
+use crate::webhook::bundle::{self, Proof};
+use crate::webhook::{self, Webhooks};
 use crate::{roots, secure};
 
 /// Events that wait for the loop; senders wait when there are more.
@@ -78,7 +79,7 @@ pub async fn run(args: Args) -> Result<()> {
         if reviewed.is_some() {
             keep_bundles(&args, &client, &secure, &leadership);
         }
-        let maps = ConfigMaps::new(client, roots::NAME, roots::KEY);
+        let maps = ConfigMaps::new(client, roots::NAME, roots::KEY, args.owner.clone());
         tokio::spawn(roots::keep(maps, secure, known, leadership));
     }
     let settings = webhook::settings(args.injection(), client.clone());
@@ -137,9 +138,10 @@ async fn stop(candidacy: Option<Candidacy>, events: mpsc::Sender<Event>) {
 fn keep_bundles(args: &Args, client: &kube::Client, secure: &Secure, leadership: &Leadership) {
     let mutating = WebhookConfiguration::mutating(client.clone(), &args.injector_webhook);
     let validating = WebhookConfiguration::validating(client.clone(), &args.validator_webhook);
+    let proof = Proof { namespace: args.own_namespace().to_owned(), revision: args.injection().revision };
     // The chart says how the injector fails.
-    for (what, policy) in [(mutating, None), (validating, Some("Fail"))] {
-        tokio::spawn(bundle::keep(what, secure.clone(), leadership.clone(), policy));
+    for (what, proof) in [(mutating, None), (validating, Some(proof))] {
+        tokio::spawn(bundle::keep(what, secure.clone(), leadership.clone(), proof));
     }
 }
 
@@ -147,7 +149,7 @@ fn keep_bundles(args: &Args, client: &kube::Client, secure: &Secure, leadership:
 fn stand(args: &Args, source: &watch::Source, replica: &str) -> (Leadership, Option<Candidacy>) {
     match source {
         watch::Source::Kubernetes(client, _) if !args.read_only => {
-            let store = LeaseStore::new(client.clone(), &args.root_namespace, leader::LEASE);
+            let store = LeaseStore::new(client.clone(), &args.root_namespace, &args.lease, args.owner.clone());
             let (leadership, candidacy) = leader::spawn(store, replica.to_owned());
             (leadership, Some(candidacy))
         }

@@ -5,8 +5,8 @@
 //!
 //! Each of a few connections sends its share, one request after the other, and is kept for as long as the server keeps
 //! it. A connection that was closed before a request was written to it costs nothing: that request goes to a new one.
-//! Everything else that is no answer is a failure; so is an answer with a status of 500 or more, or with a body that is
-//! not as it must be.
+//! Everything else that is no answer is a failure; so is an answer with a status of 500 or more, or, where a text is
+//! demanded, with any status that is no success or without the text.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ pub struct Load {
     /// How long; until SIGTERM when absent.
     #[arg(long)]
     pub seconds: Option<u64>,
-    /// Each answer with a status below 300 holds this text; may be repeated.
+    /// Each answer is a success (2xx) and holds this text; may be repeated.
     #[arg(long)]
     pub contains: Vec<String>,
     /// No answer holds this text; may be repeated.
@@ -210,12 +210,13 @@ impl Target {
 
     /// What is wrong with an answer, if anything is.
     fn judge(&self, status: u16, body: &[u8]) -> Option<String> {
-        if status >= 500 {
+        let is_success = (200..300).contains(&status);
+        if status >= 500 || !(is_success || self.load.contains.is_empty()) {
             let text = String::from_utf8_lossy(&body[..body.len().min(120)]).into_owned();
             return Some(format!("status {status}: {text}"));
         }
         let text = String::from_utf8_lossy(body);
-        let absent = self.load.contains.iter().find(|wanted| status < 300 && !text.contains(wanted.as_str()));
+        let absent = self.load.contains.iter().find(|wanted| !text.contains(wanted.as_str()));
         if let Some(wanted) = absent {
             return Some(format!("status {status}, without {wanted:?}"));
         }
@@ -309,10 +310,13 @@ mod tests {
     fn what_is_wrong_with_an_answer() {
         let target = target(&["http://a/x", "--contains", "served by", "--lacks", "Sorry"]).unwrap();
         assert_eq!(target.judge(200, b"served by v1"), None);
-        assert_eq!(target.judge(404, b"not found"), None);
+        assert!(target.judge(404, b"not found").is_some());
+        assert!(target.judge(403, b"served by: RBAC").is_some());
         assert!(target.judge(503, b"no healthy upstream").is_some_and(|what| what.contains("no healthy upstream")));
         assert!(target.judge(200, b"empty").is_some());
         assert!(target.judge(200, b"served by nobody. Sorry").is_some());
+        let any = Target::of(Args::parse_from(["load", "http://a/x"]).load).unwrap();
+        assert_eq!((any.judge(404, b""), any.judge(500, b"").is_some()), (None, true));
     }
 
     #[test]

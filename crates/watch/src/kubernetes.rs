@@ -20,6 +20,7 @@ mod follow;
 mod health;
 mod lease;
 mod namespace;
+mod owner;
 mod replica;
 mod request;
 mod status;

@@ -7,7 +7,7 @@ use suite::cluster::{Cluster, Page};
 use testkit::process::workspace;
 use testkit::wait;
 
-use crate::{BOOKINFO, OUTSIDE, ROOT, SHOP, SOON, Split, fits, split, step};
+use crate::{BOOKINFO, MANY, OUTSIDE, ROOT, SHOP, SOON, Split, fits, split, step};
 
 const SORRY: &str = "Sorry, product reviews are currently unavailable";
 const NO_STARS: &str = "Ratings service is currently unavailable";
@@ -119,9 +119,8 @@ async fn versions(cluster: &Cluster, user: &str, times: u32) -> Result<Split> {
 }
 
 async fn until_versions(cluster: &Cluster, what: &str, user: &str, wanted: &[(&str, u32)]) -> Result<()> {
-    let slack = if wanted.len() == 1 { 0 } else { 22 };
-    let times = if wanted.len() == 1 { 12 } else { 60 };
-    wait::until(what, SOON, || async { fits(&versions(cluster, user, times).await?, wanted, slack) }).await
+    let times = if wanted.len() == 1 { 12 } else { MANY };
+    wait::until(what, SOON, || async { fits(&versions(cluster, user, times).await?, wanted) }).await
 }
 
 async fn until_page(cluster: &Cluster, what: &str, user: &str, is_right: impl Fn(&Page) -> bool) -> Result<()> {

@@ -79,13 +79,19 @@ pub(crate) async fn split(
     Ok(counts)
 }
 
-/// Each share of `wanted` in percent, within `slack` points; nothing else answers.
-pub(crate) fn fits(counts: &Split, wanted: &[(&str, u32)], slack: u32) -> Result<()> {
-    let all: u32 = counts.values().sum();
+/// Draws for a split that chance decides.
+pub(crate) const MANY: u32 = 200;
+
+/// Each share of `wanted` in percent, as near as so many draws of chance come (3.5 standard deviations: one run in two
+/// thousand is farther off); everybody wanted answers, and nobody else.
+pub(crate) fn fits(counts: &Split, wanted: &[(&str, u32)]) -> Result<()> {
+    let all = f64::from(counts.values().sum::<u32>().max(1));
     for (name, percent) in wanted {
-        let found = counts.get(*name).copied().unwrap_or(0) * 100 / all.max(1);
-        if found.abs_diff(*percent) > slack {
-            bail!("{name} has {found} %, not {percent} %: {counts:?}");
+        let (found, expected) = (counts.get(*name).copied().unwrap_or(0), f64::from(*percent) / 100.0);
+        let share = f64::from(found) / all;
+        let slack = 3.5 * (expected * (1.0 - expected) / all).sqrt();
+        if found == 0 || (share - expected).abs() > slack {
+            bail!("{name} has {:.0} %, not {percent} %: {counts:?}", share * 100.0);
         }
     }
     match counts.keys().find(|name| !wanted.iter().any(|(known, _)| known == name)) {
@@ -100,10 +106,25 @@ pub(crate) async fn until_split(
     what: &str,
     call: (&str, &str, &[(&str, &str)]),
     name: impl Fn(&Page) -> String + Copy,
-    times: u32,
     wanted: &[(&str, u32)],
 ) -> Result<()> {
-    // Of 100 draws with even odds, one run in a hundred thousand is 22 off.
-    let slack = if wanted.len() == 1 { 0 } else { 22 };
-    wait::until(what, SOON, || async { fits(&split(cluster, call, times, name).await?, wanted, slack) }).await
+    let times = if wanted.len() == 1 { 20 } else { MANY };
+    wait::until(what, SOON, || async { fits(&split(cluster, call, times, name).await?, wanted) }).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_near_fits() {
+        let counts = |one, two| Split::from([("v1".to_owned(), one), ("v2".to_owned(), two)]);
+        let wanted = [("v1", 90), ("v2", 10)];
+        assert!(fits(&counts(183, 17), &wanted).is_ok());
+        for (one, two) in [(200, 0), (150, 50), (199, 1)] {
+            assert!(fits(&counts(one, two), &wanted).is_err(), "{one}/{two}");
+        }
+        assert!(fits(&counts(20, 1), &[("v1", 100)]).is_err());
+        assert!(fits(&Split::from([("v1".to_owned(), 200)]), &wanted).is_err());
+    }
 }

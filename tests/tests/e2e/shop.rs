@@ -60,7 +60,7 @@ async fn open(cluster: &Cluster) -> Result<()> {
     cluster.wait_for_rollout(SHOP)?;
     cluster.seed(SHOP, "21")?;
     cluster.seed(SHOP, "22")?;
-    until_split(cluster, "the shop answers", (HOST, "/", &[]), version, 10, &[("v1", 100)]).await
+    until_split(cluster, "the shop answers", (HOST, "/", &[]), version, &[("v1", 100)]).await
 }
 
 async fn tls(cluster: &Cluster) -> Result<()> {
@@ -120,18 +120,11 @@ async fn together(cluster: &Cluster) -> Result<()> {
     for prefix in ["24", "25", "27", "28", "29", "34"] {
         cluster.seed(SHOP, prefix)?;
     }
-    until_split(cluster, "the canary by header acts", (HOST, "/", &[("canary", "true")]), version, 20, &[("v2", 100)])
+    until_split(cluster, "the canary by header acts", (HOST, "/", &[("canary", "true")]), version, &[("v2", 100)])
         .await?;
-    until_split(cluster, "the oldest catch-all", (HOST, "/", &[]), version, 100, &[("v1", 25), ("v2", 75)]).await?;
-    until_split(
-        cluster,
-        "A/B has no such subset",
-        (HOST, "/", &[("user-type", "premium")]),
-        version,
-        10,
-        &[("503", 100)],
-    )
-    .await
+    until_split(cluster, "the oldest catch-all", (HOST, "/", &[]), version, &[("v1", 25), ("v2", 75)]).await?;
+    until_split(cluster, "A/B has no such subset", (HOST, "/", &[("user-type", "premium")]), version, &[("503", 100)])
+        .await
 }
 
 /// One object of the shop beside its Gateway, its DestinationRule and nothing else.
@@ -143,30 +136,26 @@ fn alone(cluster: &Cluster, prefix: &str) -> Result<()> {
 
 async fn canary(cluster: &Cluster) -> Result<()> {
     alone(cluster, "32")?;
-    until_split(cluster, "90/10", (HOST, "/", &[]), version, 100, &[("v1", 90), ("v2", 10)]).await?;
+    until_split(cluster, "90/10", (HOST, "/", &[]), version, &[("v1", 90), ("v2", 10)]).await?;
     cluster.seed(SHOP, "33")?;
-    wait::until("75/25", SOON, || async {
-        fits(&split(cluster, (HOST, "/", &[]), 200, version).await?, &[("v1", 75), ("v2", 25)], 9)
-    })
-    .await
+    until_split(cluster, "75/25", (HOST, "/", &[]), version, &[("v1", 75), ("v2", 25)]).await
 }
 
 async fn by_header(cluster: &Cluster) -> Result<()> {
     alone(cluster, "25")?;
-    until_split(cluster, "with the header", (HOST, "/", &[("canary", "true")]), version, 20, &[("v2", 100)]).await?;
-    until_split(cluster, "without", (HOST, "/", &[]), version, 20, &[("v1", 100)]).await
+    until_split(cluster, "with the header", (HOST, "/", &[("canary", "true")]), version, &[("v2", 100)]).await?;
+    until_split(cluster, "without", (HOST, "/", &[]), version, &[("v1", 100)]).await
 }
 
 async fn faults(cluster: &Cluster) -> Result<()> {
     alone(cluster, "27")?;
-    until_split(cluster, "retries", (HOST, "/", &[]), version, 40, &[("v1", 25), ("v2", 75)]).await?;
+    until_split(cluster, "retries", (HOST, "/", &[]), version, &[("v1", 25), ("v2", 75)]).await?;
     alone(cluster, "28")?;
     wait::until("half of the marked wait 5 s", SOON * 3, || async {
         let slow = |page: &Page| if page.took.as_secs_f64() >= 4.9 { "slow".to_owned() } else { "fast".to_owned() };
         fits(
             &split(cluster, (HOST, "/", &[("fault-injection", "delay")]), 8, slow).await?,
             &[("slow", 50), ("fast", 50)],
-            40,
         )
     })
     .await?;
@@ -178,18 +167,16 @@ async fn faults(cluster: &Cluster) -> Result<()> {
         "a quarter of the marked fails",
         (HOST, "/", &[("fault-injection", "abort")]),
         status,
-        100,
         &wanted,
     )
     .await?;
-    until_split(cluster, "nobody else", (HOST, "/", &[]), status, 40, &[("200", 100)]).await
+    until_split(cluster, "nobody else", (HOST, "/", &[]), status, &[("200", 100)]).await
 }
 
 async fn ab(cluster: &Cluster) -> Result<()> {
     alone(cluster, "34")?;
-    until_split(cluster, "half each", (HOST, "/", &[]), version, 100, &[("v1", 50), ("v2", 50)]).await?;
-    until_split(cluster, "no such subset", (HOST, "/", &[("user-type", "standard")]), version, 10, &[("503", 100)])
-        .await
+    until_split(cluster, "half each", (HOST, "/", &[]), version, &[("v1", 50), ("v2", 50)]).await?;
+    until_split(cluster, "no such subset", (HOST, "/", &[("user-type", "standard")]), version, &[("503", 100)]).await
 }
 
 // A field that Istio never had, and that our definitions take for `outlierDetection`; whole, it must not harm.
@@ -198,5 +185,5 @@ async fn breaker(cluster: &Cluster) -> Result<()> {
         cluster.seed(SHOP, prefix)?;
     }
     alone(cluster, "22")?;
-    until_split(cluster, "the shop answers", (HOST, "/", &[]), version, 40, &[("v1", 25), ("v2", 75)]).await
+    until_split(cluster, "the shop answers", (HOST, "/", &[]), version, &[("v1", 25), ("v2", 75)]).await
 }

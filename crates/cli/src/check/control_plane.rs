@@ -25,7 +25,7 @@ pub(super) async fn check(cluster: &Cluster) -> Vec<Check> {
     };
     let pods = pods(cluster).await;
     let mut checks = vec![good(about), available(&deployment), restarts(&pods), one_version(&pods)];
-    checks.push(leader(cluster, &pods).await);
+    checks.push(leader(cluster, &deployment, &pods).await);
     for service in ["sluiced", "istiod"] {
         checks.extend(endpoints(cluster, service).await);
     }
@@ -82,15 +82,26 @@ fn one_version(pods: &[Value]) -> Check {
     }
 }
 
-async fn leader(cluster: &Cluster, pods: &[Value]) -> Check {
+async fn leader(cluster: &Cluster, deployment: &Value, pods: &[Value]) -> Check {
     let about = "one replica leads";
-    let path = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases/sluice-leader", cluster.namespace);
+    let namespace = flag(deployment, "--root-namespace=").unwrap_or(&cluster.namespace);
+    let lease = flag(deployment, "--lease=").unwrap_or("sluice-leader");
+    let path = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{lease}");
     let (date, found) = cluster.get_with_date(&path).await;
     match found {
         Found::Value(lease) => judge_leader(about, &lease, pods, date.unwrap_or_else(SystemTime::now)),
-        Found::Missing => bad(about, "there is no Lease sluice-leader", "kubectl -n istio-system logs -l app=sluiced"),
+        Found::Missing => {
+            bad(about, format!("there is no Lease {lease}"), "kubectl -n istio-system logs -l app=sluiced")
+        }
         other => unseen(about, &other),
     }
+}
+
+// What the chart has told sluiced.
+fn flag<'a>(deployment: &'a Value, name: &str) -> Option<&'a str> {
+    let containers = deployment["spec"]["template"]["spec"]["containers"].as_array().into_iter().flatten();
+    let mut args = containers.flat_map(|one| one["args"].as_array().into_iter().flatten()).filter_map(Value::as_str);
+    args.find_map(|arg| arg.strip_prefix(name)).filter(|value| !value.is_empty())
 }
 
 fn judge_leader(about: &str, lease: &Value, pods: &[Value], now: SystemTime) -> Check {

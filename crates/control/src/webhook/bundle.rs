@@ -1,34 +1,57 @@
 //! The `caBundle` of our own webhooks, and the failurePolicy of the validator.
 //!
 //! In: the roots that our certificate is under, whether we lead, and what the configurations say, followed. Out: writes,
-//! only where something is not as it shall be. The validator's policy becomes Fail once the endpoint answers; until then
-//! objects go in unseen, and are isolated when they are wrong.
+//! only where something is not as it shall be. The validator's policy becomes Fail once it was seen to answer the API
+//! server, which may not reach what we reach (firewalls of private clusters); until then objects go in unseen, and are
+//! isolated when they are wrong.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::watch::kubernetes::{Said, WebhookConfiguration, WriteError};
-use tokio::net::TcpStream;
+use serde_json::{Value, json};
 
 use crate::leader::{Leadership, share};
 use crate::secure::Secure;
 
+/// The policy of a validator that answers.
+const FAIL: &str = "Fail";
 /// How often it is looked at although nothing has happened.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// How often it is asked whether the endpoint answers, until it does.
+/// How often it is asked whether the validator answers, until it does.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 /// The first pause after a failure.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 /// The longest.
 const RETRY_MAX: Duration = Duration::from_secs(15);
 
+/// How the validator proves that it answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Proof {
+    /// Where a wrong object is proposed: our own namespace.
+    pub(crate) namespace: String,
+    /// The revision that it names.
+    pub(crate) revision: String,
+}
+
+impl Proof {
+    // Every schema takes it, and no mesh can obey it: its host is no name.
+    fn wrong(&self) -> Value {
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+            "metadata": {"name": "sluice-proof", "namespace": self.namespace, "labels": {"istio.io/rev": self.revision}},
+            "spec": {"hosts": ["no name"], "http": [{"route": [{"destination": {"host": "no name"}}]}]}
+        })
+    }
+
+    async fn holds(&self, what: &WebhookConfiguration, there: &Said) -> bool {
+        let path = format!("/apis/networking.istio.io/v1/namespaces/{}/virtualservices", self.namespace);
+        what.denies(there, &path, &self.wrong()).await
+    }
+}
+
 /// Keeps one configuration for as long as the program runs, while this replica leads.
-pub(crate) async fn keep(
-    what: WebhookConfiguration,
-    secure: Secure,
-    leadership: Leadership,
-    policy: Option<&'static str>,
-) {
+pub(crate) async fn keep(what: WebhookConfiguration, secure: Secure, leadership: Leadership, proof: Option<Proof>) {
     let (mut roots, mut leads) = (secure.changes(), leadership.changes());
     let mut pause = RETRY_FIRST;
     loop {
@@ -37,7 +60,7 @@ pub(crate) async fn keep(
         let is_due = !now.is_empty() && leadership.leads();
         // What is followed ends with a change of anything, or with a failure.
         let failure = tokio::select! {
-            outcome = follow(&what, &now, policy), if is_due => outcome.err(),
+            outcome = follow(&what, &now, proof.as_ref()), if is_due => outcome.err(),
             () = tokio::time::sleep(LOOK_EVERY), if !is_due => None,
             Ok(()) = roots.changed() => None,
             Ok(()) = leads.changed() => None,
@@ -54,7 +77,7 @@ pub(crate) async fn keep(
 }
 
 // Looks, writes what is missing, then waits for the next change of the object.
-async fn follow(what: &WebhookConfiguration, roots: &str, policy: Option<&str>) -> Result<(), WriteError> {
+async fn follow(what: &WebhookConfiguration, roots: &str, proof: Option<&Proof>) -> Result<(), WriteError> {
     loop {
         let there = match what.read().await {
             Ok(there) => there,
@@ -62,24 +85,20 @@ async fn follow(what: &WebhookConfiguration, roots: &str, policy: Option<&str>) 
             Err(WriteError::Missing(_)) => Said::default(),
             Err(error) => return Err(error),
         };
-        let turns = policy.is_some_and(|policy| !there.fails_as(policy));
-        let answers = turns && answers(&there).await;
-        if what.write(&there, roots, policy.filter(|_| answers)).await? {
+        let unproven = proof.filter(|_| !there.fails_as(FAIL));
+        let answers = match unproven {
+            Some(proof) => proof.holds(what, &there).await,
+            None => false,
+        };
+        if what.write(&there, roots, answers.then_some(FAIL)).await? {
             tracing::info!(
                 "{what}: {} is written",
                 if answers { "its caBundle and failurePolicy" } else { "its caBundle" }
             );
         }
-        match turns && !answers {
+        match unproven.is_some() && !answers {
             true => _ = tokio::time::timeout(ASK_EVERY, what.changed(&there.version)).await,
             false => what.changed(&there.version).await?,
         }
     }
-}
-
-// Whether somebody is there, the way that the API server goes: a Service without a ready pod refuses connections.
-async fn answers(there: &Said) -> bool {
-    let Some((host, port)) = &there.endpoint else { return false };
-    let dialled = tokio::time::timeout(ASK_EVERY, TcpStream::connect((host.as_str(), *port))).await;
-    matches!(dialled, Ok(Ok(_)))
 }

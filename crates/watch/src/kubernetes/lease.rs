@@ -7,6 +7,7 @@ use http::Method;
 use kube::Client;
 use serde_json::{Value, json};
 
+use super::owner;
 use super::write::{Body, WriteError, send};
 
 /// What a Lease says (coordination.k8s.io/v1).
@@ -24,6 +25,8 @@ pub struct Lease {
     pub transitions: u64,
     /// The API server's version; empty: the object is not there yet.
     pub version: String,
+    /// Its owners, as they are.
+    pub owners: Value,
 }
 
 /// One Lease of a cluster.
@@ -32,12 +35,14 @@ pub struct LeaseStore {
     client: Client,
     namespace: String,
     name: String,
+    /// A ClusterRole.
+    owner: Option<String>,
 }
 
 impl LeaseStore {
-    /// The Lease of this name; nothing is asked yet.
-    pub fn new(client: Client, namespace: &str, name: &str) -> Self {
-        Self { client, namespace: namespace.to_owned(), name: name.to_owned() }
+    /// The Lease of this name; nothing is asked yet. A new one goes with its owner, a ClusterRole.
+    pub fn new(client: Client, namespace: &str, name: &str, owner: Option<String>) -> Self {
+        Self { client, namespace: namespace.to_owned(), name: name.to_owned(), owner }
     }
 
     /// `namespace/name`.
@@ -56,12 +61,20 @@ impl LeaseStore {
 
     /// Writes it over the version that it names, or as a new one if it names none.
     pub async fn write(&self, lease: &Lease) -> Result<Lease, WriteError> {
-        let object = self.object(lease);
+        let mut object = self.object(lease);
         let (method, path) = match lease.version.is_empty() {
-            true => (Method::POST, self.path(false)),
+            true => {
+                object["metadata"]["ownerReferences"] = json!(self.owners().await?);
+                (Method::POST, self.path(false))
+            }
             false => (Method::PUT, self.path(true)),
         };
         send(&self.client, method, &path, Body::Object(&object)).await.map(|object| parse(&object))
+    }
+
+    async fn owners(&self) -> Result<Option<[Value; 1]>, WriteError> {
+        let Some(name) = &self.owner else { return Ok(None) };
+        Ok(owner::reference(&self.client, name).await?.map(|owner| [owner]))
     }
 
     fn path(&self, is_named: bool) -> String {
@@ -70,7 +83,7 @@ impl LeaseStore {
     }
 
     fn object(&self, lease: &Lease) -> Value {
-        let mut metadata = json!({"name": self.name, "namespace": self.namespace});
+        let mut metadata = json!({"name": self.name, "namespace": self.namespace, "ownerReferences": lease.owners});
         if !lease.version.is_empty() {
             metadata["resourceVersion"] = json!(lease.version);
         }
@@ -95,6 +108,7 @@ fn parse(object: &Value) -> Lease {
         renewed: text(&spec["renewTime"]),
         transitions: spec["leaseTransitions"].as_u64().unwrap_or_default(),
         version: text(&object["metadata"]["resourceVersion"]),
+        owners: object["metadata"]["ownerReferences"].clone(),
     }
 }
 

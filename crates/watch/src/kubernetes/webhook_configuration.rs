@@ -1,7 +1,7 @@
 //! A configuration of webhooks by its name: what it says of our certificate, and what it shall say.
 //!
 //! In: a client, mutating or validating, a name. Out: what is there; a write by server-side apply, of `caBundle` and
-//! `failurePolicy` only; and when it changes. It decides nothing.
+//! `failurePolicy` only; when it changes; and whether the API server reaches what it names. It decides nothing.
 
 use std::fmt;
 
@@ -25,14 +25,19 @@ pub struct Said {
     pub version: String,
     /// Its webhooks: name, caBundle as it is written, failurePolicy.
     pub webhooks: Vec<(String, String, String)>,
-    /// Where the first of them is: host and port.
-    pub endpoint: Option<(String, u16)>,
 }
 
 impl Said {
     /// True when all of them fail so.
     pub fn fails_as(&self, policy: &str) -> bool {
         self.webhooks.iter().all(|(_, _, there)| there == policy)
+    }
+
+    // As the API server's admission words it.
+    fn has_denied(&self, answer: &Result<Value, WriteError>) -> bool {
+        let Err(error) = answer else { return false };
+        let words = error.to_string();
+        self.webhooks.iter().any(|(name, ..)| words.contains(&format!("webhook \"{name}\" denied the request")))
     }
 }
 
@@ -78,6 +83,13 @@ impl WebhookConfiguration {
         let Some(object) = self.wanted(there, roots, policy) else { return Ok(false) };
         let path = format!("{}/{}?fieldManager={FIELD_MANAGER}&force=true", self.all(), self.name);
         send(&self.client, Method::PATCH, &path, Body::Apply(&object)).await.map(|_| true)
+    }
+
+    /// Whether the API server, asked to make this object for the trial only, is told no by one of these webhooks: they are
+    /// where it looks, it trusts them, and they answer. `path` is that of the object's collection.
+    pub async fn denies(&self, there: &Said, path: &str, wrong: &Value) -> bool {
+        let path = format!("{path}?dryRun=All");
+        there.has_denied(&send(&self.client, Method::POST, &path, Body::Object(wrong)).await)
     }
 
     fn wanted(&self, there: &Said, roots: &str, policy: Option<&str>) -> Option<Value> {
@@ -134,24 +146,11 @@ fn parse(object: &Value) -> Said {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let webhooks = object["webhooks"].as_array().into_iter().flatten();
     Said {
-        endpoint: endpoint(&object["webhooks"][0]["clientConfig"]),
         version: text(&object["metadata"]["resourceVersion"]),
         webhooks: webhooks
             .map(|one| (text(&one["name"]), text(&one["clientConfig"]["caBundle"]), text(&one["failurePolicy"])))
             .collect(),
     }
-}
-
-fn endpoint(client: &Value) -> Option<(String, u16)> {
-    if let Some(url) = client["url"].as_str() {
-        let url: http::Uri = url.parse().ok()?;
-        let host = url.host()?.trim_matches(['[', ']']);
-        return Some((host.to_owned(), url.port_u16().unwrap_or(443)));
-    }
-    let service = &client["service"];
-    let (name, namespace) = (service["name"].as_str()?, service["namespace"].as_str()?);
-    let port = service["port"].as_u64().map_or(Some(443), |port| u16::try_from(port).ok())?;
-    Some((format!("{name}.{namespace}.svc"), port))
 }
 
 #[cfg(test)]
@@ -174,7 +173,6 @@ mod tests {
                 {"name": "b", "clientConfig": {"caBundle": "UEVN"}, "failurePolicy": "Fail"}
             ]
         }));
-        assert_eq!(there.endpoint, Some(("istiod.istio-system.svc".into(), 443)));
         let wanted = configuration().wanted(&there, "PEM", None).unwrap();
         assert_eq!(wanted["webhooks"][0], json!({"name": "a", "clientConfig": {"caBundle": "UEVN"}}));
         assert_eq!(wanted["metadata"]["resourceVersion"], "7");
@@ -186,12 +184,13 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_services_or_urls() {
-        let at = |client: Value| endpoint(&client);
-        assert_eq!(at(json!({"url": "https://127.0.0.1:9443/validate"})), Some(("127.0.0.1".into(), 9443)));
-        assert_eq!(at(json!({"url": "https://[::1]/validate"})), Some(("::1".into(), 443)));
-        let service = json!({"name": "s", "namespace": "n", "port": 8443});
-        assert_eq!(at(json!({"service": service})), Some(("s.n.svc".into(), 8443)));
-        assert_eq!(at(json!({})), None);
+    fn only_a_denial_of_this_webhook_is_one() {
+        let there =
+            Said { webhooks: vec![("validation.sluice.dev".into(), String::new(), String::new())], ..Said::default() };
+        let says = |message: &str| there.has_denied(&Err(WriteError::Invalid(message.to_owned())));
+        assert!(says("admission webhook \"validation.sluice.dev\" denied the request: hosts[0]"));
+        assert!(!says("admission webhook \"validation.istio.io\" denied the request: hosts[0]"));
+        assert!(!says("failed calling webhook \"validation.sluice.dev\": no route to host"));
+        assert!(!there.has_denied(&Ok(Value::Null)));
     }
 }
