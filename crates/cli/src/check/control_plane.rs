@@ -84,8 +84,7 @@ fn one_version(pods: &[Value]) -> Check {
 
 async fn leader(cluster: &Cluster, deployment: &Value, pods: &[Value]) -> Check {
     let about = "one replica leads";
-    let namespace = flag(deployment, "--root-namespace=").unwrap_or(&cluster.namespace);
-    let lease = flag(deployment, "--lease=").unwrap_or("sluice-leader");
+    let (namespace, lease) = lease_of(cluster, deployment);
     let path = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{lease}");
     let (date, found) = cluster.get_with_date(&path).await;
     match found {
@@ -95,6 +94,17 @@ async fn leader(cluster: &Cluster, deployment: &Value, pods: &[Value]) -> Check 
         }
         other => unseen(about, &other),
     }
+}
+
+/// Namespace and name of the Lease.
+pub(super) async fn lease(cluster: &Cluster) -> (String, String) {
+    let path = format!("/apis/apps/v1/namespaces/{}/deployments/sluiced", cluster.namespace);
+    lease_of(cluster, &cluster.get(&path).await.value().unwrap_or_default())
+}
+
+fn lease_of(cluster: &Cluster, deployment: &Value) -> (String, String) {
+    let namespace = flag(deployment, "--root-namespace=").unwrap_or(&cluster.namespace);
+    (namespace.to_owned(), flag(deployment, "--lease=").unwrap_or("sluice-leader").to_owned())
 }
 
 // What the chart has told sluiced.

@@ -4,6 +4,7 @@ use api::Kind;
 use serde_json::{Value, json};
 
 use super::ask::Cluster;
+use super::control_plane;
 use super::{Check, bad, good, warning};
 
 /// The control plane's ServiceAccount.
@@ -42,7 +43,7 @@ pub(super) async fn check_before(cluster: &Cluster) -> Vec<Check> {
 
 pub(super) async fn check(cluster: &Cluster) -> Vec<Check> {
     let mut checks = Vec::new();
-    for (about, actions) in wanted(&cluster.namespace) {
+    for (about, actions) in wanted(&cluster.namespace, &control_plane::lease(cluster).await) {
         let mut refused = Vec::new();
         for action in actions {
             match cluster.may(Some(ACCOUNT), action.clone()).await {
@@ -67,10 +68,10 @@ pub(super) async fn check(cluster: &Cluster) -> Vec<Check> {
     checks
 }
 
-fn wanted(namespace: &str) -> Vec<(&'static str, Vec<Value>)> {
+fn wanted(namespace: &str, (root, lease): &(String, String)) -> Vec<(&'static str, Vec<Value>)> {
     let read = Kind::ALL.iter().filter(|kind| **kind != Kind::Secret);
     let custom = Kind::ALL.iter().filter(|kind| kind.is_custom());
-    let within = |verb: &str, group: &str, resource: &str, name: &str| {
+    let of = |namespace: &str, verb: &str, group: &str, resource: &str, name: &str| {
         let mut action = action(verb, group, resource);
         action["namespace"] = json!(namespace);
         if !name.is_empty() {
@@ -78,6 +79,7 @@ fn wanted(namespace: &str) -> Vec<(&'static str, Vec<Value>)> {
         }
         action
     };
+    let within = |verb: &str, group: &str, resource: &str, name: &str| of(namespace, verb, group, resource, name);
     vec![
         ("sluiced may read what is routed by", read.map(|kind| action("watch", kind.group(), kind.plural())).collect()),
         (
@@ -90,7 +92,7 @@ fn wanted(namespace: &str) -> Vec<(&'static str, Vec<Value>)> {
                 })
                 .collect(),
         ),
-        ("sluiced may lead", vec![within("update", "coordination.k8s.io", "leases", "sluice-leader")]),
+        ("sluiced may lead", vec![of(root, "update", "coordination.k8s.io", "leases", lease)]),
         (
             "sluiced may be a certificate authority",
             vec![
@@ -98,7 +100,12 @@ fn wanted(namespace: &str) -> Vec<(&'static str, Vec<Value>)> {
                 within("create", "", "secrets", ""),
                 within("get", "", "secrets", "istio-ca-secret"),
                 action("create", "", "configmaps"),
+                of("default", "patch", "", "configmaps", "istio-ca-root-cert"),
             ],
+        ),
+        (
+            "sluiced may read its gateways' Secrets",
+            vec![within("list", "", "secrets", ""), within("watch", "", "secrets", "")],
         ),
         ("sluiced may report events", vec![action("create", "", "events")]),
     ]

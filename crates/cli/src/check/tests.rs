@@ -59,7 +59,7 @@ fn cluster(answers: Answers) -> Cluster {
 fn review(answers: &Answers, review: Value) -> (u16, Value) {
     let action = &review["spec"]["resourceAttributes"];
     let text = |key: &str| action[key].as_str().unwrap_or_default();
-    let is_all_secrets = text("resource") == "secrets" && text("verb") == "list";
+    let is_all_secrets = action["resource"] == "secrets" && action["verb"] == "list" && action["namespace"].is_null();
     let is_refused = answers.contains_key(&format!("refuse {} {}", text("verb"), text("resource")));
     (201, json!({"status": {"allowed": !is_all_secrets && !is_refused}}))
 }

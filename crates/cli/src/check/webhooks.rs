@@ -74,18 +74,44 @@ async fn injects(cluster: &Cluster, configuration: &Value) -> Check {
         "metadata": {"name": "sluice-check", "labels": {"sidecar.istio.io/inject": "true"}},
         "spec": {"serviceAccountName": "default", "containers": [{"name": "check", "image": "check"}]}
     });
-    let revision = &configuration["metadata"]["labels"]["istio.io/rev"];
-    if revision.as_str().is_some_and(|revision| revision != "default") {
-        pod["metadata"]["labels"]["istio.io/rev"] = revision.clone();
+    if let Some(revision) = revision(configuration) {
+        pod["metadata"]["labels"]["istio.io/rev"] = json!(revision);
     }
+    let Some(namespace) = where_pods_may_ask(cluster, configuration).await else {
+        return warning(
+            about,
+            "no namespace lets a pod ask for a sidecar",
+            "kubectl get namespaces -L istio-injection,istio.io/rev",
+        );
+    };
     let hint = format!("pods of the mesh are refused or run without a sidecar until it does; {LOGS}");
-    match cluster.post("/api/v1/namespaces/default/pods?dryRun=All", &pod).await {
+    match cluster.post(&format!("/api/v1/namespaces/{namespace}/pods?dryRun=All"), &pod).await {
         Found::Value(pod) if has_sidecar(&pod) => good(about),
         Found::Value(_) => bad(about, "a pod that asked for a sidecar got none", hint),
         Found::Refused(_, message) if message.contains("sidecar-injector") => bad(about, message, hint),
         // Pod Security, quota: the webhook has done its part, or was not reached.
         other => unseen(about, &other),
     }
+}
+
+// `None`: the default one.
+fn revision(configuration: &Value) -> Option<&str> {
+    configuration["metadata"]["labels"]["istio.io/rev"].as_str().filter(|revision| *revision != "default")
+}
+
+// In a namespace that says no, or that is another revision's, a pod's own wish counts for nothing.
+async fn where_pods_may_ask(cluster: &Cluster, configuration: &Value) -> Option<String> {
+    let namespaces = cluster.list("/api/v1/namespaces").await;
+    let may_ask = |one: &&Value| {
+        let labels = &one["metadata"]["labels"];
+        let of_revision = &labels["istio.io/rev"];
+        labels["istio-injection"] != "disabled"
+            && (of_revision.is_null() || of_revision.as_str() == revision(configuration).or(Some("default")))
+    };
+    let default = namespaces.iter().find(|one| name(one) == "default").filter(may_ask);
+    let of_mesh =
+        || namespaces.iter().filter(may_ask).find(|one| one["metadata"]["labels"]["istio-injection"] == "enabled");
+    default.or_else(of_mesh).map(|one| name(one).to_owned())
 }
 
 fn has_sidecar(pod: &Value) -> bool {
@@ -96,14 +122,17 @@ fn has_sidecar(pod: &Value) -> bool {
 // A VirtualService that every schema takes and no mesh can obey: its host is no name.
 async fn validates(cluster: &Cluster, configuration: &Value) -> Check {
     let about = "the validator answers";
+    let revision = revision(configuration).unwrap_or("default");
     let object = json!({
-        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "sluice-check"},
+        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+        "metadata": {"name": "sluice-check", "labels": {"istio.io/rev": revision}},
         "spec": {"hosts": ["sluice check"], "http": [{"route": [{"destination": {"host": "sluice-check"}}]}]}
     });
     let path = "/apis/networking.istio.io/v1/namespaces/default/virtualservices?dryRun=All";
     let hint = format!("wrong objects get in until it does, and are isolated; {LOGS}");
     let answers = match cluster.post(path, &object).await {
-        Found::Refused(_, message) if message.contains("denied the request") => true,
+        // Another mesh's webhook may deny it, too.
+        Found::Refused(_, message) if message.contains("validation.sluice.dev\" denied the request") => true,
         Found::Refused(_, message) if message.contains("failed calling webhook") => return bad(about, message, hint),
         Found::Value(_) => false,
         other => return unseen(about, &other),
