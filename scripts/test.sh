@@ -31,8 +31,18 @@ end_kube_build() {
   wait "$kube_build" || { cat "$cache/build-kube.log"; exit 1; }
 }
 
-run_cargo() {
-  cargo test "$@" -- --nocapture 2>&1 | tee -a "$out"
+# The tests of whole processes are in tests/; all others are units. Everything is built for the whole workspace, always
+# with the same features: then it is built once.
+of_processes() { basename --suffix=.rs tests/tests/*.rs && echo e2e; }
+
+of_units() { basename --suffix=.rs crates/*/tests/*.rs tests/memory/tests/*.rs | sort --unique; }
+
+run_units() {
+  cargo test --workspace --lib --bins $(of_units | sed 's/^/--test /') --quiet 2>&1 | tee -a "$out"
+}
+
+run_processes() { # NAME…
+  cargo test --workspace $(printf -- '--test %s ' "$@") -- --nocapture 2>&1 | tee -a "$out"
 }
 
 all() {
@@ -42,13 +52,13 @@ all() {
   cargo fmt --all --check
   say "lints"
   cargo clippy --workspace --all-targets --quiet -- -D warnings
-  say "programs"
-  cargo build --bins
+  say "programs and tests"
+  cargo build --workspace --bins --tests --quiet
   say "units, properties, goldens"
-  cargo test --workspace --exclude sluice-tests --quiet 2>&1 | tee -a "$out"
+  run_units
   end_kube_build
   say "corpus through our processes and through Envoy, live changes, spans, a real API server"
-  run_cargo --package sluice-tests
+  run_processes $(of_processes)
   say "custom resource definitions on a real API server"
   tests/kube/crds.sh 2>&1 | tee -a "$out"
   say "the chart, on a real API server"
@@ -59,9 +69,9 @@ all() {
 kube() {
   fetch
   start_kube_build
-  cargo build --bins
+  cargo build --workspace --bins --tests --quiet
   end_kube_build
-  run_cargo --package sluice-tests --test kube --test status
+  run_processes kube status admission identity
   tests/kube/crds.sh
   tests/chart/chart.sh
 }
