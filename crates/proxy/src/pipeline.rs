@@ -318,7 +318,12 @@ fn admit(request: &mut Request<Incoming>) -> Result<String, (u16, &'static str)>
     }
     // Absolute form (a client that treats us as a proxy) and HTTP/2 carry the authority in the target; RFC 9112 3.2.2.
     let authority = match request.uri().authority() {
-        Some(authority) => authority.as_str().to_owned(),
+        // A Host beside it is another word for the same, and whoever is behind us would take it for the truth.
+        Some(authority) => {
+            let authority = authority.as_str().to_owned();
+            request.headers_mut().remove(HOST);
+            authority
+        }
         None => {
             let mut hosts = request.headers().get_all(HOST).iter();
             match (hosts.next().map(|host| host.to_str()), hosts.next()) {

@@ -388,6 +388,9 @@ pub struct Call {
     /// Over HTTP/2 with prior knowledge.
     #[serde(default)]
     pub http2: bool,
+    /// HTTP/2: a `host` header beside the authority.
+    #[serde(default)]
+    pub other_host: Option<String>,
     /// Messages over HTTP/2, each sent when the echo of the one before has come; needs a pod that echoes.
     #[serde(default)]
     pub stream: Vec<String>,

@@ -56,6 +56,9 @@ pub async fn http2(way: &Way, call: &Call) -> Result<Answered> {
     let mut request = Request::from_parts(head, ());
     *request.uri_mut() = format!("http://{authority}{}", request.uri()).parse()?;
     request.headers_mut().remove(HOST);
+    if let Some(other) = &call.other_host {
+        request.headers_mut().insert(HOST, other.parse()?);
+    }
     let (send, receive) = mpsc::unbounded::<Result<Frame<Bytes>, std::convert::Infallible>>();
     let body: BoxBody<Bytes, std::convert::Infallible> = match call.stream.is_empty() {
         true => body.boxed(),
