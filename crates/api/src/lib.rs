@@ -5,6 +5,7 @@
 
 pub mod authorization_policy;
 pub mod change;
+pub mod closing;
 pub mod crd;
 pub mod destination_rule;
 pub mod gateway;
@@ -32,6 +33,7 @@ pub mod workload;
 
 pub use authorization_policy::AuthorizationPolicySpec;
 pub use change::Change;
+pub use closing::Acting;
 pub use destination_rule::{DestinationRuleSpec, Subset};
 pub use gateway::{GatewaySpec, Port, Server, ServerTls};
 pub use http_route::{

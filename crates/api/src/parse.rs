@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use words::{Diagnostic, Location, Origin, Severity};
 
 use crate::node::Document;
-use crate::{Kind, Object, schema, validate};
+use crate::{Acting, Kind, Object, schema, validate};
 
 /// Largest file read, in bytes.
 pub const FILE_BYTES_MAX: usize = 8 << 20;
@@ -109,6 +109,8 @@ pub struct Inspected {
     pub places: Places,
     /// Errors that refuse it, and what else there is to say.
     pub findings: Vec<Diagnostic>,
+    /// What acts all the same, of a refused object that restricts.
+    pub acting: Option<Acting>,
     /// False when it is no object at all.
     pub is_object: bool,
 }
@@ -143,9 +145,13 @@ pub fn parse_yaml(text: &str, file: &str) -> Vec<Result<Parsed, ParseError>> {
     inspect_yaml(text, file).into_iter().flat_map(verdict).collect()
 }
 
-// An error refuses the object; the rest goes with it.
+// An error refuses the object, unless it restricts; the rest goes with it.
 fn verdict(document: Inspected) -> Vec<Result<Parsed, ParseError>> {
-    let Inspected { object, places, findings, .. } = document;
+    let Inspected { object, places, findings, acting, .. } = document;
+    if let Some(acting) = acting {
+        let diagnostics = acting.explain(findings);
+        return vec![Ok(Parsed { object: Some(acting.object), location: places.locate(""), diagnostics })];
+    }
     let (errors, notes): (Vec<_>, Vec<_>) = findings.into_iter().partition(|found| found.severity == Severity::Error);
     if errors.is_empty() {
         return vec![Ok(Parsed { object, location: places.locate(""), diagnostics: notes })];
@@ -214,7 +220,7 @@ fn read_document(text: &str, file: &str, lines_before: u64, namespace: &str) -> 
 
 fn unreadable(message: String, places: Places, place: (u64, u64)) -> Inspected {
     let found = ParseError::new(message).diagnostic().at(places.at(place));
-    Inspected { object: None, other: None, places, findings: vec![found], is_object: false }
+    Inspected { object: None, other: None, places, findings: vec![found], acting: None, is_object: false }
 }
 
 // The objects of a document, each with its path's beginning: itself, or the items of `kind: List` or of a typed list such
@@ -242,11 +248,18 @@ fn read_object(mut value: Value, places: Places, default_namespace: &str) -> Ins
         let place = places.locate("");
         let message = "not an object: apiVersion and kind are required".to_owned();
         let found = ParseError::new(message).diagnostic().at(place);
-        return Inspected { object: None, other: None, places, findings: vec![found], is_object: false };
+        return Inspected { object: None, other: None, places, findings: vec![found], acting: None, is_object: false };
     }
     let Some(kind) = Kind::of(api_version, kind_name) else {
         let note = unread(api_version, kind_name, &value).at(places.locate(""));
-        return Inspected { object: None, other: Some(value), places, findings: vec![note], is_object: true };
+        return Inspected {
+            object: None,
+            other: Some(value),
+            places,
+            findings: vec![note],
+            acting: None,
+            is_object: true,
+        };
     };
     let metadata = value.get("metadata").cloned().unwrap_or(Value::Null);
     let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -259,24 +272,33 @@ fn read_object(mut value: Value, places: Places, default_namespace: &str) -> Ins
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.insert("namespace".into(), json!(namespace));
     }
-    let (object, found) = match Object::from_parts(kind, value) {
+    let written = kind.restricts().then(|| value.clone());
+    let instead = || written.as_ref().and_then(|written| Acting::instead_of(kind, written));
+    let (object, found, acting) = match Object::from_parts(kind, value) {
         // The schema's errors say more than what follows from them.
         object if !errors.is_empty() => {
             let named = |error: ParseError| error.of(kind, &namespace, &name).diagnostic();
-            (object.ok(), errors.into_iter().map(named).collect())
+            // A field of a rule that nobody knows may have been what narrows it.
+            let acting = match errors.iter().any(|error| error.field.starts_with("spec")) {
+                true => instead(),
+                false => object.as_ref().ok().and_then(Acting::read),
+            };
+            (object.ok(), errors.into_iter().map(named).collect(), acting)
         }
         Ok(object) => {
-            let found = validate::object(&object);
-            (Some(object), found)
+            let found: Vec<Diagnostic> = validate::object(&object);
+            let is_refused = found.iter().any(|one| one.severity == Severity::Error);
+            let acting = is_refused.then(|| Acting::read(&object)).flatten();
+            (Some(object), found, acting)
         }
-        Err(error) => (None, vec![error.of(kind, &namespace, &name).diagnostic()]),
+        Err(error) => (None, vec![error.of(kind, &namespace, &name).diagnostic()], instead()),
     };
     let located = |found: Diagnostic| {
         let place = places.locate(&found.field);
         found.at(place)
     };
     let findings = found.into_iter().map(located).collect();
-    Inspected { object, other: None, places, findings, is_object: true }
+    Inspected { object, other: None, places, findings, acting, is_object: true }
 }
 
 impl From<Diagnostic> for ParseError {

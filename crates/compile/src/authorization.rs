@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use api::authorization_policy::{
-    AuthorizationPolicySpec, Condition as When, Operation as Asked, PolicyAction, Rule, Source,
+    AuthorizationPolicySpec, Condition as When, ExtensionProvider, Operation as Asked, PolicyAction, Rule, Source,
 };
 use config::{Authorization, AuthorizationAction, AuthorizationRule, Caller, Cidr, Condition, Operation, TextMatch};
 use words::{Diagnostic, Fingerprint, Labels, Origin, Severity};
@@ -19,6 +19,9 @@ use crate::service::Age;
 const DRY_RUN: &str = "istio.io/dry-run";
 /// Istio's, behind the names of rules that nobody can decide about.
 const NOBODY_DECIDES: &str = "-deny-due-to-bad-CUSTOM-action";
+/// Most values in the rules of an object; each request is held against all of them. More than a Kubernetes object has room for
+/// in practice.
+const VALUES_MAX: usize = 1 << 16;
 /// What every id of a workload begins with.
 const SPIFFE: &str = "spiffe://";
 
@@ -58,9 +61,38 @@ pub(crate) fn lower(
     notes.not_obeyed(!target_refs.is_empty(), || "spec.targetRefs".into());
     let selector = selector.as_ref().map(|selector| selector.match_labels.clone()).filter(|labels| !labels.is_empty());
     let action = action.unwrap_or_default();
+    note_action(&mut notes, action, provider.as_ref());
+    let says_dry_run = annotations
+        .get(DRY_RUN)
+        .is_some_and(|value| matches!(value.as_str(), "1" | "t" | "T" | "TRUE" | "true" | "True"));
+    let mut lowering = Lowering { origin: &origin, action, domain: &mesh.trust_domain, notes, values: 0 };
+    let (mut requests, mut connections) = (Vec::new(), Vec::new());
+    for (index, rule) in rules.iter().enumerate() {
+        let suffix = if action == PolicyAction::Custom { NOBODY_DECIDES } else { "" };
+        let name = format!("ns[{}]-policy[{}]-rule[{index}]{suffix}", origin.namespace, origin.name);
+        let read = lowering.read(&format!("spec.rules[{index}]"), rule);
+        requests.extend(read.rule(&name, action, false));
+        connections.extend(read.rule(&name, action, true));
+    }
+    if lowering.values > VALUES_MAX {
+        let message = format!("{} values are more than {VALUES_MAX}; nothing is let through", lowering.values);
+        lowering.notes.ignored("spec.rules", message);
+        (requests, connections) = closed(&origin, action);
+    }
+    let diagnostics = lowering.notes.into_found();
+    // Whoever writes both has not written a valid object, and may mean either.
+    let targeted = selector.is_none() && (target_ref.is_some() || !target_refs.is_empty());
+    let dry_run = says_dry_run && matches!(action, PolicyAction::Allow | PolicyAction::Deny);
+    let content = (&origin, &age, &selector, targeted, action, dry_run, &requests, &connections, &diagnostics);
+    let print = Fingerprint::of(&content);
+    AuthorizationPolicy { origin, age, selector, targeted, action, dry_run, requests, connections, diagnostics, print }
+}
+
+// What becomes of an action that is not enforced as written.
+fn note_action(notes: &mut Notes, action: PolicyAction, provider: Option<&ExtensionProvider>) {
     match action {
         PolicyAction::Custom => {
-            let name = provider.as_ref().and_then(|provider| provider.name.as_deref()).unwrap_or_default();
+            let name = provider.and_then(|provider| provider.name.as_deref()).unwrap_or_default();
             let message = format!(
                 "there is no provider {name:?}: external authorization is not supported; what these rules match is refused"
             );
@@ -72,24 +104,22 @@ pub(crate) fn lower(
         }
         PolicyAction::Allow | PolicyAction::Deny => {}
     }
-    let says_dry_run = annotations
-        .get(DRY_RUN)
-        .is_some_and(|value| matches!(value.as_str(), "1" | "t" | "T" | "TRUE" | "true" | "True"));
-    let mut lowering = Lowering { origin: &origin, action, domain: &mesh.trust_domain, notes };
-    let (mut requests, mut connections) = (Vec::new(), Vec::new());
-    for (index, rule) in rules.iter().enumerate() {
-        let suffix = if action == PolicyAction::Custom { NOBODY_DECIDES } else { "" };
-        let name = format!("ns[{}]-policy[{}]-rule[{index}]{suffix}", origin.namespace, origin.name);
-        let read = lowering.read(&format!("spec.rules[{index}]"), rule);
-        requests.extend(read.rule(&name, action, false));
-        connections.extend(read.rule(&name, action, true));
+}
+
+// Rules that let nothing through: none of ALLOW, one of any other action that matches everything.
+fn closed(origin: &Origin, action: PolicyAction) -> (Vec<AuthorizationRule>, Vec<AuthorizationRule>) {
+    if action == PolicyAction::Allow {
+        return (Vec::new(), Vec::new());
     }
-    let diagnostics = lowering.notes.into_found();
-    let targeted = target_ref.is_some() || !target_refs.is_empty();
-    let dry_run = says_dry_run && matches!(action, PolicyAction::Allow | PolicyAction::Deny);
-    let content = (&origin, &age, &selector, targeted, action, dry_run, &requests, &connections, &diagnostics);
-    let print = Fingerprint::of(&content);
-    AuthorizationPolicy { origin, age, selector, targeted, action, dry_run, requests, connections, diagnostics, print }
+    let name = format!("ns[{}]-policy[{}]-rule[0]", origin.namespace, origin.name);
+    let all = || {
+        vec![AuthorizationRule {
+            name: name.clone(),
+            operations: vec![Condition::Always],
+            callers: vec![Condition::Always],
+        }]
+    };
+    (all(), all())
 }
 
 /// True for an object that is for a proxy: of the root namespace or its own, with labels that fit (AP03).
@@ -155,6 +185,9 @@ struct Field<T> {
 struct Read {
     operations: Vec<Vec<Field<Operation>>>,
     callers: Vec<Vec<Field<Caller>>>,
+    /// Conditions that hold besides, whichever alternative does.
+    when_operations: Vec<Field<Operation>>,
+    when_callers: Vec<Field<Caller>>,
     /// The whole rule is about something that there is not.
     is_broken: bool,
 }
@@ -165,35 +198,65 @@ impl Read {
         if self.is_broken && action == PolicyAction::Allow {
             return None;
         }
-        let operations: Option<Vec<_>> = self.operations.iter().map(|all| together(all, action, for_tcp)).collect();
-        let callers: Option<Vec<_>> = self.callers.iter().map(|all| together(all, action, for_tcp)).collect();
-        Some(AuthorizationRule { name: name.to_owned(), operations: operations?, callers: callers? })
+        let operations = with(&self.operations, &self.when_operations, action, for_tcp)?;
+        let callers = with(&self.callers, &self.when_callers, action, for_tcp)?;
+        Some(AuthorizationRule { name: name.to_owned(), operations, callers })
     }
 }
 
-// All fields of one alternative. `None`, with ALLOW: something in it cannot be used, so nothing matches (Istio's
-// `checkError`).
-fn together<T: Clone>(fields: &[Field<T>], action: PolicyAction, for_tcp: bool) -> Option<Condition<T>> {
+// One of the alternatives, and whatever else is demanded, which is written once. `None`, with ALLOW: something cannot be
+// used, so nothing matches (Istio's `checkError`).
+fn with<T: Clone>(
+    alternatives: &[Vec<Field<T>>],
+    when: &[Field<T>],
+    action: PolicyAction,
+    for_tcp: bool,
+) -> Option<Vec<Condition<T>>> {
+    let each = alternatives.iter().map(|fields| demands(fields, action, for_tcp));
+    let mut each: Vec<Vec<Condition<T>>> = each.collect::<Option<_>>()?;
+    let when = demands(when, action, for_tcp)?;
+    if let ([only], false) = (&mut each[..], when.is_empty()) {
+        only.extend(when);
+        return Some(each.into_iter().map(all_of).collect());
+    }
+    let each: Vec<Condition<T>> = each.into_iter().map(all_of).collect();
+    if when.is_empty() {
+        return Some(each);
+    }
+    let mut all = vec![Condition::One(each)];
+    all.extend(when);
+    Some(vec![Condition::All(all)])
+}
+
+fn all_of<T>(mut all: Vec<Condition<T>>) -> Condition<T> {
+    match all.len() {
+        0 => Condition::Always,
+        1 => all.remove(0),
+        _ => Condition::All(all),
+    }
+}
+
+// What fields demand, all of it.
+fn demands<T: Clone>(fields: &[Field<T>], action: PolicyAction, for_tcp: bool) -> Option<Vec<Condition<T>>> {
     let mut all = Vec::new();
     for Field { values, not_values, is_http } in fields {
-        let usable = |list: &[Option<Condition<T>>]| -> Option<Vec<Condition<T>>> {
+        // The values that can be used, and whether these are all.
+        let usable = |list: &[Option<Condition<T>>]| -> Option<(Vec<Condition<T>>, bool)> {
             let is_usable = |value: &&Option<Condition<T>>| value.is_some() && !(for_tcp && *is_http);
             let used: Vec<Condition<T>> = list.iter().filter(is_usable).flatten().cloned().collect();
-            (used.len() == list.len() || action != PolicyAction::Allow).then_some(used)
+            let is_whole = used.len() == list.len();
+            (is_whole || action != PolicyAction::Allow).then_some((used, is_whole))
         };
         let one_of = |mut used: Vec<Condition<T>>| match used.len() {
             1 => used.remove(0),
             _ => Condition::One(used),
         };
-        let (values, not_values) = (usable(values)?, usable(not_values)?);
-        all.extend((!values.is_empty()).then(|| one_of(values)));
+        let ((values, is_whole), (not_values, _)) = (usable(values)?, usable(not_values)?);
+        // Of a list of values, one less is matched less, and refused less: so the list goes, not the value.
+        all.extend((is_whole && !values.is_empty()).then(|| one_of(values)));
         all.extend((!not_values.is_empty()).then(|| Condition::Not(Box::new(one_of(not_values)))));
     }
-    Some(match all.len() {
-        0 => Condition::Always,
-        1 => all.remove(0),
-        _ => Condition::All(all),
-    })
+    Some(all)
 }
 
 struct Lowering<'a> {
@@ -202,12 +265,20 @@ struct Lowering<'a> {
     /// The trust domain of the mesh.
     domain: &'a str,
     notes: Notes,
+    /// Values so far.
+    values: usize,
 }
 
 impl Lowering<'_> {
     fn read(&mut self, path: &str, rule: &Rule) -> Read {
         let Rule { from, to, when } = rule;
-        let mut read = Read { operations: Vec::new(), callers: Vec::new(), is_broken: false };
+        let mut read = Read {
+            operations: Vec::new(),
+            callers: Vec::new(),
+            when_operations: Vec::new(),
+            when_callers: Vec::new(),
+            is_broken: false,
+        };
         for (index, one) in from.iter().enumerate() {
             let field = format!("{path}.from[{index}].source");
             let source = one.source.clone().unwrap_or_default();
@@ -258,9 +329,11 @@ impl Lowering<'_> {
         lower: impl Fn(&str) -> Result<Condition<T>, String>,
     ) -> Option<Field<T>> {
         let mut each = |name: &str, list: &[String]| -> Vec<Option<Condition<T>>> {
+            self.values += list.len();
             let mut read = Vec::with_capacity(list.len());
             for (index, text) in list.iter().enumerate() {
-                read.push(match lower(text) {
+                let lowered = if text.is_empty() { Err("it is empty".to_owned()) } else { lower(text) };
+                read.push(match lowered {
                     Ok(condition) => Some(condition),
                     Err(reason) => {
                         self.unusable(format!("{path}.{name}[{index}]"), format!("{text:?}: {reason}"));
@@ -343,7 +416,7 @@ impl Lowering<'_> {
         fields.into_iter().flatten().collect()
     }
 
-    /// Puts a condition into every alternative; `None`: there is no such attribute.
+    /// Reads a condition on an attribute; `None`: there is no such attribute.
     fn when(&mut self, path: &str, when: &When, read: &mut Read) -> Option<()> {
         let When { key, values, not_values } = when;
         let key = key.as_deref().unwrap_or_default();
@@ -366,8 +439,7 @@ impl Lowering<'_> {
             _ => None,
         };
         if let Some(field) = operation {
-            let copies = spread(field, read.operations.len());
-            read.operations.iter_mut().zip(copies).for_each(|(all, field)| all.push(field));
+            read.when_operations.push(field);
             return Some(());
         }
         let claim =
@@ -410,20 +482,9 @@ impl Lowering<'_> {
                 }
             },
         };
-        let Some(field) = caller else { return Some(()) };
-        let copies = spread(field, read.callers.len());
-        read.callers.iter_mut().zip(copies).for_each(|(all, field)| all.push(field));
+        read.when_callers.extend(caller);
         Some(())
     }
-}
-
-fn spread<T: Clone>(field: Field<T>, count: usize) -> Vec<Field<T>> {
-    let copy = |field: &Field<T>| Field {
-        values: field.values.clone(),
-        not_values: field.not_values.clone(),
-        is_http: field.is_http,
-    };
-    (0..count).map(|_| copy(&field)).collect()
 }
 
 fn range(text: &str) -> Result<Cidr, String> {
@@ -431,7 +492,7 @@ fn range(text: &str) -> Result<Cidr, String> {
 }
 
 fn port(text: &str) -> Result<Condition<Operation>, String> {
-    let port = text.parse::<u16>().map_err(|_| "not a port")?;
+    let port = text.parse::<u16>().ok().filter(|port| *port > 0).ok_or("not a port")?;
     Ok(Condition::Is(Operation::Port(port)))
 }
 
@@ -499,7 +560,7 @@ fn request_principal(text: &str) -> Condition<Caller> {
 
 // Templates have `{*}` and `{**}` in Istio, `*` and `**` in Envoy.
 fn path_of(text: &str) -> Result<Condition<Operation>, String> {
-    if !text.contains("{*}") && !text.contains("{**}") {
+    if !text.contains(['{', '}']) {
         return Ok(Condition::Is(Operation::Path(TextMatch::parse(text))));
     }
     let template = text.replace("{*}", "*").replace("{**}", "**");
@@ -552,6 +613,11 @@ mod tests {
             serde_json::json!([{"from": [{"source": {"ipBlocks": ["10.0.0.0/33"]}}]}]),
             serde_json::json!([{"from": [{"source": {"namespaces": ["a/b"]}}]}]),
             serde_json::json!([{"to": [{"operation": {"paths": ["/a{*}"]}}]}]),
+            serde_json::json!([{"to": [{"operation": {"paths": ["/a/{b}"]}}]}]),
+            serde_json::json!([{"to": [{"operation": {"ports": ["80", "0"]}}]}]),
+            serde_json::json!([{"from": [{"source": {"ipBlocks": ["10.0.0.1", "10.0.0.0/33"]}}]}]),
+            serde_json::json!([{"from": [{"source": {"notPrincipals": [""]}}]}]),
+            serde_json::json!([{"when": [{"key": "source.ip", "values": ["10.0.0.1", "x"]}]}]),
         ] {
             let (requests, _, found) = rules(serde_json::json!({"rules": bad}));
             assert_eq!((requests.len(), found.len()), (0, 1), "{bad}");
@@ -561,6 +627,52 @@ mod tests {
             assert_eq!(requests[0].callers, [Condition::Always], "{bad}");
             assert!(found[0].starts_with("SLU0102"), "{found:?}");
         }
+    }
+
+    #[test]
+    fn ap02_conditions_are_written_once_whatever_the_alternatives() {
+        let many: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
+        let from: Vec<_> = many.iter().map(|n| serde_json::json!({"source": {"namespaces": [n]}})).collect();
+        let to: Vec<_> = many.iter().map(|n| serde_json::json!({"operation": {"paths": [n]}})).collect();
+        let when = serde_json::json!([
+            {"key": "request.headers[x]", "values": many},
+            {"key": "connection.sni", "notValues": many},
+        ]);
+        let (requests, _, found) = rules(serde_json::json!({"rules": [{"from": from, "to": to, "when": when}]}));
+        assert_eq!(found, Vec::<String>::new());
+        let AuthorizationRule { operations, callers, .. } = &requests[0];
+        assert_eq!((operations.len(), callers.len()), (1, 1));
+        assert!(leaves(&operations[0]) == 2000 && leaves(&callers[0]) == 2000);
+        let holds = |asked: &str, sni: &str| {
+            operations[0].holds(&mut |one| match one {
+                Operation::Path(text) => text.fits(asked),
+                Operation::ServerName(text) => text.fits(sni),
+                _ => false,
+            })
+        };
+        assert!(holds("7", "a") && !holds("x", "a") && !holds("7", "8"));
+    }
+
+    fn leaves<T>(condition: &Condition<T>) -> usize {
+        match condition {
+            Condition::Always => 0,
+            Condition::All(many) | Condition::One(many) => many.iter().map(leaves).sum(),
+            Condition::Not(inner) => leaves(inner),
+            Condition::Is(_) => 1,
+        }
+    }
+
+    #[test]
+    fn ap02_more_values_than_there_is_room_for_let_nothing_through() {
+        let blocks = vec!["10.0.0.1"; VALUES_MAX + 1];
+        let rule = serde_json::json!([{"from": [{"source": {"ipBlocks": blocks}}]}]);
+        let (requests, connections, found) = rules(serde_json::json!({"rules": rule}));
+        assert_eq!((requests.len(), connections.len(), found), (0, 0, vec!["SLU0102 spec.rules".to_owned()]));
+        let (requests, connections, _) = rules(serde_json::json!({"action": "DENY", "rules": rule}));
+        assert_eq!(
+            (&requests[0].callers[..], &connections[0].callers[..]),
+            (&[Condition::Always][..], &[Condition::Always][..])
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!
 //! | condition | False or True when | from |
 //! | --- | --- | --- |
-//! | Accepted | False: it is not valid; its last good version acts, if there was one | the source's findings |
+//! | Accepted | False: it is not valid; what acts instead is in the message | the source's findings |
 //! | ResolvedRefs | False: a host, subset, port, gateway or secret that it names is not there | the compiler's findings |
 //! | Conflicted | True: another object has what it wants; absent otherwise | the compiler's findings |
 //! | Programmed | True: every connected proxy whose configuration it changed has acknowledged it | [`crate::progress`] |
@@ -116,7 +116,7 @@ fn conflicted(found: &Found) -> Option<Condition> {
 fn programmed(found: &Found, stand: &Stand) -> Condition {
     let Stand { proxies, answered, refused, took_ms, .. } = stand;
     if !found.refusals.is_empty() {
-        return condition(PROGRAMMED, false, "NotAccepted", "this generation is given to no proxy".into());
+        return condition(PROGRAMMED, false, "NotAccepted", "it is not valid; Accepted says what acts instead".into());
     }
     if !stand.is_done {
         let names = stand.waiting.join(", ");

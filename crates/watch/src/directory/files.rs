@@ -4,8 +4,9 @@
 //! file.
 //!
 //! A file that is no YAML any more keeps its last good objects, all of them: its documents cannot be told apart. An
-//! object that is refused, in a file that can be read, keeps its own last good version. The same object in two files
-//! counts from the first by name; so renaming a file, or moving an object, changes nothing.
+//! object that is refused, in a file that can be read, keeps its own last good version, unless it restricts
+//! ([`api::Acting`]). The same object in two files counts from the first by name; so renaming a file, or moving an object,
+//! changes nothing.
 
 use std::cmp::Reverse;
 use std::collections::btree_map::Entry as Slot;

@@ -2,7 +2,7 @@
 //!
 //! In: the items of lists and watches. Out: the changes they make, and the findings. Pure. A list counts when it is
 //! complete, as one difference: whatever is not in it has vanished. An object that cannot be read keeps its last good
-//! version.
+//! version, unless it restricts ([`api::Acting`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -258,6 +258,37 @@ mod tests {
         assert_eq!(told(&replica.upsert(gateway("a", 3, OTHER))), ["+a", "!a 0"]);
         replica.upsert(gateway("a", 4, BAD));
         assert_eq!(told(&replica.delete(&gateway("a", 5, BAD))), ["-a", "!a 0"]);
+    }
+
+    #[test]
+    fn what_restricts_acts_though_it_is_not_valid_and_remembers_nothing() {
+        let policy = |version: u32, spec: &str| {
+            let text = format!(
+                r#"{{"metadata": {{"name": "a", "namespace": "ns", "resourceVersion": "{version}"}}, "spec": {spec}}}"#
+            );
+            wire::item(Kind::AuthorizationPolicy, &text)
+        };
+        let unusable = r#"{"action": "DENY", "rules": [{"when": [{"key": "request.colour", "values": ["a"]}]}]}"#;
+        let unreadable = r#"{"selector": {"matchLabels": {"app": "a"}}, "rules": 5}"#;
+        let spec_of = |difference: &Difference| match &difference.changes[0] {
+            Change::Upsert(object) => match &**object {
+                Object::AuthorizationPolicy(one) => one.spec.clone(),
+                other => panic!("{other:?}"),
+            },
+            Change::Delete(key) => panic!("{key}"),
+        };
+        for before in [None, Some(r#"{"rules": [{}]}"#)] {
+            let mut replica = Replica::new(Kind::AuthorizationPolicy);
+            before.map(|spec| replica.upsert(policy(1, spec)));
+            let read = replica.upsert(policy(2, unusable));
+            assert_eq!(told(&read), ["+a", "!a 2"]);
+            assert_eq!(spec_of(&read).rules[0].when[0].values, ["a"]);
+            assert_eq!(read.findings[0].1[0].severity, words::Severity::Error);
+            let closed = replica.upsert(policy(3, unreadable));
+            assert_eq!(told(&closed), ["+a", "!a 1"]);
+            assert_eq!((spec_of(&closed).rules.len(), spec_of(&closed).selector.is_some()), (1, true));
+            assert!(closed.findings[0].1[0].to_string().contains("is refused"), "{}", closed.findings[0].1[0]);
+        }
     }
 
     #[test]

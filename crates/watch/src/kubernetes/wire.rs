@@ -6,7 +6,7 @@
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 
-use api::{Kind, Object, ParseError};
+use api::{Acting, Kind, Object, ParseError};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -159,12 +159,31 @@ pub(crate) fn item(kind: Kind, text: &str) -> Item {
     Item { namespace, name, resource_version, uid, generation, status, object, notes }
 }
 
-// The same verdict as for a file: an error refuses the object, the rest goes with it.
+// The same verdict as for a file: an error refuses the object, unless it restricts; the rest goes with it.
 fn judge(kind: Kind, value: Value) -> Result<(Object, Vec<Diagnostic>), ParseError> {
-    let object = Object::from_parts(kind, value)?;
-    let (mut errors, notes): (Vec<_>, Vec<_>) =
-        api::validate::object(&object).into_iter().partition(|found| found.severity == Severity::Error);
-    if errors.is_empty() { Ok((object, notes)) } else { Err(errors.swap_remove(0).into()) }
+    let written = kind.restricts().then(|| value.clone());
+    let object = match Object::from_parts(kind, value) {
+        Ok(object) => object,
+        Err(error) => {
+            let acting = written.and_then(|written| Acting::instead_of(kind, &written));
+            let Some(acting) = acting else { return Err(error) };
+            let found = acting.explain(vec![error.diagnostic()]);
+            return Ok((acting.object, found));
+        }
+    };
+    let found = api::validate::object(&object);
+    let (mut errors, notes): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| one.severity == Severity::Error);
+    if errors.is_empty() {
+        return Ok((object, notes));
+    }
+    match Acting::read(&object) {
+        Some(acting) => {
+            errors = acting.explain(errors);
+            errors.extend(notes);
+            Ok((object, errors))
+        }
+        None => Err(errors.swap_remove(0).into()),
+    }
 }
 
 /// Reads an object without the parts that nothing here looks at.
