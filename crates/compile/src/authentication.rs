@@ -1,7 +1,6 @@
 //! RequestAuthentication: the front end, and whose tokens a proxy believes (RA01).
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,7 +76,8 @@ pub(crate) fn lower(
         .enumerate()
         .map(|(index, rule)| lower_rule(&format!("spec.jwtRules[{index}]"), rule, mesh, &mut notes))
         .collect();
-    let targeted = target_ref.is_some() || !target_refs.is_empty();
+    // Whoever writes both has not written a valid object, and may mean either.
+    let targeted = selector.is_none() && (target_ref.is_some() || !target_refs.is_empty());
     let diagnostics = notes.into_found();
     let print = Fingerprint::of(&(&origin, &age, &selector, targeted, &issuers, &diagnostics));
     RequestAuthentication { origin, age, selector, targeted, issuers, diagnostics, print }
@@ -218,8 +218,9 @@ impl Place {
     // looked at again by the proxy when they are resolved.
     fn allowed(self, mesh: &MeshConfig) -> Result<Self, &'static str> {
         let ip = words::host::ip(&self.host);
-        let is_local =
-            ip.is_some_and(is_of_the_machine) || self.host == "localhost" || self.host.ends_with(".localhost");
+        let is_local = ip.is_some_and(words::host::is_of_the_machine)
+            || self.host == "localhost"
+            || self.host.ends_with(".localhost");
         match is_local && !mesh.local_keys {
             true => Err("keys are not fetched from loopback and link-local addresses"),
             false => Ok(self),
@@ -259,13 +260,6 @@ impl Place {
             announces: false,
             marked_only: false,
         }
-    }
-}
-
-fn is_of_the_machine(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
     }
 }
 

@@ -137,11 +137,16 @@ impl TextMatch {
 
     /// True for a text that is there. [`TextMatch::Present`] takes every text, also an empty one.
     pub fn fits(&self, text: &str) -> bool {
+        self.fits_bytes(text.as_bytes())
+    }
+
+    /// The same for bytes, which need be no text.
+    pub fn fits_bytes(&self, bytes: &[u8]) -> bool {
         match self {
             Self::Present => true,
-            Self::Exact(exact) => text == exact,
-            Self::Prefix(prefix) => text.starts_with(prefix.as_str()),
-            Self::Suffix(suffix) => text.ends_with(suffix.as_str()),
+            Self::Exact(exact) => bytes == exact.as_bytes(),
+            Self::Prefix(prefix) => bytes.starts_with(prefix.as_bytes()),
+            Self::Suffix(suffix) => bytes.ends_with(suffix.as_bytes()),
         }
     }
 

@@ -156,11 +156,7 @@ fn has_header(request: &Request<'_>, name: &str, value: &TextMatch) -> bool {
         ":method" => value.fits(request.method),
         ":path" => value.fits(request.path),
         ":scheme" => value.fits(request.scheme),
-        name => request.headers.get_all(name).iter().any(|one| match one.to_str() {
-            Ok(text) => value.fits(text),
-            // Bytes that are no text: there, and nothing else.
-            Err(_) => *value == TextMatch::Present,
-        }),
+        name => request.headers.get_all(name).iter().any(|one| value.fits_bytes(one.as_bytes())),
     }
 }
 
@@ -215,6 +211,19 @@ mod tests {
         for (value, wanted) in [("good", true), ("bad", true), ("good,bad", false), ("good, bad", false), ("*", true)] {
             let role = Caller::Header { name: "x-role".into(), value: TextMatch::parse(value) };
             assert_eq!(is_asker(&role, &facts(Some(request), None)), wanted, "{value}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_ascii_are_compared_too() {
+        let mut headers = HeaderMap::new();
+        headers.append("x-role", http::HeaderValue::from_bytes(b"adm\xffin").expect("a value"));
+        headers.append("x-name", http::HeaderValue::from_bytes("Jürgen".as_bytes()).expect("a value"));
+        let request =
+            Request { method: "GET", scheme: "http", authority: "a", path: "/", headers: &headers, claims: None };
+        for (name, value) in [("x-role", "adm*"), ("x-role", "*in"), ("x-role", "*"), ("x-name", "Jürgen")] {
+            let role = Caller::Header { name: name.into(), value: TextMatch::parse(value) };
+            assert!(is_asker(&role, &facts(Some(request), None)), "{name}: {value}");
         }
     }
 

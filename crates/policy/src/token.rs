@@ -77,11 +77,14 @@ impl Token {
     /// # Errors
     /// It is too old, or too young.
     pub fn check_time(&self, now: u64) -> Result<(), Refused> {
-        let time = |name: &str| self.payload.get(name).and_then(Value::as_u64).filter(|time| *time > 0);
-        if time("nbf").is_some_and(|begins| begins > now.saturating_add(CLOCK_SKEW)) {
+        // RFC 7519, section 2, NumericDate: it may have a fraction, and 1e9 is a number like any other.
+        let time =
+            |name: &str| self.payload.get(name).and_then(Value::as_f64).filter(|time| *time > 0.0).map(f64::trunc);
+        let (now, skew) = (now as f64, CLOCK_SKEW as f64);
+        if time("nbf").is_some_and(|begins| begins > now + skew) {
             return Err(Refused::NotYetValid);
         }
-        match time("exp").is_some_and(|ends| now > ends.saturating_add(CLOCK_SKEW)) {
+        match time("exp").is_some_and(|ends| now > ends + skew) {
             true => Err(Refused::Expired),
             false => Ok(()),
         }

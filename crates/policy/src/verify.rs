@@ -154,6 +154,13 @@ pub fn concerns(authentication: &Authentication, headers: &HeaderMap, query: Opt
     })
 }
 
+/// Takes from a request whose tokens are not looked at the headers that only a valid token may fill.
+pub fn unsay(authentication: &Authentication, headers: &mut HeaderMap) {
+    for name in authentication.issuers.iter().flat_map(outputs) {
+        headers.remove(name);
+    }
+}
+
 // Headers that an issuer's tokens are told in.
 fn outputs(issuer: &JwtIssuer) -> impl Iterator<Item = &str> {
     issuer.payload_header.iter().chain(issuer.claim_headers.iter().map(|(header, _)| header)).map(String::as_str)

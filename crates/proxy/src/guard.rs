@@ -25,10 +25,9 @@ use crate::worker::Worker;
 /// Longest address in a challenge, in bytes (Envoy's).
 const REALM_BYTES_MAX: usize = 256;
 
-/// What a chain for requests looks at, ready.
+/// What a chain for requests looks at, ready. Its rules are read where its manager has them.
 pub struct Guard {
     tokens: Option<(Authentication, Vec<KeysFrom>)>,
-    rules: Vec<Authorization>,
 }
 
 enum KeysFrom {
@@ -60,7 +59,7 @@ impl Guard {
             let keys = keys.collect();
             (authentication, keys)
         });
-        Some(Box::new(Self { tokens, rules: manager.authorization.clone() }))
+        Some(Box::new(Self { tokens }))
     }
 }
 
@@ -78,15 +77,17 @@ pub async fn check(
 ) -> Result<Option<Value>, Denial> {
     let scheme = if client.tls.is_some() { "https" } else { "http" };
     let mut claims = None;
-    if let Some((authentication, keys)) = &guard.tokens
-        && !is_preflight(request)
-    {
-        claims = believe(authentication, keys, worker, request).await.map_err(|refused| {
-            let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-            unauthorised(refused, scheme, authority, path)
-        })?;
+    if let Some((authentication, keys)) = &guard.tokens {
+        if is_preflight(request) {
+            policy::verify::unsay(authentication, request.headers_mut());
+        } else {
+            claims = believe(authentication, keys, worker, request).await.map_err(|refused| {
+                let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+                unauthorised(refused, scheme, authority, path)
+            })?;
+        }
     }
-    if guard.rules.is_empty() {
+    if manager.authorization.is_empty() {
         return Ok(claims);
     }
     let principal = client.principal();
@@ -106,7 +107,7 @@ pub async fn check(
         request: Some(asked),
         ..of_connection(client)
     };
-    judge(&guard.rules, &facts)?;
+    judge(&manager.authorization, &facts)?;
     Ok(claims)
 }
 

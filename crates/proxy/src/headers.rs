@@ -100,7 +100,7 @@ pub fn forwarded(headers: &mut HeaderMap, scheme: &'static str, use_remote_addre
     let scheme = HeaderValue::from_static(scheme);
     if use_remote_address {
         headers.insert(FORWARDED_PROTO, scheme);
-        if let Some(value) = peer.and_then(|peer| appended(headers.get(FORWARDED_FOR), peer)) {
+        if let Some(value) = peer.and_then(|peer| appended(headers, peer)) {
             headers.insert(FORWARDED_FOR, value);
         }
     } else if !headers.contains_key(FORWARDED_PROTO) {
@@ -128,12 +128,15 @@ pub fn client_cert(headers: &mut HeaderMap, how: ClientCertHeader, peer: Option<
     headers.insert(CLIENT_CERT, value);
 }
 
-fn appended(before: Option<&HeaderValue>, peer: IpAddr) -> Option<HeaderValue> {
-    let text = match before.and_then(|value| value.to_str().ok()) {
-        Some(before) => format!("{before},{peer}"),
-        None => peer.to_string(),
-    };
-    HeaderValue::from_str(&text).ok()
+// Several lines are one list (RFC 9110, section 5.3).
+fn appended(headers: &HeaderMap, peer: IpAddr) -> Option<HeaderValue> {
+    let mut list = Vec::new();
+    for line in headers.get_all(FORWARDED_FOR) {
+        list.extend_from_slice(line.as_bytes());
+        list.push(b',');
+    }
+    list.extend_from_slice(peer.to_string().as_bytes());
+    HeaderValue::from_bytes(&list).ok()
 }
 
 /// Gives a request an id when it has none: a version 4 UUID of two random words.
@@ -212,6 +215,17 @@ mod tests {
         forwarded(&mut headers, "http", true, "2.2.2.2".parse().ok());
         assert_eq!(headers[FORWARDED_PROTO], "http");
         assert_eq!(headers[FORWARDED_FOR], "1.1.1.1,2.2.2.2");
+    }
+
+    #[test]
+    fn all_lines_that_say_where_a_request_comes_from_are_kept() {
+        let mut headers = HeaderMap::new();
+        for value in ["1.1.1.1", "2.2.2.2, 3.3.3.3"] {
+            headers.append(FORWARDED_FOR, HeaderValue::from_static(value));
+        }
+        forwarded(&mut headers, "http", true, "4.4.4.4".parse().ok());
+        let lines: Vec<_> = headers.get_all(FORWARDED_FOR).iter().collect();
+        assert_eq!(lines, ["1.1.1.1,2.2.2.2, 3.3.3.3,4.4.4.4"]);
     }
 
     #[test]

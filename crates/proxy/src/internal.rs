@@ -48,6 +48,10 @@ const GUARDED: [HeaderName; 14] = [
     HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
 ];
 
+/// What only we say of a request; nobody from outside may. A sidecar gets them from a gateway.
+const OF_PROXIES: [HeaderName; 2] =
+    [HeaderName::from_static("x-envoy-original-path"), HeaderName::from_static("x-envoy-original-host")];
+
 /// Takes out of a request what its sender may not ask for. `peer` is the client's own address; `has_any` tells whether
 /// there is a header of this kind at all.
 pub fn screen(headers: &mut HeaderMap, manager: &HttpManager, peer: Option<IpAddr>, has_any: bool) {
@@ -55,6 +59,9 @@ pub fn screen(headers: &mut HeaderMap, manager: &HttpManager, peer: Option<IpAdd
         headers.insert(INTERNAL, HeaderValue::from_static("true"));
     } else if has_any {
         for name in &GUARDED {
+            headers.remove(name);
+        }
+        for name in OF_PROXIES.iter().filter(|_| manager.use_remote_address) {
             headers.remove(name);
         }
     }

@@ -4,7 +4,6 @@
 //! [`USABLE`] at most. No redirect is followed, and a host that resolves to this machine or to its link is not asked.
 
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,7 +138,7 @@ impl Store {
         let plan = cluster.plan.borrow().clone();
         let picked = cluster.balancer.borrow_mut().pick(&Ask::default(), || worker.draw()).ok_or("no host is known")?;
         let address = socket(&cluster.balancer.borrow().host(picked).address).ok_or("the host is no address")?;
-        if is_of_the_machine(address.ip()) && !self.allows_local.get() {
+        if words::host::is_of_the_machine(address.ip()) && !self.allows_local.get() {
             return Err(format!("{} is on this machine or its link", address.ip()));
         }
         let key = forward::key(&plan, address, &source.authority);
@@ -180,13 +179,6 @@ fn request(source: &Source) -> Option<Request<RequestBody>> {
     Some(request)
 }
 
-fn is_of_the_machine(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,15 +204,5 @@ mod tests {
         assert_eq!(store.known(&source).map(|keys| keys.is_ok()), None);
         assert_eq!(runtime.block_on(store.get(&worker, &source)).err(), Some(Refused::Fetch));
         assert_eq!(store.known(&source).and_then(Result::err), Some(Refused::Fetch), "and is not asked for at once");
-    }
-
-    #[test]
-    fn this_machine_and_its_link_are_not_asked() {
-        for ip in ["127.0.0.1", "169.254.169.254", "::1", "fe80::1", "::ffff:169.254.169.254", "0.0.0.0"] {
-            assert!(is_of_the_machine(ip.parse().expect("an address")), "{ip}");
-        }
-        for ip in ["10.0.0.1", "1.1.1.1", "fd00::1"] {
-            assert!(!is_of_the_machine(ip.parse().expect("an address")), "{ip}");
-        }
     }
 }

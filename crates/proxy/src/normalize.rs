@@ -33,7 +33,10 @@ fn decode_unreserved(path: &str) -> Option<String> {
             index = next;
             continue;
         }
-        let code = u8::from_str_radix(path.get(index + 1..index + 3)?, 16).ok()?;
+        let digits = path.get(index + 1..index + 3)?;
+        // A sign is no digit, though a number may begin with one.
+        let code =
+            digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u8::from_str_radix(digits, 16).ok())??;
         // Nobody means it, and some take it for the end of the path.
         if code == 0 {
             return None;
@@ -85,6 +88,8 @@ mod tests {
             ("/..", None),
             ("/a/../../b", None),
             ("/%zz", None),
+            ("/%+5", None),
+            ("/%-5", None),
             ("/a%00", None),
             ("/a\\..\\b", Some("/b")),
             ("/a//b/./c", Some("/a//b/c")),

@@ -76,6 +76,15 @@ pub fn ip(host: &str) -> Option<IpAddr> {
     host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host).parse().ok()
 }
 
+/// True for an address of this machine, or of the link that it is on: of nobody else (loopback, link-local with clouds'
+/// metadata, unspecified).
+pub fn is_of_the_machine(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,5 +131,14 @@ mod tests {
         assert_eq!(split_port("[::1]:80"), ("[::1]", Some(80)));
         assert_eq!(split_port("::1"), ("::1", None));
         assert_eq!(split_port("reviews:99999"), ("reviews:99999", None));
+    }
+    #[test]
+    fn this_machine_and_its_link_are_not_asked() {
+        for ip in ["127.0.0.1", "169.254.169.254", "::1", "fe80::1", "::ffff:169.254.169.254", "0.0.0.0"] {
+            assert!(is_of_the_machine(ip.parse().expect("an address")), "{ip}");
+        }
+        for ip in ["10.0.0.1", "1.1.1.1", "fd00::1"] {
+            assert!(!is_of_the_machine(ip.parse().expect("an address")), "{ip}");
+        }
     }
 }
