@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use config::{ChainMatch, FilterChain, TransportMatch};
 use transport::sniff::Sniffed;
 
-use crate::plan::{ChainPlan, ListenerPlan};
+use crate::connection::Client;
+use crate::plan::{ChainPlan, ListenerPlan, Plan};
 
 /// What is known of a connection before its chain is chosen.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,13 @@ pub fn choose<'a>(listener: &'a ListenerPlan, facts: &Facts) -> Option<&'a Chain
     let found = most_specific(&listener.config.chains, facts);
     let default = || listener.has_default.then(|| listener.chains.len() - 1);
     found.or_else(default).and_then(|index| listener.chains.get(index))
+}
+
+/// The chain that an open connection would fall into now; `None`: none takes it as it is. One in plaintext does not come
+/// into a chain that begins with TLS.
+pub fn still<'a>(plan: &'a Plan, client: &Client) -> Option<&'a ChainPlan> {
+    let listener = plan.listeners.get(client.listener)?.as_ref()?;
+    choose(listener, &client.facts).filter(|chain| chain.tls().is_none() || client.tls.is_some())
 }
 
 // How specific a match is, by one condition; `None` when it does not hold.

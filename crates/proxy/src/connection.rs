@@ -17,12 +17,13 @@ use transport::tls::Peer;
 use words::SpiffeId;
 
 use crate::chain::{self, Facts};
+use crate::leaving::{Carries, Leaving};
 use crate::pipeline;
-use crate::plan::{ChainPlan, HttpPlan, ListenerPlan, Plan};
+use crate::plan::{ChainPlan, ListenerPlan, Plan};
 use crate::principals::{Parties, Principal};
 use crate::tcp;
 use crate::tls::ServerTls;
-use crate::worker::{Phase, Worker};
+use crate::worker::Worker;
 
 /// How long a client may take to say anything that tells its protocol; then it is carried as bytes (TR84: a server that
 /// speaks first must get its turn).
@@ -72,7 +73,17 @@ impl Client {
 /// No further request on this connection (RFC 9112, 9.6).
 const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
 
-struct Busy(Rc<Worker>);
+/// While it is there, the worker has a connection to wait for.
+pub struct Busy(Rc<Worker>);
+
+impl Busy {
+    /// One connection more.
+    pub fn new(worker: &Rc<Worker>) -> Self {
+        worker.busy.set(worker.busy.get() + 1);
+        crate::cluster::bump(&worker.metrics.downstream_active);
+        Self(worker.clone())
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -85,11 +96,12 @@ impl Drop for Busy {
 
 /// Serves a connection until it ends.
 pub async fn serve(worker: Rc<Worker>, slot: usize, mut stream: Io, peer: SocketAddr) {
-    worker.busy.set(worker.busy.get() + 1);
     crate::cluster::bump(&worker.metrics.downstream_connections);
-    crate::cluster::bump(&worker.metrics.downstream_active);
-    let _busy = Busy(worker.clone());
+    let _busy = Busy::new(&worker);
     let plan = worker.plan();
+    // What changes from here on concerns this connection, also while it is not let in yet.
+    let signs = worker.signs();
+    let seen = signs.borrow().listeners;
     let Some(first) = plan.listeners.get(slot).and_then(Option::as_ref) else { return };
     let dialled = match first.config.use_original_dst || first.config.filters.original_dst {
         true => stream.original_destination(),
@@ -130,7 +142,11 @@ pub async fn serve(worker: Rc<Worker>, slot: usize, mut stream: Io, peer: Socket
         }
     };
     match chain {
-        ChainPlan::Tcp(tcp) => tcp::serve(worker.clone(), tcp.clone(), io, client).await,
+        ChainPlan::Tcp(tcp) => {
+            let client = Rc::new(client);
+            let leaving = Leaving::new(worker.clone(), client.clone(), Carries::Bytes, signs, seen);
+            tcp::serve(worker.clone(), tcp.clone(), io, client, leaving).await;
+        }
         ChainPlan::Http(http) => {
             let is_http2 = match http.manager.codec {
                 config::HttpCodec::Http1 => false,
@@ -142,8 +158,12 @@ pub async fn serve(worker: Rc<Worker>, slot: usize, mut stream: Io, peer: Socket
                 config::HttpCodec::Auto if listener.sniffs => client.facts.sniffed == Sniffed::Http2,
                 config::HttpCodec::Auto => look(&mut io).await == Sniffed::Http2,
             };
-            let first = http.clone();
-            serve_http(worker.clone(), first, io, Rc::new(client), is_http2).await;
+            let client = Rc::new(client);
+            let carries = if is_http2 { Carries::Http2 } else { Carries::Http1 };
+            let leaving = Leaving::new(worker.clone(), client.clone(), carries, signs, seen);
+            let known = pipeline::Known { generation: plan.generation, chain: http.clone(), fits: true };
+            let chain = Rc::new(std::cell::RefCell::new(known));
+            serve_http((worker.clone(), client, chain), io, is_http2, leaving).await;
         }
     }
 }
@@ -222,30 +242,23 @@ async fn look(stream: &mut Io) -> Sniffed {
     tokio::time::timeout(Duration::from_secs(SNIFF_SECONDS_MAX), looking).await.unwrap_or(Sniffed::Other)
 }
 
-/// Speaks HTTP on a connection until it ends, or until the worker drains and nothing is under way on it.
-pub async fn serve_http(worker: Rc<Worker>, first: Arc<HttpPlan>, io: Io, client: Rc<Client>, is_http2: bool) {
-    let mut phase = worker.phase();
-    // A client of HTTP/1 that has nothing under way is told with its next answer (`connection: close`); ending the
-    // connection now could cross that request. HTTP/2 has a word for it.
-    let leaves_at = if is_http2 { Phase::Draining } else { Phase::Closing };
-    let chain = Rc::new(std::cell::RefCell::new((worker.plan().generation, first)));
-    let known = (worker.clone(), client.clone(), chain.clone());
+type Known = (Rc<Worker>, Rc<Client>, pipeline::Chain);
+
+// Speaks HTTP on a connection until it ends, or until it has to go and nothing is under way on it.
+async fn serve_http(known: Known, io: Io, is_http2: bool, mut leaving: Leaving) {
+    let (worker, client, chain) = known.clone();
     let service = service_fn(move |request| {
         let (worker, client, chain) = (worker.clone(), client.clone(), chain.clone());
         async move {
-            let discourages = worker.clone();
+            let (discourages, known) = (worker.clone(), chain.clone());
             let mut response = pipeline::respond(worker, client, chain, request).await;
-            if !is_http2 && discourages.discourages() && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+            let goes = !is_http2 && (discourages.discourages() || !known.borrow().fits);
+            if goes && response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(http::header::CONNECTION, CLOSE);
             }
             Ok::<_, Infallible>(response)
         }
     });
-    let drained = async move {
-        // The sender lives as long as the worker.
-        let _ = phase.wait_for(|phase| *phase >= leaves_at).await;
-    };
-    let mut drained = std::pin::pin!(drained);
     let outcome = if is_http2 {
         let mut server = hyper::server::conn::http2::Builder::new(LocalExec);
         server
@@ -253,14 +266,8 @@ pub async fn serve_http(worker: Rc<Worker>, first: Arc<HttpPlan>, io: Io, client
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEAD_BYTES_MAX as u32);
-        let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(io), service));
-        tokio::select! {
-            outcome = &mut connection => outcome,
-            () = &mut drained => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
+        let connection = std::pin::pin!(server.serve_connection(TokioIo::new(io), service));
+        leaving.attend(connection, |connection| connection.graceful_shutdown()).await
     } else {
         let mut server = hyper::server::conn::http1::Builder::new();
         server
@@ -269,16 +276,10 @@ pub async fn serve_http(worker: Rc<Worker>, first: Arc<HttpPlan>, io: Io, client
             .max_buf_size(HEAD_BYTES_MAX)
             .max_headers(HEADERS_MAX)
             .preserve_header_case(false);
-        let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(io), service).with_upgrades());
-        tokio::select! {
-            outcome = &mut connection => outcome,
-            () = &mut drained => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
+        let connection = std::pin::pin!(server.serve_connection(TokioIo::new(io), service).with_upgrades());
+        leaving.attend(connection, |connection| connection.graceful_shutdown()).await
     };
-    if let Err(error) = outcome {
+    if let Some(Err(error)) = outcome {
         tracing::debug!("client connection ended: {error}");
         if !is_http2 && error.is_parse() {
             let (worker, client, chain) = known;

@@ -31,6 +31,7 @@ pub mod headers;
 pub mod identity;
 pub mod internal;
 pub mod jwks;
+pub mod leaving;
 pub mod local_reply;
 pub mod log_filter;
 pub mod metric_labels;

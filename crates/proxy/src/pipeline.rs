@@ -29,8 +29,18 @@ use crate::trace::Trace;
 use crate::worker::Worker;
 use crate::{fault, forward, grpc, guard, headers, internal, normalize, rate_limit, upgrade};
 
-/// The chain of a connection, and the plan that it was chosen by.
-pub type Chain = Rc<RefCell<(u64, Arc<HttpPlan>)>>;
+/// The chain of a connection.
+pub type Chain = Rc<RefCell<Known>>;
+
+/// What is known of a connection's chain.
+pub struct Known {
+    /// The plan that it was chosen by.
+    pub generation: u64,
+    /// What it says.
+    pub chain: Arc<HttpPlan>,
+    /// True while the connection would be let in again.
+    pub fits: bool,
+}
 
 /// Answers a request. A panic costs this request only.
 pub async fn respond(
@@ -70,15 +80,16 @@ pub fn unread(worker: &Rc<Worker>, client: &Client, chain: &Chain, too_large: bo
 fn current(worker: &Worker, client: &Client, chain: &Chain) -> Arc<HttpPlan> {
     let plan = worker.plan();
     let mut known = chain.borrow_mut();
-    if known.0 != plan.generation {
-        known.0 = plan.generation;
-        // A listener that is gone serves its connections as it last did.
-        let listener = plan.listeners.get(client.listener).and_then(Option::as_ref);
-        if let Some(ChainPlan::Http(newer)) = listener.and_then(|listener| chain::choose(listener, &client.facts)) {
-            known.1 = newer.clone();
+    if known.generation != plan.generation {
+        known.generation = plan.generation;
+        let newer = chain::still(&plan, client);
+        // What is gone serves its connections as it last did, until they are.
+        known.fits = matches!(newer, Some(ChainPlan::Http(_)));
+        if let Some(ChainPlan::Http(newer)) = newer {
+            known.chain = newer.clone();
         }
     }
-    known.1.clone()
+    known.chain.clone()
 }
 
 pub(crate) fn new_record(worker: &Rc<Worker>, plan: &Arc<HttpPlan>, now: Instant) -> Record {

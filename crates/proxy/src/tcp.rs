@@ -16,6 +16,7 @@ use crate::access_log::Line;
 use crate::cluster::{ClusterState, bump, socket};
 use crate::connection::Client;
 use crate::failure::{Failure, Flags};
+use crate::leaving::Leaving;
 use crate::metrics::{Ends, end_labels};
 use crate::plan::{ClusterPlan, TcpPlan};
 use crate::principals::{Parties, Principal};
@@ -38,11 +39,11 @@ struct Told {
 }
 
 /// Carries a connection until it ends. Without a host it is closed at once.
-pub async fn serve(worker: Rc<Worker>, plan: Arc<TcpPlan>, stream: Io, client: Client) {
+pub async fn serve(worker: Rc<Worker>, plan: Arc<TcpPlan>, stream: Io, client: Rc<Client>, leaving: Leaving) {
     let started = Instant::now();
     let mut told = Told { parties: client.parties, ..Told::default() };
     match guard::check_connection(&plan.config.authorization, &client) {
-        None => carry(&worker, &plan, stream, &client, &mut told).await,
+        None => carry(&worker, &plan, stream, (&client, leaving), &mut told).await,
         Some(reason) => {
             drop(stream);
             told.flags = Flags::UNAUTHORIZED;
@@ -56,8 +57,8 @@ pub async fn serve(worker: Rc<Worker>, plan: Arc<TcpPlan>, stream: Io, client: C
     head.local = client.dialled.or(client.local);
     head.peer = client.peer;
     head.origin.clone_from(&plan.origin);
-    if let Sniffed::Tls { sni, .. } = client.facts.sniffed {
-        head.server_name = sni;
+    if let Sniffed::Tls { sni, .. } = &client.facts.sniffed {
+        head.server_name.clone_from(sni);
     }
     let (received, sent, elapsed) = (carried.up, carried.down, started.elapsed());
     for format in &plan.logs {
@@ -67,7 +68,13 @@ pub async fn serve(worker: Rc<Worker>, plan: Arc<TcpPlan>, stream: Io, client: C
     }
 }
 
-async fn carry(worker: &Rc<Worker>, plan: &TcpPlan, stream: Io, client: &Client, told: &mut Told) {
+async fn carry(
+    worker: &Rc<Worker>,
+    plan: &TcpPlan,
+    stream: Io,
+    (client, leaving): (&Client, Leaving),
+    told: &mut Told,
+) {
     let Some(cluster) = draw(worker, plan).and_then(|slot| worker.cluster(slot)) else {
         told.flags = Flags::NO_CLUSTER;
         return;
@@ -127,8 +134,7 @@ async fn carry(worker: &Rc<Worker>, plan: &TcpPlan, stream: Io, client: &Client,
     bump(&series.opened);
     let TcpProxy { idle_timeout, max_connection_duration, .. } = &plan.config;
     let bounds = Bounds { idle: Some(idle_timeout.unwrap_or(IDLE_DEFAULT)), age: *max_connection_duration };
-    // Bytes cannot be asked to finish; when the worker drains, the bound of the drain ends them.
-    told.carried = relay(stream, upstream, bounds).await;
+    told.carried = relay(stream, upstream, bounds, leaving.cut()).await;
     if told.carried.ended == Ended::Aged {
         told.flags = Flags::DURATION;
     }

@@ -18,8 +18,10 @@ use transport::source::Source;
 use transport::upstream::{ResponseBody, send_upgrade};
 
 use crate::cluster::{ClusterState, bump};
+use crate::connection::Busy;
 use crate::failure::{Failure, Flags};
 use crate::forward::{self, Mission, Tries};
+use crate::leaving::{Carries, Leaving};
 use crate::local_reply::{Guards, ReplyBody};
 use crate::record::Record;
 use crate::tls::Load;
@@ -39,7 +41,7 @@ pub async fn serve(
         Err(failure) => forward::failed(&failure, false, mission.back, record),
         Ok((mut response, guards)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             change(&mission, response.headers_mut(), 101, &record);
-            switch(response, guards, client, record)
+            switch(&mission, response, guards, client, record)
         }
         // The upstream would not upgrade: its answer is an ordinary one.
         Ok((response, guards)) => {
@@ -139,6 +141,7 @@ async fn open(
 }
 
 fn switch(
+    mission: &Mission<'_>,
     mut response: Response<Incoming>,
     guards: Guards,
     client: OnUpgrade,
@@ -148,18 +151,26 @@ fn switch(
     let headers = std::mem::take(response.headers_mut());
     record.status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
     let idle = record.plan.manager.stream_idle_timeout;
+    let worker = mission.worker;
+    // The connection's own task is over with the answer's head; what it leaves behind is waited for all the same.
+    let busy = Busy::new(worker);
+    let signs = worker.signs();
+    // It is looked at anew: listeners may have changed before it came to this.
+    let seen = signs.borrow().listeners.wrapping_sub(1);
+    let leaving = Leaving::new(worker.clone(), mission.client.clone(), Carries::Http1, signs, seen);
     spawn_local(async move {
         let (Ok(client), Ok(upstream)) = (client.await, upstream.await) else {
             record.flags = record.flags.with(Flags::DOWNSTREAM_ENDED);
             return record.finish(Instant::now());
         };
-        let carried = relay(TokioIo::new(client), TokioIo::new(upstream), Bounds { idle, age: None }).await;
+        let carried =
+            relay(TokioIo::new(client), TokioIo::new(upstream), Bounds { idle, age: None }, leaving.cut()).await;
         (record.received, record.sent) = (carried.up, carried.down);
         if carried.ended == Ended::Idle {
             record.flags = record.flags.with(Flags::STREAM_IDLE);
         }
         record.finish(Instant::now());
-        drop(guards);
+        drop((guards, busy));
     });
     let mut answer = Response::new(ReplyBody::empty());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -19,6 +19,7 @@ use crate::cluster::ClusterState;
 use crate::connection;
 use crate::dynamic::Hosts;
 use crate::identity::Identity;
+use crate::leaving::{self, Signs};
 use crate::metrics::{Metrics, Scrape};
 use crate::plan::{ListenerPlan, Plan};
 use crate::resolvers::Resolvers;
@@ -95,7 +96,7 @@ pub struct Worker {
     began: Instant,
     logs: RefCell<HashMap<String, LogFile>>,
     log_flush_due: Cell<bool>,
-    phase: watch::Sender<Phase>,
+    signs: watch::Sender<Signs>,
     discourages: Cell<bool>,
     /// Copies of requests.
     pub mirrors: crate::mirror::UnderWay,
@@ -126,7 +127,7 @@ impl Worker {
             began: Instant::now(),
             logs: RefCell::default(),
             log_flush_due: Cell::new(false),
-            phase: watch::Sender::new(Phase::Open),
+            signs: watch::Sender::default(),
             discourages: Cell::new(false),
             mirrors: crate::mirror::UnderWay::default(),
             spans: crate::spans::Spans::default(),
@@ -170,14 +171,25 @@ impl Worker {
         plan.config.balancing.slow_start.map_or(0, |_| self.millis(Instant::now()))
     }
 
-    /// How far the worker is on its way out.
-    pub fn phase(&self) -> watch::Receiver<Phase> {
-        self.phase.subscribe()
+    /// What concerns connections that are open.
+    pub fn signs(&self) -> watch::Receiver<Signs> {
+        self.signs.subscribe()
+    }
+
+    fn phase(&self) -> Phase {
+        self.signs.borrow().phase
+    }
+
+    /// True for a listener of a sidecar that our own application speaks to.
+    pub fn is_of_application(&self, listener: usize) -> bool {
+        let plan = self.plan.borrow();
+        let listener = plan.listeners.get(listener).and_then(Option::as_ref);
+        listener.is_some_and(|one| leaving::is_of_application(&self.identity.node_id, one.config.direction))
     }
 
     /// True when the worker is about to end.
     pub fn is_closing(&self) -> bool {
-        *self.phase.borrow() == Phase::Closing
+        self.phase() == Phase::Closing
     }
 
     /// True while clients are asked to go elsewhere with their next request.
@@ -187,17 +199,18 @@ impl Worker {
 
     fn drain(&self) {
         self.discourages.set(true);
-        self.phase.send_if_modified(|phase| {
-            let is_first = *phase == Phase::Open;
-            *phase = Phase::Draining.max(*phase);
+        self.signs.send_if_modified(|signs| {
+            let is_first = signs.phase == Phase::Open;
+            signs.phase = Phase::Draining.max(signs.phase);
             is_first
         });
     }
 
     // What an application still has to say is taken until the end (Istio drains a sidecar's inbound side).
     fn stays_open(&self, listener: &ListenerPlan, inbound_only: bool) -> bool {
-        let is_outbound = listener.config.direction == Direction::Outbound;
-        is_outbound && (inbound_only || self.identity.node_id.starts_with("sidecar~"))
+        let direction = listener.config.direction;
+        let only_outbound = inbound_only && direction == Direction::Outbound;
+        only_outbound || leaving::is_of_application(&self.identity.node_id, direction)
     }
 
     /// Obeys a plan from now on.
@@ -223,7 +236,11 @@ impl Worker {
             }
         }
         drop(clusters);
+        let have_changed = have_changed(&self.plan.borrow().listeners, &plan.listeners);
         *self.plan.borrow_mut() = plan;
+        if have_changed {
+            self.signs.send_modify(|signs| signs.listeners += 1);
+        }
     }
 
     /// Writes a line to an access log, sooner or later.
@@ -324,7 +341,7 @@ pub async fn run(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
                 }
                 // Who asked may have gone.
                 Some(Command::Scrape(answer)) => drop(answer.send(worker.scrape())),
-                Some(Command::Discourage(on)) => worker.discourages.set(on || *worker.phase.borrow() > Phase::Open),
+                Some(Command::Discourage(on)) => worker.discourages.set(on || worker.phase() > Phase::Open),
                 Some(Command::Drain) => worker.drain(),
                 Some(Command::Close { inbound_only }) => {
                     worker.drain();
@@ -337,7 +354,7 @@ pub async fn run(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
                         stays
                     });
                     if !inbound_only {
-                        worker.phase.send_replace(Phase::Closing);
+                        worker.signs.send_modify(|signs| signs.phase = Phase::Closing);
                         worker.spans.hurry();
                     }
                 }
@@ -353,6 +370,14 @@ pub async fn run(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
         }
     }
     worker.flush_logs();
+}
+
+// True when a listener is gone or says something else. Routes and secrets change no connection's chain, and hosts neither.
+fn have_changed(old: &[Option<Arc<ListenerPlan>>], new: &[Option<Arc<ListenerPlan>>]) -> bool {
+    old.iter().enumerate().filter_map(|(slot, old)| Some((slot, old.as_ref()?))).any(|(slot, old)| {
+        let newer = new.get(slot).and_then(Option::as_ref);
+        newer.is_none_or(|newer| !Arc::ptr_eq(&old.config, &newer.config))
+    })
 }
 
 /// The listener of a slot, when it has a socket.

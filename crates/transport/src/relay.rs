@@ -32,6 +32,8 @@ pub enum Ended {
     Idle,
     /// It was as old as it may get.
     Aged,
+    /// Whoever watches over it said so.
+    Cut,
 }
 
 /// How long a relay may last.
@@ -43,8 +45,8 @@ pub struct Bounds {
     pub age: Option<Duration>,
 }
 
-/// Carries bytes until both directions have ended. A direction that ends closes the other side's writing half.
-pub async fn relay<A, B>(client: A, upstream: B, bounds: Bounds) -> Carried
+/// Carries bytes until both directions have ended, or until `cut`. A direction that ends closes the other side's writing half.
+pub async fn relay<A, B>(client: A, upstream: B, bounds: Bounds, cut: impl Future<Output = ()>) -> Carried
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -70,6 +72,7 @@ where
         _ = both => Ended::Closed,
         () = until_idle(&moved, bounds.idle) => Ended::Idle,
         () = aged => Ended::Aged,
+        () = cut => Ended::Cut,
     };
     Carried { up: up.get(), down: down.get(), ended }
 }
@@ -128,7 +131,7 @@ mod tests {
             drop((client, upstream));
             heard
         };
-        let (carried, heard) = tokio::join!(relay(near, far, Bounds::default()), talk);
+        let (carried, heard) = tokio::join!(relay(near, far, Bounds::default(), std::future::pending()), talk);
         assert_eq!((heard, carried.up, carried.down), (*b"yo", 2, 2));
     }
 
@@ -158,6 +161,6 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_leaves_tls_without_a_word_ends_the_relay() {
         let (near, _far) = tokio::io::duplex(64);
-        assert_eq!(relay(Broken, near, Bounds::default()).await.ended, Ended::Closed);
+        assert_eq!(relay(Broken, near, Bounds::default(), std::future::pending()).await.ended, Ended::Closed);
     }
 }
