@@ -106,7 +106,12 @@ impl Bundle {
         let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
         let roots = self.store().roots;
         let found = leaf.verify_for_usage(algorithms, &roots, between, time, usage, None, None);
-        found.map(drop).map_err(|error| error.to_string())
+        found.map(drop).map_err(|error| match error {
+            // Without the time of now: the same reason is the same sentence.
+            webpki::Error::CertExpired { .. } => "a certificate of the chain has expired".to_owned(),
+            webpki::Error::CertNotValidYet { .. } => "a certificate of the chain is not valid yet".to_owned(),
+            other => other.to_string(),
+        })
     }
 
     /// The same of PEM text.

@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 pub use rustls::{ClientConfig, ServerConfig};
 use rustls::{RootCertStore, SignatureAlgorithm, SupportedProtocolVersion};
@@ -266,6 +266,7 @@ pub fn server(
     let provider = parameters.provider()?;
     let builder = ServerConfig::builder_with_provider(provider.clone());
     let builder = builder.with_protocol_versions(&parameters.versions()?).map_err(|error| error.to_string())?;
+    let asks = clients.is_some();
     let builder = match clients {
         None => builder.with_no_client_auth(),
         Some((required, demands)) => {
@@ -274,6 +275,11 @@ pub fn server(
     };
     let mut made = builder.with_cert_resolver(Arc::new(Several { identities, tls13: parameters.tls13 }));
     made.alpn_protocols = parameters.alpn();
+    if asks {
+        // A resumed session would not show the client's certificate again, which may have expired or been revoked since.
+        made.session_storage = Arc::new(NoServerSessionStorage {});
+        made.send_tls13_tickets = 0;
+    }
     Ok(Arc::new(made))
 }
 
