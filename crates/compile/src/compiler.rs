@@ -170,17 +170,9 @@ impl Compiler {
     /// What a proxy obeys in a world.
     pub fn compile(&mut self, world: &World, scope: &Scope) -> Compiled {
         let base = self.begin(world);
-        let of_pod;
-        let labels: &Labels = match scope.labels.is_empty() {
-            false => &scope.labels,
-            true => match world.pod(&scope.namespace, &scope.name) {
-                Some(pod) => {
-                    of_pod = pod.clone();
-                    &of_pod.labels
-                }
-                None => &scope.labels,
-            },
-        };
+        // What its proxy said when it started may be old, and is its own word; its clients go by the pod's.
+        let of_pod = world.pod(&scope.namespace, &scope.name).cloned();
+        let labels: &Labels = of_pod.as_ref().map_or(&scope.labels, |pod| &pod.labels);
         let class =
             Class::of(scope, labels, world, &base.looked_at.value, base.registry.value.any_local, &base.needs.value);
         let kept = self.classes.entry(class.print()).or_default();

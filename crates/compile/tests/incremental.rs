@@ -404,3 +404,42 @@ fn proxies_of_one_class_share_their_layer() {
     let (ours, theirs) = (&a.layers[0].snapshot, &other.layers[0].snapshot);
     assert!(ours.clusters.iter().all(|(name, one)| Arc::ptr_eq(one, &theirs.clusters[name])));
 }
+
+#[test]
+fn an_endpoint_waits_for_its_pod() {
+    let all = objects(&reviews());
+    let is_it = |object: &Arc<Object>| object.kind() == api::Kind::Pod && &*object.metadata().name == "reviews-v1";
+    let pod = all.iter().find(|object| is_it(object)).unwrap().clone();
+    let (mut world, mut compiler) = (World::new(MeshConfig::default()), Compiler::default());
+    all.into_iter().filter(|object| !is_it(object)).for_each(|object| _ = world.apply(Change::Upsert(object)));
+    let mut addresses = |world: &World| {
+        let snapshot = compiler.compile(world, &sidecar()).snapshot();
+        format!("{:?}", snapshot.endpoints["outbound|9080||reviews.default.svc.cluster.local"])
+    };
+    // Whether it takes mutual TLS is not known: plaintext would be a guess.
+    let before = addresses(&world);
+    assert!(!before.contains("10.0.1.1:") && before.contains("10.0.1.2:"), "{before}");
+    let hosts = [Arc::from("reviews.default.svc.cluster.local")].into();
+    assert_eq!(world.apply(Change::Upsert(pod.clone())), Dirty::Endpoints { hosts });
+    assert!(addresses(&world).contains("10.0.1.1:"));
+    world.apply(Change::Delete(pod.key()));
+    assert_eq!(addresses(&world), before);
+}
+
+#[test]
+fn labels_of_the_pod_beat_what_its_proxy_said_when_it_started() {
+    let rule = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: r}\nspec: {hosts: [reviews], \
+                http: [{match: [{sourceLabels: {version: canary}}], directResponse: {status: 418}}, {route: [{destination: {host: reviews}}]}]}";
+    let mut world = world(&(reviews() + "---\n" + rule));
+    let mut compiler = Compiler::default();
+    let scope = sidecar_of("reviews-v1", "10.0.1.1", json!({"LABELS": {"app": "reviews", "version": "canary"}}));
+    let mut is_canary = |world: &World| config::render(&compiler.compile(world, &scope).snapshot()).contains("418");
+    assert!(!is_canary(&world));
+    let pods = objects(&reviews().replace("\"version\": \"v1\"", "\"version\": \"canary\""));
+    let pod = pods.into_iter().find(|object| object.kind() == api::Kind::Pod).unwrap();
+    assert_ne!(world.apply(Change::Upsert(pod.clone())), Dirty::None);
+    assert!(is_canary(&world));
+    // Without its pod there is only its word.
+    world.apply(Change::Delete(pod.key()));
+    assert!(is_canary(&world));
+}

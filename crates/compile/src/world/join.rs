@@ -187,7 +187,7 @@ impl World {
     pub(super) fn join_service(&mut self, ns: &Arc<str>, name: &Arc<str>) -> bool {
         let mut endpoints = Vec::new();
         for (_, slice) in self.slices.of_namespace(ns).filter(|(_, slice)| slice.service == *name) {
-            endpoints.extend(slice.endpoints.iter().map(|endpoint| self.of_slice(slice, endpoint)));
+            endpoints.extend(slice.endpoints.iter().filter_map(|endpoint| self.of_slice(slice, endpoint)));
         }
         let selector = self.services.value(ns, name).map(|known| known.service.selector.clone());
         if let Some(selector) = selector.filter(|selector| !selector.is_empty()) {
@@ -228,14 +228,19 @@ impl World {
         set(&mut self.of_entries, ns, name, endpoints)
     }
 
-    fn of_slice(&self, slice: &Slice, endpoint: &SliceEndpoint) -> JoinedEndpoint {
-        let pod = endpoint.pod.as_ref().and_then(|(ns, name)| self.pods.value(ns, name));
+    /// `None` until its pod is known: whether it takes mutual TLS, and who it must be, is written there only. Istio holds it
+    /// back, too.
+    fn of_slice(&self, slice: &Slice, endpoint: &SliceEndpoint) -> Option<JoinedEndpoint> {
+        let pod = match &endpoint.pod {
+            Some((ns, name)) => Some(self.pods.value(ns, name)?),
+            None => None,
+        };
         let labels = pod.map(|pod| pod.labels.clone()).unwrap_or_default();
         let mut locality = self.place(&endpoint.node, &labels);
         if let (true, Some(zone)) = (locality.zone.is_empty(), &endpoint.zone) {
             locality.zone.clone_from(zone);
         }
-        JoinedEndpoint {
+        Some(JoinedEndpoint {
             address: InlineAddress::Ip(endpoint.ip),
             ports: slice.ports.clone(),
             ports_complete: true,
@@ -248,7 +253,7 @@ impl World {
             workload: pod.map(|pod| pod.workload.clone()),
             account: pod.map(|pod| pod.account.clone()),
             mtls: pod.is_some_and(|pod| pod.mtls),
-        }
+        })
     }
 
     fn of_pod(&self, pod: &Pod) -> Option<JoinedEndpoint> {
