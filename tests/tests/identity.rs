@@ -673,6 +673,77 @@ async fn tokens() -> Result<()> {
     Ok(())
 }
 
+const EDGE: &str = "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: other, namespace: istio-system}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: shop-cert, namespace: istio-system}
+type: kubernetes.io/tls
+data:
+  tls.crt: ${cert shop.example.com}
+  tls.key: ${key shop.example.com}
+";
+
+#[test]
+fn only_who_may_list_secrets_is_given_them() {
+    runtime().block_on(rights()).unwrap();
+}
+
+async fn rights() -> Result<()> {
+    let server = ApiServer::start("rights")?;
+    server.define()?;
+    server.kubectl(&["create", "namespace", "istio-system"], "")?;
+    let folder = tempfile::tempdir()?;
+    let ca = Ca::new(&folder.path().join("ca"))?;
+    server.kubectl(&["apply", "-f", "-"], &testkit::pki::fill_in(EDGE, folder.path())?)?;
+    server.kubectl(&["apply", "-f", "-"], &GATEWAY.replace("NAMESPACE", "istio-system"))?;
+    let (plane, secure) = plane(&["--kubeconfig", &server.kubeconfig()], &ca.folder, &[]).await?;
+    let bootstrap = ca.issue(folder.path().join("other"), "spiffe://cluster.local/ns/istio-system/sa/other")?;
+    let ip: IpAddr = "127.0.251.30".parse()?;
+    // Any pod of the namespace can say this of itself.
+    let who = Proxied {
+        role: "router",
+        namespace: "istio-system".into(),
+        labels: vec![("istio".into(), "ingressgateway".into())],
+        outbound: None,
+        bind_ip: Some(ip),
+        ..sidecar(ip, "gateway")?
+    };
+    let start = async || {
+        let proxy = Proxy::start(&who, secure, "other", &credentials(&bootstrap, &ca.roots())).await?;
+        proxy.ready().await.map(|()| proxy)
+    };
+    let page = "/debug/config_dump?proxyID=gateway.istio-system";
+    let dump = async || Ok::<_, anyhow::Error>(String::from_utf8_lossy(&get(plane.http, page).await?).into_owned());
+    let held = |dump: &str| dump.contains("kubernetes://shop-cert") && dump.contains("[redacted]");
+    let first = start().await?;
+    wait::until("it is known why", SOON, || async {
+        let said = String::from_utf8_lossy(&get(plane.http, "/debug/diagnostics").await?).into_owned();
+        match said.contains("needs a Role in istio-system") {
+            true => Ok(()),
+            false => bail!("{said}"),
+        }
+    })
+    .await?;
+    let without = dump().await?;
+    assert!(!held(&without), "{without}");
+    drop(first);
+    // The same that the chart makes for its gateways; asked anew within a minute and a bit, while it is connected.
+    let role = ["create", "role", "other", "-n", "istio-system", "--verb=get,watch,list", "--resource=secrets"];
+    server.kubectl(&role, "")?;
+    let binding = ["create", "rolebinding", "other", "-n", "istio-system", "--role=other"];
+    server.kubectl(&[&binding[..], &["--serviceaccount=istio-system:other"]].concat(), "")?;
+    let _second = start().await?;
+    wait::until("it holds the Secret", Duration::from_secs(90), || async {
+        let dump = dump().await?;
+        if held(&dump) { Ok(()) } else { bail!("{dump}") }
+    })
+    .await
+}
+
 // What `kubectl describe pod` shows of refusals.
 async fn told_to_the_owner(server: &ApiServer, uid: &str) -> Result<()> {
     let of_pod = format!("--field-selector=involvedObject.name=one,involvedObject.uid={uid},type=Warning");

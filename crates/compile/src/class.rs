@@ -13,7 +13,7 @@ use crate::guards::Guards;
 use crate::locality::{Needs, Place, Settings};
 use crate::passthrough::Unknown;
 use crate::policy::{Blocks, Policy};
-use crate::scope::{Interception, Role, Scope};
+use crate::scope::{Interception, Role, Scope, SecretsRight};
 use crate::sidecar::Sidecar;
 use crate::telemetry::Effective;
 use crate::world::World;
@@ -48,7 +48,7 @@ pub(crate) struct Class {
     /// A load balancer in front says by the PROXY protocol who the client is.
     pub(crate) proxy_protocol: bool,
     /// Secrets of their namespace may go to them.
-    pub(crate) may_hold_secrets: bool,
+    pub(crate) secrets: SecretsRight,
     /// They have certificates of their own.
     pub(crate) identity: bool,
     /// What they tell of their traffic.
@@ -87,7 +87,7 @@ impl Class {
             place: needs.any.then(|| world.place_of(scope, labels, needs)),
             bind_ip: scope.bind_ip.filter(|_| gateway),
             proxy_protocol: gateway && (scope.proxy_protocol || annotated(scope, world)),
-            may_hold_secrets: scope.may_hold_secrets,
+            secrets: scope.secrets,
             identity: scope.identity,
             telemetry: Effective::of(scope, labels, world),
             guards: if gateway { Guards::of(scope, labels, world) } else { Guards::default() },
@@ -97,10 +97,10 @@ impl Class {
     /// The key.
     pub(crate) fn print(&self) -> Fingerprint {
         let Self { role, namespace, labels, sidecar, captured, explicit, binds, dns, v6, node, place, .. } = self;
-        let Self { bind_ip, proxy_protocol, may_hold_secrets, identity, telemetry, guards, .. } = self;
+        let Self { bind_ip, proxy_protocol, secrets, identity, telemetry, guards, .. } = self;
         let sidecar = sidecar.as_ref().map(|sidecar| &sidecar.origin);
         let reached = (captured, explicit, binds, dns);
-        let gateway = (bind_ip, proxy_protocol, may_hold_secrets, identity);
+        let gateway = (bind_ip, proxy_protocol, secrets, identity);
         Fingerprint::of(&(role, namespace, labels, sidecar, reached, v6, node, place, gateway, telemetry, guards))
     }
 

@@ -87,5 +87,5 @@ pub mod world;
 
 pub use compiler::{Compiled, Compiler, Layer};
 pub use mesh::{Collector, DefaultRetries, MeshConfig, OutboundTrafficPolicy};
-pub use scope::{Interception, Role, Scope, ScopeError};
+pub use scope::{Interception, Role, Scope, ScopeError, SecretsRight};
 pub use world::{Dirty, World};

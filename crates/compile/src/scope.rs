@@ -29,7 +29,7 @@ pub struct Scope {
     pub name: String,
     /// The pod's namespace.
     pub namespace: String,
-    /// The pod's labels; empty when the proxy sent none (the pod's own are used then).
+    /// The pod's labels, as the proxy says; where the pod is known its own are used.
     pub labels: Labels,
     /// The DNS domain of the proxy, `default.svc.cluster.local`.
     pub domain: String,
@@ -54,9 +54,9 @@ pub struct Scope {
     pub vhds: bool,
     /// It has a certificate of its own and the roots of the mesh: connections within the mesh are secured.
     pub identity: bool,
-    /// It may be given Secrets of its namespace, where it obeys something that names them. No word of the proxy's own:
-    /// whoever knows how far the connection is to be trusted says so.
-    pub may_hold_secrets: bool,
+    /// Whether it may be given Secrets of its namespace, where it obeys something that names them. No word of the proxy's
+    /// own: whoever knows how far the connection is to be trusted says so.
+    pub secrets: SecretsRight,
     /// The node's name, for `internalTrafficPolicy: Local`.
     pub node_name: String,
 }
@@ -68,6 +68,18 @@ pub enum Role {
     Sidecar,
     /// At the edge, selected by Gateways.
     Gateway,
+}
+
+/// Whether a proxy may be given Secrets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SecretsRight {
+    /// No: nobody knows who it is.
+    #[default]
+    Unknown,
+    /// No: its service account may not list them itself.
+    Denied,
+    /// Yes.
+    Granted,
 }
 
 /// How traffic reaches a sidecar (DP05).
@@ -193,7 +205,7 @@ impl Scope {
             dns: false,
             vhds: false,
             identity: false,
-            may_hold_secrets: false,
+            secrets: SecretsRight::Unknown,
             node_name: String::new(),
         })
     }

@@ -13,8 +13,11 @@ use words::{Diagnostic, Fingerprint, Origin, Severity};
 
 use crate::class::Class;
 use crate::notes::{NOT_FOUND, Notes, VALUE_IGNORED};
+use crate::scope::SecretsRight;
 use crate::world::World;
 
+/// Secrets with the key of a certificate authority, as Istio names them: no proxy is given these.
+const OF_AUTHORITIES: [&str; 2] = ["cacerts", "istio-ca-secret"];
 /// Names of Secrets in the proxy's namespace begin with this.
 const KUBERNETES: &str = "kubernetes://";
 /// Ends the name of a Secret that is wanted for its roots (GW14).
@@ -204,8 +207,23 @@ fn find(name: &str, used: Use, class: &Class, world: &World) -> Result<Found, Re
     }
     let wanted = name.strip_prefix(KUBERNETES).unwrap_or(name);
     let namespace = &class.namespace;
-    if !class.may_hold_secrets {
-        return Err((NOT_FOUND, format!("Secret {namespace}/{wanted}: this proxy may not hold Secrets")));
+    if OF_AUTHORITIES.contains(&wanted) {
+        let message =
+            format!("Secret {namespace}/{wanted} is that of a certificate authority, which no proxy is given");
+        return Err((VALUE_IGNORED, message));
+    }
+    let withheld = match class.secrets {
+        SecretsRight::Granted => None,
+        SecretsRight::Unknown => {
+            Some("this proxy may not hold Secrets: its connection does not say who it is".to_owned())
+        }
+        SecretsRight::Denied => Some(format!(
+            "the proxy's service account may not have it; it needs a Role in {namespace} (get, list, watch on secrets) \
+             and a RoleBinding, as the chart makes them for its gateways"
+        )),
+    };
+    if let Some(reason) = withheld {
+        return Err((NOT_FOUND, format!("Secret {namespace}/{wanted}: {reason}")));
     }
     let mut found = world.credential(namespace, wanted);
     // Roots may stand in the Secret of the certificate (GW14).
@@ -263,8 +281,20 @@ mod tests {
     type Pair = (String, String);
 
     fn pairs() -> (Pair, Pair) {
-        let make = || identity::Authority::create("cluster.local", std::time::SystemTime::now()).unwrap();
+        let (certificate, key) = authority();
+        let files = identity::Files { certificate: certificate.as_bytes(), key: key.as_bytes(), ..Default::default() };
+        let authority = identity::Authority::load(files, std::time::SystemTime::now()).unwrap();
+        let make = || {
+            let made = identity::Enrolment::new(None).unwrap();
+            let id = words::SpiffeId::parse("spiffe://cluster.local/ns/a/sa/b").unwrap();
+            let issued = authority.sign(&made.request, &id, identity::LEAF_LIFE, std::time::SystemTime::now());
+            (issued.unwrap().chain.concat(), made.key)
+        };
         (make(), make())
+    }
+
+    fn authority() -> Pair {
+        identity::Authority::create("cluster.local", std::time::SystemTime::now()).unwrap()
     }
 
     fn inline(text: &str) -> Source {
@@ -299,6 +329,9 @@ mod tests {
         assert_eq!(problem(&[("key", &*one.1)]), "there is key and no cert");
         let mixed = problem(&[("tls.crt", &*one.0), ("tls.key", &*other.1)]);
         assert_eq!(mixed, "tls.crt and tls.key: the private key is not that of the certificate");
+        let (certificate, key) = authority();
+        let signs = problem(&[("tls.crt", &certificate), ("tls.key", &key)]);
+        assert!(signs.contains("certificate authority"), "{signs}");
     }
 
     #[test]

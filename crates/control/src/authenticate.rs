@@ -23,6 +23,7 @@ use tonic::server::NamedService;
 use words::SpiffeId;
 
 use crate::metrics::{Metrics, OfReason};
+use crate::rights::Rights;
 use crate::secure::Peer;
 
 /// A token that was accepted is not asked about again for so long; never beyond its own end.
@@ -85,6 +86,9 @@ enum Stranger {
     /// Not the caller's fault.
     #[error("its token cannot be checked now: {0}")]
     Later(String),
+    /// Nor this.
+    #[error("whether it may hold Secrets cannot be asked now: {0}")]
+    Rights(String),
 }
 
 impl Stranger {
@@ -99,7 +103,7 @@ impl Stranger {
             Self::Audience => "audience",
             Self::User(_) => "user",
             Self::Unbound => "unbound",
-            Self::Later(_) => "unavailable",
+            Self::Later(_) | Self::Rights(_) => "unavailable",
         }
     }
 }
@@ -195,6 +199,7 @@ impl Authenticator {
         self.0.metrics.strangers.get_or_create(&OfReason::new(stranger.reason())).inc();
         match stranger {
             Stranger::Later(_) => Status::unavailable("authentication is not possible at the moment"),
+            Stranger::Rights(_) => Status::unavailable("whether you may hold Secrets cannot be asked at the moment"),
             _ => Status::unauthenticated("authentication failed; the control plane's log says why"),
         }
     }
@@ -238,11 +243,17 @@ fn judge(review: &Review, trust_domain: &str) -> Result<Caller, Stranger> {
 pub(crate) struct Authenticated<S> {
     inner: S,
     authenticator: Authenticator,
+    rights: Option<Rights>,
 }
 
 impl<S> Authenticated<S> {
     pub(crate) fn new(inner: S, authenticator: Authenticator) -> Self {
-        Self { inner, authenticator }
+        Self { inner, authenticator, rights: None }
+    }
+
+    /// What each caller may hold is known before it is let in.
+    pub(crate) fn learning(self, rights: Rights) -> Self {
+        Self { rights: Some(rights), ..self }
     }
 }
 
@@ -265,10 +276,17 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (mut inner, authenticator) = (self.inner.clone(), self.authenticator.clone());
+        let rights = self.rights.clone();
         Box::pin(async move {
             let (mut head, body) = request.into_parts();
             match authenticator.caller(&head).await {
                 Ok(caller) => {
+                    if let Some(rights) = rights
+                        && let Err(reason) = rights.learn(&caller.id).await
+                    {
+                        // It keeps what it has and comes again.
+                        return Ok(authenticator.refuse(&head, &Stranger::Rights(reason)).into_http());
+                    }
                     // Nobody further down needs the token, and what is not kept cannot show.
                     head.headers.remove(AUTHORIZATION);
                     head.extensions.insert(caller);

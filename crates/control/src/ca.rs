@@ -337,7 +337,11 @@ mod tests {
         keeper.place.secret = Some(nowhere());
         ["ca-cert.pem", "ca-key.pem"].iter().for_each(|name| std::fs::remove_file(folder.path().join(name)).unwrap());
         keeper.round().await;
-        assert!(keeper.said.as_ref().unwrap().contains("neither ca-cert.pem nor tls.crt any more"), "{:?}", keeper.said);
+        assert!(
+            keeper.said.as_ref().unwrap().contains("neither ca-cert.pem nor tls.crt any more"),
+            "{:?}",
+            keeper.said
+        );
         assert!(keeper.asked.is_none(), "the Secret is not even read");
         assert!(Arc::ptr_eq(&first, keeper.now.borrow().as_ref().unwrap()));
         // What cannot be looked at is not gone either.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use api::{Change, Kind, Object, ObjectKey};
-use compile::{Compiler, Dirty, MeshConfig, Scope, World};
+use compile::{Compiler, Dirty, MeshConfig, Scope, SecretsRight, World};
 use tokio::sync::watch as watch_channel;
 use words::{Diagnostic, Severity};
 use xds::Target;
@@ -20,6 +20,7 @@ use crate::metrics::{Metrics, OfSeverity, OfType};
 use crate::proxies::{Line, Proxies, Proxy};
 use crate::reporter::AT_ONCE;
 use crate::reporting::{Reporting, Work};
+use crate::rights::Rights;
 use crate::secure::Secure;
 
 /// Everything the control plane knows.
@@ -53,8 +54,21 @@ pub(crate) struct Trust {
     pub(crate) serves_secrets: bool,
     /// What the secure ports serve with, if there are any.
     pub(crate) secure: Option<Secure>,
+    /// Who of those that are authenticated may hold Secrets.
+    pub(crate) rights: Rights,
     /// The namespaces there are: each gets the roots.
     pub(crate) namespaces: watch_channel::Sender<BTreeSet<Arc<str>>>,
+}
+
+impl Trust {
+    fn right_of(&self, caller: Option<&Caller>) -> SecretsRight {
+        match caller {
+            _ if self.serves_secrets => SecretsRight::Granted,
+            None => SecretsRight::Unknown,
+            Some(caller) if self.rights.of(&caller.id) == Some(true) => SecretsRight::Granted,
+            Some(_) => SecretsRight::Denied,
+        }
+    }
 }
 
 impl Control {
@@ -175,11 +189,11 @@ impl Control {
         match event {
             StreamEvent::Connected { id, node, mode, wish, status, head } => {
                 let metadata = codec::node::metadata(&node);
-                let caller = head.extensions.get::<Arc<Caller>>().map(Arc::as_ref);
-                match self.admit(&node.id, &metadata, caller) {
+                let caller = head.extensions.get::<Arc<Caller>>().cloned();
+                match self.admit(&node.id, &metadata, caller.as_deref()) {
                     Ok(scope) => {
                         let version = metadata["ISTIO_VERSION"].as_str().unwrap_or_default().to_owned();
-                        let proxy = Proxy::new(scope, node.id, version, Line { mode, wish, status }, now);
+                        let proxy = Proxy::new(scope, node.id, version, Line { mode, wish, status, caller }, now);
                         self.connect(id, proxy, now);
                     }
                     Err(reason) => {
@@ -231,13 +245,28 @@ impl Control {
         }
     }
 
-    // Who has shown who it is may say nothing else, and may hold what is secret in its namespace.
+    // Who has shown who it is may say nothing else.
     fn admit(&self, node_id: &str, metadata: &serde_json::Value, caller: Option<&Caller>) -> Result<Scope, String> {
         let scope = Scope::parse(node_id, metadata).map_err(|error| error.to_string())?;
         if let Some(caller) = caller {
             authorise::node(&scope, node_id, metadata, caller).inspect_err(|words| self.tell_owner(caller, words))?;
         }
-        Ok(Scope { may_hold_secrets: caller.is_some() || self.trust.serves_secrets, ..scope })
+        Ok(Scope { secrets: self.trust.right_of(caller), ..scope })
+    }
+
+    /// A service account has got or lost the right to hold Secrets.
+    pub(crate) fn on_rights(&mut self, now: Instant) {
+        for proxy in self.proxies.values_mut() {
+            let Some(caller) = proxy.caller.as_deref().filter(|caller| self.trust.rights.of(&caller.id).is_some())
+            else {
+                continue;
+            };
+            let right = self.trust.right_of(Some(caller));
+            if proxy.scope.secrets != right {
+                proxy.scope.secrets = right;
+                self.dirty_since.get_or_insert(now);
+            }
+        }
     }
 
     // The proxy is told and says so in its log; whoever looks at its pod shall see it, too.

@@ -25,6 +25,8 @@ pub(crate) enum Event {
     Drafts(oneshot::Sender<Work>),
     /// Statuses to be looked at again, at a time.
     ReportAgain(Vec<(ObjectKey, Mark, Instant)>),
+    /// Who may hold Secrets is different now.
+    Rights,
     /// The program is to end, in order.
     Stop,
     /// Somebody asks over HTTP.

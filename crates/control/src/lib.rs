@@ -24,6 +24,7 @@ mod proxies;
 mod reporter;
 mod reporting;
 mod reports;
+mod rights;
 mod roots;
 pub mod run;
 pub mod secure;

@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use xds::grpc::{StreamId, Wish};
 use xds::{Mode, StreamStatus};
 
+use crate::authenticate::Caller;
+
 /// One connected proxy.
 pub(crate) struct Proxy {
     /// The node id, as it introduced itself.
@@ -23,6 +25,7 @@ pub(crate) struct Proxy {
     pub(crate) options: Options,
     pub(crate) wish: watch::Sender<Wish>,
     pub(crate) status: StreamStatus,
+    pub(crate) caller: Option<Arc<Caller>>,
     pub(crate) connected_at: Instant,
     /// What it was last told to hold.
     pub(crate) compiled: Vec<Arc<compile::Layer>>,
@@ -38,12 +41,14 @@ pub(crate) struct Line {
     pub(crate) mode: Mode,
     pub(crate) wish: watch::Sender<Wish>,
     pub(crate) status: StreamStatus,
+    /// Who it is by its certificate or token; nobody without.
+    pub(crate) caller: Option<Arc<Caller>>,
 }
 
 impl Proxy {
     /// One that was told nothing yet.
     pub(crate) fn new(scope: Scope, node_id: String, version: String, line: Line, now: Instant) -> Self {
-        let Line { mode, wish, status } = line;
+        let Line { mode, wish, status, caller } = line;
         Self {
             node_id,
             name: format!("{}.{}", scope.name, scope.namespace),
@@ -54,6 +59,7 @@ impl Proxy {
             mode,
             wish,
             status,
+            caller,
             connected_at: now,
             compiled: Vec::new(),
             layers: Vec::new(),

@@ -31,6 +31,7 @@ use crate::lifetime::Lifetimes;
 use crate::metrics::Metrics;
 use crate::reporter::Reporter;
 use crate::reporting::Reporting;
+use crate::rights::Rights;
 use crate::secure::Secure;
 use crate::webhook::bundle::{self, Proof};
 use crate::webhook::{self, Webhooks};
@@ -91,6 +92,8 @@ pub async fn run(args: Args) -> Result<()> {
     tokio::spawn(forward_source(watch::spawn(source)?, events.clone()));
     tokio::spawn(http::serve(http_listener, Pages { events: events.clone(), metrics: metrics.clone(), settings }));
     let mut servers = JoinSet::new();
+    let rights = Rights::new(client.clone(), args.secret_namespaces().into_iter().collect());
+    tokio::spawn(rights.clone().keep(events.clone()));
     let service = ads(events);
     if let Some(listener) = plain {
         servers.spawn(serve(TcpListenerStream::new(listener), Routes::new(service.clone())));
@@ -99,15 +102,15 @@ pub async fn run(args: Args) -> Result<()> {
         let authenticator = Authenticator::new(args.trust_domain.clone(), client, metrics.clone());
         let life = args.workload_cert_ttl;
         let certificates = Certificates { secure: secure.clone(), life, metrics: metrics.clone(), recorder };
-        let services = Routes::new(Authenticated::new(service, authenticator.clone()))
-            .add_service(Authenticated::new(certificates, authenticator));
+        let streams = Authenticated::new(service, authenticator.clone()).learning(rights.clone());
+        let services = Routes::new(streams).add_service(Authenticated::new(certificates, authenticator));
         servers.spawn(serve(secure::accept(listener, secure.clone(), |serving| &serving.xds), services));
     }
     if servers.is_empty() {
         bail!("nobody can connect: say --secure-address, or --xds-address other than off");
     }
     tracing::info!(xds = ?args.xds_address.0, secure = ?args.secure_address, webhooks = ?args.webhook_address, http = %args.http_address, "listening");
-    let trust = Trust { serves_secrets: args.serve_secrets, secure, namespaces };
+    let trust = Trust { serves_secrets: args.serve_secrets, secure, rights, namespaces };
     let mut control = Control::new(args.mesh(), trust, metrics, replica);
     control.reporting = reporting;
     control.lifetimes = Lifetimes::new(Some(args.max_connection_age).filter(|age| !age.is_zero()));
@@ -285,6 +288,7 @@ fn take(control: &mut Control, event: Event) -> Result<()> {
             // Who asked may have gone.
             let _ = ask.answer.send(known);
         }
+        Event::Rights => control.on_rights(now),
         Event::Stop => control.stop(now),
         Event::Leads(leads) => {
             if let Some(reporting) = &mut control.reporting {

@@ -30,6 +30,8 @@ pub struct Certificate {
     pub ips: Vec<IpAddr>,
     /// It may sign others.
     pub is_authority: bool,
+    /// It says that its key signs certificates (keyUsage keyCertSign).
+    pub has_cert_sign: bool,
     /// Issuer and subject are the same.
     pub is_self_issued: bool,
     /// The public key (SubjectPublicKeyInfo, DER).
@@ -64,7 +66,7 @@ impl Certificate {
         let names = read.subject_alternative_name().map_err(|_| unreadable("its names are not well-formed"))?;
         let constraints = read.basic_constraints().map_err(|_| unreadable("its constraints are not well-formed"))?;
         let usage = read.key_usage().map_err(|_| unreadable("its key usage is not well-formed"))?;
-        let signs = usage.is_none_or(|usage| usage.value.key_cert_sign());
+        let usage = usage.map(|usage| usage.value.key_cert_sign());
         let mut made = Self {
             serial: read.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
             not_before: at(read.validity().not_before.timestamp()),
@@ -72,7 +74,8 @@ impl Certificate {
             uris: Vec::new(),
             dns: Vec::new(),
             ips: Vec::new(),
-            is_authority: constraints.is_some_and(|constraints| constraints.value.ca) && signs,
+            is_authority: constraints.is_some_and(|constraints| constraints.value.ca) && usage.unwrap_or(true),
+            has_cert_sign: usage == Some(true),
             is_self_issued: read.subject().as_raw() == read.issuer().as_raw(),
             spki: read.public_key().raw.to_vec(),
         };

@@ -19,6 +19,9 @@ pub enum PairError {
     /// The text is no private key in PEM.
     #[error("there is no private key that can be read (PEM: PKCS#8, PKCS#1 or SEC1, not encrypted)")]
     NoKey,
+    /// A server's certificate signs nobody: this would be the key of a whole mesh on a gateway.
+    #[error("the certificate is that of a certificate authority (basicConstraints CA with keyUsage keyCertSign)")]
+    Authority,
     /// The key is that of another certificate.
     #[error("the private key is not that of the certificate")]
     Mismatch,
@@ -28,6 +31,10 @@ pub enum PairError {
 pub fn check_pair(chain: &[u8], key: &[u8]) -> Result<(), PairError> {
     let chain = Certificate::read_all(chain)?;
     let leaf = chain.first().ok_or(PairError::NoCertificate)?;
+    // What `openssl req -x509` makes says "CA" and nothing of signing; people serve with it.
+    if leaf.is_authority && leaf.has_cert_sign {
+        return Err(PairError::Authority);
+    }
     // The error could quote the input.
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| PairError::NoKey)?;
     let Ok(key) = rustls::crypto::ring::sign::any_supported_type(&key) else { return Ok(()) };
@@ -47,10 +54,22 @@ mod tests {
     #[test]
     fn a_key_fits_its_own_certificate_only() {
         let make = || Authority::create("cluster.local", SystemTime::now()).unwrap();
-        let ((chain, key), (_, other)) = (make(), make());
+        let authority = make();
+        let leaf = || {
+            let params = rcgen::CertificateParams::new(["shop.example.com".to_owned()]).unwrap();
+            let key = rcgen::KeyPair::generate().unwrap();
+            (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+        };
+        let ((chain, key), (_, other)) = (leaf(), leaf());
         let check = |chain: &str, key: &str| check_pair(chain.as_bytes(), key.as_bytes());
         assert_eq!(check(&chain, &key), Ok(()));
         assert_eq!(check(&chain, &other), Err(PairError::Mismatch));
+        assert_eq!(check(&authority.0, &authority.1), Err(PairError::Authority));
+        // As `openssl req -x509` writes it without more.
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let pair = rcgen::KeyPair::generate().unwrap();
+        assert_eq!(check(&params.self_signed(&pair).unwrap().pem(), &pair.serialize_pem()), Ok(()));
         assert_eq!(check(&chain, "no key"), Err(PairError::NoKey));
         assert_eq!(check(&chain, &chain), Err(PairError::NoKey));
         assert!(check("no certificate", &key).is_err());

@@ -10,6 +10,7 @@
 //!
 //! Secrets are read in named namespaces only, each by a watch of its own.
 
+mod access_review;
 mod backoff;
 mod ca_secret;
 mod config_map;
@@ -45,6 +46,7 @@ use self::follow::{Follower, Outlets};
 use self::health::Health;
 use crate::event::Event;
 
+pub use self::access_review::may_list_secrets;
 pub use self::backoff::PAUSE_MAX;
 pub use self::ca_secret::SecretStore;
 pub use self::config_map::ConfigMaps;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use api::Change;
 use clap::Parser;
-use compile::{Compiled, Compiler, Layer, Scope, World};
+use compile::{Compiled, Compiler, Layer, Scope, SecretsRight, World};
 use config::Snapshot;
 use serde_json::Value;
 use suite::scene::mesh_arguments;
@@ -40,10 +40,11 @@ impl Plane {
         arguments.extend(mesh_arguments(case));
         let args = control::args::Args::try_parse_from(arguments)?;
         let scope = Scope::parse(&node.id, &codec::node::metadata(node)).context("the caller")?;
+        let secrets = if args.serve_secrets { SecretsRight::Granted } else { SecretsRight::Unknown };
         Ok(Self {
             world: World::new(args.mesh()),
             compiler: Compiler::default(),
-            scope: Scope { may_hold_secrets: args.serve_secrets, ..scope },
+            scope: Scope { secrets, ..scope },
             findings: Vec::new(),
             applied: Vec::new(),
         })

@@ -94,6 +94,10 @@ fn wanted(namespace: &str, (root, lease): &(String, String)) -> Vec<(&'static st
         ),
         ("sluiced may lead", vec![of(root, "update", "coordination.k8s.io", "leases", lease)]),
         (
+            "sluiced may ask who may hold Secrets",
+            vec![action("create", "authorization.k8s.io", "subjectaccessreviews")],
+        ),
+        (
             "sluiced may be a certificate authority",
             vec![
                 action("create", "authentication.k8s.io", "tokenreviews"),

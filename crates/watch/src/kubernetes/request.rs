@@ -118,10 +118,12 @@ impl Query {
         match kind {
             // Pods that have ended serve nobody; jobs leave many behind.
             Kind::Pod => query.add("fieldSelector", "status.phase!=Succeeded,status.phase!=Failed"),
-            // What cannot be a certificate is not read, least of all kept: Helm's releases are a MiB each.
+            // What cannot be a certificate is not read, least of all kept: Helm's releases are a MiB each. Nor are the
+            // keys of certificate authorities, which are for no proxy.
             Kind::Secret => query.add(
                 "fieldSelector",
-                "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=kubernetes.io/dockerconfigjson",
+                "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=kubernetes.io/dockerconfigjson,\
+                 metadata.name!=cacerts,metadata.name!=istio-ca-secret",
             ),
             _ => {}
         }
