@@ -2,16 +2,19 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::spawn_local;
+use transport::door::{Bounds, Door};
 
 use crate::run::App;
 use crate::stats;
@@ -26,6 +29,19 @@ pub enum Pages {
     /// Only `/stats/prometheus`, for the same reason.
     Metrics,
 }
+
+/// Who may be at each of the proxy's own ports: kubelet and Prometheus come with few connections from their own addresses,
+/// but whoever reaches the pod can come here.
+pub(crate) const BOUNDS: Bounds = Bounds {
+    connections: 128,
+    of_one_source: 32,
+    silence: Duration::from_secs(30),
+    stall: Duration::from_secs(30),
+};
+/// How long a request's head may take to come.
+const HEAD_MAX: Duration = Duration::from_secs(30);
+/// What pages for people and for Prometheus are.
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 
 const HELP: &str = "\
 /certs                         certificates in use, and until when
@@ -45,15 +61,9 @@ const HELP: &str = "\
 
 /// Serves until the program ends.
 pub async fn serve(listener: TcpListener, app: Rc<App>, pages: Pages) {
+    let door = Door::new(listener, BOUNDS);
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!("admin: accept: {error}");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                continue;
-            }
-        };
+        let (stream, _) = door.next().await;
         let app = app.clone();
         spawn_local(async move {
             let service = service_fn(move |request| {
@@ -61,9 +71,16 @@ pub async fn serve(listener: TcpListener, app: Rc<App>, pages: Pages) {
                 async move { Ok::<_, Infallible>(respond::<Incoming>(&app, pages, &request).await) }
             });
             // A client that goes away is no news.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = server().serve_connection(TokioIo::new(stream), service).await;
         });
     }
+}
+
+/// What serves a connection; one without a request ends.
+pub(crate) fn server() -> http1::Builder {
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    server
 }
 
 /// The answer to a request for a page.
@@ -194,11 +211,11 @@ fn config_dump(app: &App) -> Value {
 
 /// A page of text.
 pub(crate) fn text(status: u16, body: &str) -> Response<Full<Bytes>> {
-    page(status, "text/plain; charset=utf-8", body.to_owned())
+    page(status, TEXT, body.to_owned())
 }
 
-fn page(status: u16, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+pub(crate) fn page(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
     response

@@ -1,11 +1,11 @@
 //! The application beside the proxy, for those who are not in the mesh: its health for kubelet and its metrics, merged with
 //! ours, for Prometheus. Istio's port 15020 (DP01).
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,30 +13,43 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_local;
+use transport::door::Door;
 
-use crate::admin::{self, Pages, text};
+use crate::admin::{self, Pages, page, text};
 use crate::probe::{self, Probe};
 use crate::run::App;
 
-/// Connections at a time; more are closed at once: whoever reaches the pod can come here.
-const CONNECTIONS_MAX: usize = 128;
 /// How long the application may take to say its metrics.
 const METRICS_MAX: Duration = Duration::from_secs(5);
 /// Its metrics, in bytes.
 const METRICS_BYTES_MAX: usize = 32 << 20;
-/// How long a request's head may take to come.
-const HEAD_MAX: Duration = Duration::from_secs(30);
+/// Pages with its metrics that are made or sent at a time: each may be as large as that. More wait.
+const MERGED_MAX: usize = 2;
 
 /// What is known of the application.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Application {
     probes: BTreeMap<String, Probe>,
     metrics: Option<Metrics>,
     ip: Option<IpAddr>,
+    merging: Arc<Semaphore>,
+}
+
+// A page, and the leave to hold it in memory until it is sent.
+struct Held {
+    text: String,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
 }
 
 // Istio's ISTIO_PROMETHEUS_ANNOTATIONS.
@@ -60,7 +73,8 @@ impl Application {
         let probes = probes.map_err(|error| format!("--app-probers: {error}"))?.unwrap_or_default();
         let metrics = metrics.filter(|text| !text.is_empty()).map(serde_json::from_str::<Metrics>).transpose();
         let metrics = metrics.map_err(|error| format!("--app-metrics: {error}"))?;
-        Ok(Self { probes, metrics: metrics.filter(|metrics| metrics.scrape == "true"), ip })
+        let metrics = metrics.filter(|metrics| metrics.scrape == "true");
+        Ok(Self { probes, metrics, ip, merging: Arc::new(Semaphore::new(MERGED_MAX)) })
     }
 
     fn ip(&self) -> IpAddr {
@@ -91,31 +105,17 @@ impl Application {
 
 /// Serves until the program ends.
 pub async fn serve(listener: TcpListener, app: Rc<App>, application: Rc<Application>) {
-    let open = Rc::new(Cell::new(0_usize));
+    let door = Door::new(listener, admin::BOUNDS);
     loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!("accept: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        if open.get() >= CONNECTIONS_MAX {
-            continue;
-        }
-        open.set(open.get() + 1);
-        let (app, application, open) = (app.clone(), application.clone(), open.clone());
+        let (stream, peer) = door.next().await;
+        let (app, application) = (app.clone(), application.clone());
         spawn_local(async move {
             let service = service_fn(move |request| {
                 let (app, application) = (app.clone(), application.clone());
                 async move { Ok::<_, Infallible>(respond(&app, &application, peer, &request).await) }
             });
-            let mut server = hyper::server::conn::http1::Builder::new();
-            server.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
             // A client that goes away is no news.
-            let _ = server.serve_connection(TokioIo::new(stream), service).await;
-            open.set(open.get() - 1);
+            let _ = admin::server().serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
@@ -142,6 +142,11 @@ async fn respond(
 }
 
 async fn merged(app: &App, application: &Application) -> Response<Full<Bytes>> {
+    // Never closed. Without metrics of the application there is little to hold.
+    let place = match application.metrics {
+        Some(_) => application.merging.clone().acquire_owned().await.ok(),
+        None => None,
+    };
     let theirs = application.metrics().await;
     let mut all = app.scrape().await.text();
     match theirs {
@@ -153,7 +158,7 @@ async fn merged(app: &App, application: &Application) -> Response<Full<Bytes>> {
         }
         Err(reason) => tracing::debug!("the application's metrics are left out: {reason}"),
     }
-    text(200, &all)
+    page(200, admin::TEXT, Bytes::from_owner(Held { text: all, _place: place }))
 }
 
 async fn health(application: &Application, path: &str, request: &Request<Incoming>) -> Response<Full<Bytes>> {

@@ -3,6 +3,7 @@
 //! Everything here runs on one worker's `current_thread` runtime; nothing is shared between workers but the kernel.
 
 pub mod body;
+pub mod door;
 pub mod exec;
 pub mod io;
 pub mod listen;

@@ -150,6 +150,52 @@ async fn metrics() {
     assert_eq!(ask(served(json!({}), None).await, "GET", "/metrics").await.0, 200);
 }
 
+#[tokio::test]
+async fn who_holds_connections_does_not_stop_kubelet() {
+    LocalSet::new().run_until(crowd()).await;
+}
+
+async fn crowd() {
+    let address = served(json!({"/app-health/a/livez": {"tcpSocket": {"port": health_of(1).await}}}), None).await;
+    let connect = async |source: u8| {
+        let options = transport::io::ConnectOptions {
+            source: Some([127, 0, 0, source].into()),
+            ..transport::io::ConnectOptions::default()
+        };
+        transport::io::connect(address, &options).await.unwrap()
+    };
+    let mut held = Vec::new();
+    for source in 2..9 {
+        for _ in 0..32 {
+            held.push(connect(source).await);
+        }
+    }
+    assert_eq!(ask(address, "GET", "/app-health/a/livez").await.0, 200);
+    // Nor do many of kubelet's own node.
+    for _ in 0..64 {
+        held.push(connect(1).await);
+    }
+    assert_eq!(ask(address, "GET", "/app-health/a/livez").await.0, 200);
+    drop(held);
+}
+
+#[tokio::test]
+async fn the_application_is_not_asked_for_more_metrics_than_fit() {
+    LocalSet::new().run_until(scrapes()).await;
+}
+
+async fn scrapes() {
+    let application = Application::new(None, Some(r#"{"scrape": "true", "port": "1"}"#), None).unwrap();
+    let app = app();
+    let (first, second) = (merged(&app, &application).await, merged(&app, &application).await);
+    let mut third = Box::pin(merged(&app, &application));
+    assert!(futures::poll!(third.as_mut()).is_pending());
+    // A page that is sent makes room.
+    drop(first);
+    assert_eq!(third.await.status(), 200);
+    drop(second);
+}
+
 #[test]
 fn what_is_known_of_the_application_is_checked() {
     let words = |probes: &str| Application::new(Some(probes), None, None).unwrap_err();
