@@ -16,7 +16,7 @@ fn allowed(name: &str) -> &'static [&'static str] {
         "codec" | "routing" | "balance" | "policy" => &["words", "config"],
         "xds" | "transport" | "identity" => &["words"],
         "watch" => &["words", "api"],
-        "control" => &["words", "api", "config", "inject", "compile", "codec", "xds", "watch", "identity"],
+        "control" => &["words", "api", "config", "inject", "compile", "codec", "xds", "watch", "identity", "transport"],
         "proxy" => &["words", "config", "codec", "xds", "routing", "balance", "policy", "transport", "identity"],
         "analyze" | "inject" => &["words", "api"],
         "cli" => &["words", "api", "analyze", "inject", "watch"],

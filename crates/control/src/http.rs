@@ -2,23 +2,32 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use transport::door::{Bounds, Door};
 
 use crate::event::{About, Answer, Event, Question};
 use crate::metrics::Metrics;
 use crate::peers::QUESTIONS_MAX;
 use crate::reporting::parse_question;
 
-/// Connections at a time; more wait in the kernel.
-const CONNECTIONS_MAX: usize = 256;
+/// Who may be here: kubelet and Prometheus come with few connections, but everybody reaches the port.
+const BOUNDS: Bounds = Bounds {
+    connections: 256,
+    of_one_source: 64,
+    silence: Duration::from_secs(10),
+    stall: Duration::from_secs(30),
+};
+/// How long a request's head may take to come.
+const HEAD_MAX: Duration = Duration::from_secs(30);
 
 /// What each request needs.
 #[derive(Clone)]
@@ -31,25 +40,17 @@ pub(crate) struct Pages {
 
 /// Serves until the program ends.
 pub(crate) async fn serve(listener: TcpListener, pages: Pages) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let door = Door::new(listener, BOUNDS);
     loop {
-        // Never closed.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!("accept: {error}");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                continue;
-            }
-        };
+        let (stream, _) = door.next().await;
         let pages = pages.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| respond(pages.clone(), request));
-            let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            let mut server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+            server.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_MAX);
             // A client that goes away is no news.
             let _ = server.serve_connection(TokioIo::new(stream), service).await;
-            drop(place);
         });
     }
 }
@@ -116,4 +117,37 @@ fn with_type(status: u16, content_type: &'static str, body: Bytes) -> Response<F
     *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpSocket, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_holds_connections_does_not_stop_kubelet() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (events, _queue) = mpsc::channel(1);
+        let (_sender, settings) = watch::channel(Arc::default());
+        tokio::spawn(serve(listener, Pages { events, metrics: Arc::new(Metrics::new()), settings }));
+        let mut held = Vec::new();
+        for source in 2..10 {
+            for _ in 0..BOUNDS.of_one_source {
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind(([127, 0, 0, source], 0).into()).unwrap();
+                let mut stream = socket.connect(address).await.unwrap();
+                // Not even the first line of a request.
+                stream.write_all(b"G").await.unwrap();
+                held.push(stream);
+            }
+        }
+        let mut kubelet = TcpStream::connect(address).await.unwrap();
+        kubelet.write_all(b"GET /version HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        kubelet.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
 }

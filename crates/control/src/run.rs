@@ -86,7 +86,9 @@ pub async fn run(args: Args) -> Result<()> {
     let settings = webhook::settings(args.injection(), client.clone());
     if let (Some(listener), Some(secure)) = (reviewed, &secure) {
         let webhooks = Webhooks::new(events.clone(), settings.clone(), args.mesh(), client.clone());
-        tokio::spawn(webhooks.serve(secure::accept(listener, secure.clone(), |serving| &serving.webhooks)));
+        tokio::spawn(webhooks.serve(secure::accept(listener, secure.clone(), secure::API_SERVERS, |serving| {
+            &serving.webhooks
+        })));
     }
     let stop_events = events.clone();
     tokio::spawn(forward_source(watch::spawn(source)?, events.clone()));
@@ -104,7 +106,8 @@ pub async fn run(args: Args) -> Result<()> {
         let certificates = Certificates { secure: secure.clone(), life, metrics: metrics.clone(), recorder };
         let streams = Authenticated::new(service, authenticator.clone()).learning(rights.clone());
         let services = Routes::new(streams).add_service(Authenticated::new(certificates, authenticator));
-        servers.spawn(serve(secure::accept(listener, secure.clone(), |serving| &serving.xds), services));
+        let incoming = secure::accept(listener, secure.clone(), secure::PROXIES, |serving| &serving.xds);
+        servers.spawn(serve(incoming, services));
     }
     if servers.is_empty() {
         bail!("nobody can connect: say --secure-address, or --xds-address other than off");

@@ -16,15 +16,29 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
+use transport::door::{Bounds, Door, Guest, Place};
 use words::SpiffeId;
 
-/// Handshakes under way at once; more wait in the kernel. A handshake is a signature: about a tenth of a millisecond.
-const HANDSHAKES_MAX: usize = 512;
+/// Who may be at 15012: a proxy has one connection or two. All come at once when a control plane comes back; those of
+/// another cluster may all come from one address.
+pub(crate) const PROXIES: Bounds = Bounds {
+    connections: 16_384,
+    of_one_source: 2048,
+    silence: Duration::from_secs(10),
+    stall: Duration::from_secs(60),
+};
+/// Who may be at 15017: API servers.
+pub(crate) const API_SERVERS: Bounds = Bounds {
+    connections: 256,
+    of_one_source: 64,
+    silence: Duration::from_secs(10),
+    stall: Duration::from_secs(30),
+};
 /// How long a handshake may take.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Accepted connections that wait for their server.
@@ -121,55 +135,46 @@ pub struct Peer {
 /// A connection after its handshake.
 #[derive(Debug)]
 pub struct SecureStream {
-    stream: TlsStream<TcpStream>,
+    stream: Guest<TlsStream<TcpStream>>,
     peer: Peer,
 }
 
 impl SecureStream {
-    fn new(stream: TlsStream<TcpStream>, address: SocketAddr) -> Self {
+    fn new(stream: TlsStream<TcpStream>, address: SocketAddr, place: Place) -> Self {
         let leaf = stream.get_ref().1.peer_certificates().and_then(|all| all.first());
         let shown = leaf.map(|leaf: &CertificateDer<'_>| {
             let read = Certificate::read(leaf).and_then(|read| read.id());
             read.map_err(|error| error.to_string())
         });
-        Self { stream, peer: Peer { address, shown } }
+        Self { stream: place.guard(stream), peer: Peer { address, shown } }
     }
 }
 
-/// Accepts connections and makes their handshakes, at most so many at once; a slow or hostile one holds nobody up.
-/// `pick` chooses the configuration.
+/// Accepts connections and makes their handshakes; a slow or hostile one holds nobody up. A connection has its place from
+/// the beginning to its end, whether anybody serves it yet or not. `pick` chooses the configuration.
 pub fn accept(
     listener: TcpListener,
     secure: Secure,
+    bounds: Bounds,
     pick: fn(&Serving) -> &Arc<ServerConfig>,
 ) -> ReceiverStream<io::Result<SecureStream>> {
     let (accepted, incoming) = mpsc::channel(ACCEPTED_MAX);
-    let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     tokio::spawn(async move {
-        while !accepted.is_closed() {
-            // Never closed.
-            let Ok(place) = places.clone().acquire_owned().await else { return };
-            let (stream, address) = match listener.accept().await {
-                Ok(found) => found,
-                Err(error) => {
-                    tracing::warn!("accept: {error}");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
+        let door = Door::new(listener, bounds);
+        loop {
+            let (stream, address, place) = tokio::select! {
+                () = accepted.closed() => return,
+                found = door.accept() => found,
             };
-            let (accepted, mut now) = (accepted.clone(), secure.changes());
+            let (accepted, secure) = (accepted.clone(), secure.clone());
             tokio::spawn(async move {
-                let shaken = tokio::time::timeout(HANDSHAKE_MAX, async {
-                    let serving = now.wait_for(Option::is_some).await.map_err(io::Error::other)?.clone();
-                    let serving = serving.ok_or_else(|| io::Error::other("there is no authority"))?;
-                    stream.set_nodelay(true)?;
-                    TlsAcceptor::from(pick(&serving).clone()).accept(stream).await
-                });
-                let shaken = shaken.await;
-                drop(place);
+                let shaken = tokio::select! {
+                    () = place.ended() => return,
+                    shaken = tokio::time::timeout(HANDSHAKE_MAX, shake(stream, secure, pick)) => shaken,
+                };
                 match shaken {
                     // Its server is gone only when the program ends.
-                    Ok(Ok(stream)) => _ = accepted.send(Ok(SecureStream::new(stream, address))).await,
+                    Ok(Ok(stream)) => _ = accepted.send(Ok(SecureStream::new(stream, address, place))).await,
                     // Somebody looked whether the port is open.
                     Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                         tracing::debug!(%address, "no TLS connection: {error}");
@@ -181,6 +186,18 @@ pub fn accept(
         }
     });
     ReceiverStream::new(incoming)
+}
+
+async fn shake(
+    stream: TcpStream,
+    secure: Secure,
+    pick: fn(&Serving) -> &Arc<ServerConfig>,
+) -> io::Result<TlsStream<TcpStream>> {
+    let mut now = secure.changes();
+    let serving = now.wait_for(Option::is_some).await.map_err(io::Error::other)?.clone();
+    let serving = serving.ok_or_else(|| io::Error::other("there is no authority"))?;
+    stream.set_nodelay(true)?;
+    TlsAcceptor::from(pick(&serving).clone()).accept(stream).await
 }
 
 impl Connected for SecureStream {

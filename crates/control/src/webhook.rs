@@ -19,16 +19,16 @@ use std::time::Duration;
 
 use ::inject::Settings;
 use api::Object;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use compile::MeshConfig;
 use futures::{Stream, StreamExt};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use words::Labels;
 
 use crate::event::Event;
@@ -37,8 +37,8 @@ pub(crate) use validate::is_referred;
 
 /// Largest review, in bytes; istiod's bound.
 const BODY_BYTES_MAX: usize = 6 << 20;
-/// Connections at a time; more wait.
-const CONNECTIONS_MAX: usize = 256;
+/// Bytes of reviews in memory at a time; more wait where they are.
+const BYTES_MAX: usize = 64 << 20;
 /// Reviews in work at a time; more wait.
 const REVIEWS_MAX: usize = 32;
 /// How long a request may take to come.
@@ -87,6 +87,7 @@ pub(crate) struct Webhooks {
     /// thinks otherwise, may know it better.
     pub(crate) client: Option<kube::Client>,
     reviews: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
 }
 
 impl Webhooks {
@@ -97,7 +98,8 @@ impl Webhooks {
         client: Option<kube::Client>,
     ) -> Self {
         let reviews = Arc::new(Semaphore::new(REVIEWS_MAX));
-        Self { events, settings, mesh: Arc::new(mesh), client, reviews }
+        let bytes = Arc::new(Semaphore::new(BYTES_MAX));
+        Self { events, settings, mesh: Arc::new(mesh), client, reviews, bytes }
     }
 
     /// Serves until there are no more connections.
@@ -105,19 +107,10 @@ impl Webhooks {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        // Never closed.
-        while let Ok(place) = places.clone().acquire_owned().await {
-            match incoming.next().await {
-                None => return,
-                Some(Err(error)) => tracing::debug!("webhooks: {error}"),
-                Some(Ok(stream)) => {
-                    let own = self.clone();
-                    tokio::spawn(async move {
-                        own.connection(stream).await;
-                        drop(place);
-                    });
-                }
+        while let Some(accepted) = incoming.next().await {
+            match accepted {
+                Err(error) => tracing::debug!("webhooks: {error}"),
+                Ok(stream) => _ = tokio::spawn(self.clone().connection(stream)),
             }
         }
     }
@@ -151,14 +144,9 @@ impl Webhooks {
         if request.method() != Method::POST {
             return text(405, "an AdmissionReview is sent by POST\n");
         }
-        let body = match tokio::time::timeout(ARRIVAL_MAX, Limited::new(request.into_body(), BODY_BYTES_MAX).collect())
-            .await
-        {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-                return text(413, &format!("a review has at most {BODY_BYTES_MAX} bytes\n"));
-            }
-            Ok(Err(error)) => return text(400, &format!("the review could not be received: {error}\n")),
+        let (body, _held) = match tokio::time::timeout(ARRIVAL_MAX, self.receive(request.into_body())).await {
+            Ok(Ok(received)) => received,
+            Ok(Err(refusal)) => return text(refusal.status, &format!("{}\n", refusal.reason)),
             Err(_) => return text(408, "the review did not arrive in time\n"),
         };
         match tokio::time::timeout(ANSWER_MAX, self.answer(injects, body)).await {
@@ -166,6 +154,31 @@ impl Webhooks {
             Ok(Err(refusal)) => text(refusal.status, &format!("{}\n", refusal.reason)),
             Err(_) => text(503, "no answer in time\n"),
         }
+    }
+
+    // Bytes are taken as there is room for them, so a length that is only announced takes none.
+    async fn receive(&self, body: Incoming) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal> {
+        let (mut body, mut all, mut held) = (Limited::new(body, BODY_BYTES_MAX), BytesMut::new(), None);
+        while let Some(frame) = body.frame().await {
+            let data = match frame {
+                Ok(frame) => frame.into_data().unwrap_or_default(),
+                Err(error) if error.is::<LengthLimitError>() => {
+                    return Err(Refusal { status: 413, reason: format!("a review has at most {BODY_BYTES_MAX} bytes") });
+                }
+                Err(error) => {
+                    return Err(Refusal { status: 400, reason: format!("the review could not be received: {error}") });
+                }
+            };
+            let count = u32::try_from(data.len()).unwrap_or(u32::MAX);
+            // Never closed.
+            let room = self.bytes.clone().acquire_many_owned(count).await.map_err(|_| Refusal::busy())?;
+            match &mut held {
+                None => held = Some(room),
+                Some(held) => held.merge(room),
+            }
+            all.extend_from_slice(&data);
+        }
+        Ok((all.freeze(), held))
     }
 
     async fn answer(self, injects: bool, body: Bytes) -> Result<Bytes, Refusal> {

@@ -105,6 +105,28 @@ async fn what_is_no_review_is_refused_with_a_reason() {
     assert_eq!(post(&webhooks, "/injector", b"{}").await.0, 404);
 }
 
+#[tokio::test(start_paused = true)]
+async fn reviews_that_only_begin_do_not_fill_the_memory() {
+    let webhooks = webhooks(|_| enabled());
+    let mut held = Vec::new();
+    for _ in 0..64 {
+        let (mut near, far) = tokio::io::duplex(1 << 20);
+        tokio::spawn(webhooks.clone().serve(futures::stream::iter([Ok(far)])));
+        let head = format!("POST /validate HTTP/1.1\r\nhost: x\r\ncontent-length: {BODY_BYTES_MAX}\r\n\r\n{{");
+        near.write_all(head.as_bytes()).await.unwrap();
+        held.push(near);
+    }
+    assert_eq!(answered(&webhooks, "/inject", review(pod(), json!({}))).await["allowed"], true);
+    // What is not in memory any more is not counted.
+    drop(held);
+    let free = webhooks.bytes.clone().acquire_many_owned(BYTES_MAX as u32);
+    let free = tokio::time::timeout(Duration::from_secs(10), free).await.unwrap().unwrap();
+    // Without room nothing is taken in.
+    let (status, text) = post(&webhooks, "/validate", b"{}").await;
+    assert_eq!(status, 408, "{text}");
+    drop(free);
+}
+
 #[tokio::test]
 async fn any_object_gets_an_answer() {
     let webhooks = webhooks(|_| enabled());
