@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::proxy::{Config, Interception};
+use crate::proxy::{Config, Interception, STATUS_PORT};
 use crate::{INIT_CONTAINER, Settings};
 
 /// The proxy's user and group, whose connections are not captured.
@@ -14,8 +14,8 @@ pub(crate) fn container(config: &Config, settings: &Settings) -> Option<Value> {
         return None;
     }
     let mut excluded = vec!["15090".to_owned(), "15021".to_owned(), "15020".to_owned()];
-    if config.status_port != 0 && config.status_port != 15021 {
-        excluded.push(config.status_port.to_string());
+    if config.own_status_port() != STATUS_PORT {
+        excluded.push(config.own_status_port().to_string());
     }
     excluded.extend(Some(config.exclude_inbound.clone()).filter(|ports| !ports.is_empty()));
     let uid = PROXY_UID.to_string();

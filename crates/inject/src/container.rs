@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::capture::{PROXY_UID, resources};
-use crate::proxy::{Config, Interception};
+use crate::proxy::{Config, Interception, STATUS_PORT};
 use crate::{PROXY_CONTAINER, Request};
 
 /// Where applications without capture reach the proxy.
@@ -57,7 +57,11 @@ pub(crate) fn container(about: &About<'_>) -> Value {
         let often = [("periodSeconds", 1), ("failureThreshold", STARTUP_TRIES)];
         container["startupProbe"] = probe(config.status_port, &often);
     } else if config.holds_application {
-        container["lifecycle"]["postStart"] = json!({"exec": {"command": ["/sluice-proxy", "wait"]}});
+        let mut command = vec!["/sluice-proxy".to_owned(), "wait".to_owned()];
+        if config.own_status_port() != STATUS_PORT {
+            command.extend(["--status-address".to_owned(), format!("127.0.0.1:{}", config.own_status_port())]);
+        }
+        container["lifecycle"]["postStart"] = json!({"exec": {"command": command}});
     }
     container
 }
@@ -99,8 +103,8 @@ fn args(about: &About<'_>) -> Vec<String> {
     if config.redirect_dns {
         args.extend(["--dns-address", "127.0.0.1:15053"]);
     }
-    let status = format!("0.0.0.0:{}", config.status_port);
-    if ![0, 15021].contains(&config.status_port) {
+    let status = format!("0.0.0.0:{}", config.own_status_port());
+    if config.own_status_port() != STATUS_PORT {
         args.extend(["--status-address", &status]);
     }
     let mut args: Vec<String> = args.into_iter().map(str::to_owned).collect();

@@ -9,6 +9,7 @@ use serde_json::Value;
 use words::Labels;
 
 use crate::annotations::{self, INJECT, STATUS};
+use crate::proxy::{Config, OWN_PORTS, STATUS_PORT};
 use crate::{INIT_CONTAINER, PROXY_CONTAINER, Request};
 
 /// Written to pods that asked and were left, with the reason: `kubectl describe pod` shows it.
@@ -16,17 +17,6 @@ pub const NOT_INJECTED: &str = "networking.sluice.dev/not-injected";
 
 /// Namespaces that are never injected: the cluster would not come up without the control plane.
 const SYSTEM_NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "local-path-storage"];
-/// Ports that the proxy listens on in the pod (DP01).
-const OWN_PORTS: [(u64, &str); 7] = [
-    (15000, "admin pages"),
-    (15001, "captured outbound traffic"),
-    (15006, "captured inbound traffic"),
-    (15020, "metrics and health of the application"),
-    (15021, "readiness"),
-    (15053, "DNS"),
-    (15090, "metrics"),
-];
-
 /// What is decided about a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -165,13 +155,22 @@ pub(crate) fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
 }
 
 fn conflict(request: Request<'_>) -> Option<String> {
-    let with_dns = crate::proxy::Config::of(request).ok()?.redirect_dns;
+    let config = Config::of(request).ok()?;
+    // What the annotation frees is free.
+    let is_own = |number: u16| match number {
+        15053 => config.redirect_dns,
+        STATUS_PORT => config.own_status_port() == STATUS_PORT,
+        _ => true,
+    };
+    let moved = (config.own_status_port(), "readiness");
+    let own = OWN_PORTS.into_iter().filter(|(number, _)| is_own(*number)).chain([moved]);
+    let own: Vec<(u16, &str)> = own.collect();
     for container in containers(&request.pod["spec"]) {
         for port in container["ports"].as_array().into_iter().flatten() {
             let number = port["containerPort"].as_u64().unwrap_or_default();
             let is_udp = port["protocol"].as_str().is_some_and(|protocol| protocol != "TCP");
-            let taken = |(own, _): &&(u64, &str)| *own == number && (number != 15053 || with_dns);
-            if let Some((_, purpose)) = OWN_PORTS.iter().find(taken).filter(|(own, _)| !is_udp || *own == 15053) {
+            let taken = |(own, _): &&(u16, &str)| u64::from(*own) == number && (!is_udp || number == 15053);
+            if let Some((_, purpose)) = own.iter().find(taken) {
                 let name = container["name"].as_str().unwrap_or_default();
                 return Some(format!(
                     "container {name} listens on port {number}, which the sidecar needs for {purpose}; let it listen on \

@@ -23,11 +23,12 @@ pub(crate) fn inject(request: Request<'_>) -> Result<(Value, Vec<String>), Strin
     }
     let workload = request.workload.map_or_else(|| workload::name(&pod), str::to_owned);
     let application_metrics = metadata::application_metrics(&pod);
-    let probes = match config.rewrites_probes {
-        true => probe::rewrite(&mut pod["spec"]),
+    let rewritten = match config.rewrites_probes {
+        true => probe::rewrite(&mut pod["spec"], config.is_native),
         false => Default::default(),
     };
-    let about = About { request, config: &config, workload: &workload, probes: &probes, application_metrics };
+    let probes = &rewritten.probes;
+    let about = About { request, config: &config, workload: &workload, probes, application_metrics };
     let proxy = container::container(&about);
     let init = capture::container(&config, request.settings);
     let has_init = init.is_some();
@@ -36,8 +37,9 @@ pub(crate) fn inject(request: Request<'_>) -> Result<(Value, Vec<String>), Strin
     let secrets = request.settings.proxy_image_pull_secret.iter().map(|name| json!({"name": name}));
     append(&mut pod["spec"], "imagePullSecrets", secrets.collect());
     metadata::add(&mut pod, request, &config, &workload, has_init);
-    let warnings = warnings(&pod, &config);
-    Ok((pod, warnings))
+    let mut all = warnings(&pod, &config);
+    all.extend(rewritten.warnings);
+    Ok((pod, all))
 }
 
 fn place(spec: &mut Value, config: &Config, proxy: Value, init: Option<Value>) {

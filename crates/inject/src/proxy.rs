@@ -48,7 +48,20 @@ pub(crate) struct Config {
 
 /// Istio's default of terminationDrainDuration.
 const DRAIN_SECONDS: u64 = 5;
-const STATUS_PORT: u16 = 15021;
+/// Where readiness is asked for.
+pub(crate) const STATUS_PORT: u16 = 15021;
+/// Metrics and health of the application; readiness too.
+pub(crate) const APPLICATION_PORT: u16 = 15020;
+/// Ports that the proxy listens on in the pod (DP01).
+pub(crate) const OWN_PORTS: [(u16, &str); 7] = [
+    (15000, "admin pages"),
+    (15001, "captured outbound traffic"),
+    (15006, "captured inbound traffic"),
+    (APPLICATION_PORT, "metrics and health of the application"),
+    (STATUS_PORT, "readiness"),
+    (15053, "DNS"),
+    (15090, "metrics"),
+];
 
 impl Config {
     pub(crate) fn of(request: Request<'_>) -> Result<Self, String> {
@@ -91,6 +104,16 @@ impl Config {
             virtual_interfaces: interfaces(&said, &format!("{name}kubevirtInterfaces"))?,
             exclude_interfaces: interfaces(&said, &format!("{name}excludeInterfaces"))?,
         })
+    }
+}
+
+impl Config {
+    /// Where readiness has a port of its own, which the annotation may move; nobody asks for it when it is 0.
+    pub(crate) fn own_status_port(&self) -> u16 {
+        match self.status_port {
+            0 | APPLICATION_PORT => STATUS_PORT,
+            other => other,
+        }
     }
 }
 
@@ -151,7 +174,11 @@ fn drain_seconds(own: &ProxyConfig) -> Result<u64, String> {
 fn status_port(said: &Labels) -> Result<u16, String> {
     const NAME: &str = "status.sidecar.istio.io/port";
     let Some(text) = named(said, NAME) else { return Ok(STATUS_PORT) };
-    text.parse().map_err(|_| format!("annotation {NAME}: {text:?} is no port"))
+    let port = text.parse().map_err(|_| format!("annotation {NAME}: {text:?} is no port"))?;
+    match OWN_PORTS.iter().find(|(own, _)| *own == port && ![STATUS_PORT, APPLICATION_PORT].contains(own)) {
+        Some((_, purpose)) => Err(format!("annotation {NAME}: the sidecar needs {port} for {purpose}")),
+        None => Ok(port),
+    }
 }
 
 // As Istio's template: an annotation for requests replaces all requests, one for limits all limits.

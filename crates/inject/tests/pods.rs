@@ -144,6 +144,15 @@ fn pods_that_cannot_be_injected_are_left_or_refused_with_a_reason() {
     let port = |number: u32| of(json!({"containers": [{"name": "app", "ports": [{"containerPort": number}]}]}));
     refused(&port(15090), "container app listens on port 15090, which the sidecar needs for metrics");
     refused(&port(15001), "for captured outbound traffic");
+    // The port of readiness may be moved, and is taken then.
+    let moved = |annotation: &str, number: u32| {
+        let mut pod = port(number);
+        pod["metadata"] = json!({"annotations": {"status.sidecar.istio.io/port": annotation}});
+        pod
+    };
+    refused(&moved("8999", 8999), "for readiness");
+    refused(&moved("15020", 15021), "for readiness");
+    assert!(matches!(outcome("a", enabled(), &moved("8999", 15021)), Outcome::Injected { .. }));
     // Only where the sidecar answers DNS.
     assert!(matches!(outcome("a", enabled(), &port(15053)), Outcome::Injected { .. }));
     let said = |name: &str, value: &str| plain(json!({"annotations": {name: value}}));
@@ -158,6 +167,8 @@ fn pods_that_cannot_be_injected_are_left_or_refused_with_a_reason() {
         ("sidecar.istio.io/logLevel", "loud", "is no level"),
         ("proxy.istio.io/config", "- a", "not the YAML of a ProxyConfig"),
         ("status.sidecar.istio.io/port", "high", "is no port"),
+        ("status.sidecar.istio.io/port", "15090", "the sidecar needs 15090 for metrics"),
+        ("status.sidecar.istio.io/port", "15006", "the sidecar needs 15006 for captured inbound traffic"),
     ] {
         refused(&said(name, value), part);
     }
