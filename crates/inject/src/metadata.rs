@@ -32,6 +32,10 @@ pub(crate) fn add(pod: &mut Value, request: Request<'_>, config: &Config, worklo
     for (key, value) in SCRAPE.into_iter().filter(|_| merges) {
         annotations.insert(key.to_owned(), json!(value));
     }
+    if merges {
+        // The application's; the sidecar is scraped without TLS.
+        annotations.remove("prometheus.io/scheme");
+    }
     for key in ["kubectl.kubernetes.io/default-container", "kubectl.kubernetes.io/default-logs-container"] {
         if let Some(first) = &first {
             annotations.entry(key).or_insert_with(|| json!(first));

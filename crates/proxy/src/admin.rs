@@ -48,7 +48,7 @@ const HELP: &str = "\
 /memory, /runtime              not kept here
 /clusters[?format=json]        clusters, hosts, their counts and bounds
 /config_dump                   what is obeyed now, with versions
-/drain_listeners               POST: take no new connections; ?graceful: after a drain; ?inboundonly (also /drain)
+/drain_listeners               POST: take no new connections; ?graceful: after a drain, &skip_exit: not even then; ?inboundonly (also /drain)
 /healthcheck/fail|ok           POST: be not ready, be ready
 /healthz/ready, /ready         200 when requests may be sent here
 /listeners                     names and addresses
@@ -158,13 +158,16 @@ async fn change<B>(app: &App, request: &Request<B>) -> Response<Full<Bytes>> {
             },
         },
         "/drain" | "/drain_listeners" => {
-            // Envoy: `graceful` drains first; `inboundonly` leaves what our own application sends alone.
+            // Envoy: `graceful` drains first, and closes nothing afterwards with `skip_exit`; `inboundonly` leaves what our
+            // own application sends alone.
             let query = request.uri().query().unwrap_or_default();
             let says = |word: &str| query.split('&').any(|one| one == word);
             if says("graceful") {
                 app.drain().await;
-                // Asked twice is asked once.
-                let _ = app.closes_later.try_send(says("inboundonly"));
+                if !says("skip_exit") {
+                    // Asked twice is asked once.
+                    let _ = app.closes_later.try_send(says("inboundonly"));
+                }
             } else {
                 app.close(says("inboundonly")).await;
             }

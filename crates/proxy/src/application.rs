@@ -1,6 +1,7 @@
 //! The application beside the proxy, for those who are not in the mesh: its health for kubelet and its metrics, merged with
 //! ours, for Prometheus. Istio's port 15020 (DP01).
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -34,10 +35,12 @@ const MERGED_MAX: usize = 2;
 /// What is known of the application.
 #[derive(Debug)]
 pub struct Application {
-    probes: BTreeMap<String, Probe>,
+    probes: BTreeMap<String, Result<Probe, String>>,
     metrics: Option<Metrics>,
     ip: Option<IpAddr>,
     merging: Arc<Semaphore>,
+    // Metrics that were asked for and did not come.
+    failures: Cell<u64>,
 }
 
 // A page, and the leave to hold it in memory until it is sent.
@@ -58,6 +61,8 @@ struct Metrics {
     #[serde(default)]
     scrape: String,
     #[serde(default)]
+    scheme: String,
+    #[serde(default)]
     path: String,
     #[serde(default)]
     port: String,
@@ -71,10 +76,13 @@ impl Application {
     pub fn new(probes: Option<&str>, metrics: Option<&str>, ip: Option<IpAddr>) -> Result<Self, String> {
         let probes = probes.filter(|text| !text.is_empty()).map(probe::parse).transpose();
         let probes = probes.map_err(|error| format!("--app-probers: {error}"))?.unwrap_or_default();
+        for (path, reason) in probes.iter().filter_map(|(path, probe)| Some((path, probe.as_ref().err()?))) {
+            tracing::warn!("--app-probers: {path}: {reason}");
+        }
         let metrics = metrics.filter(|text| !text.is_empty()).map(serde_json::from_str::<Metrics>).transpose();
         let metrics = metrics.map_err(|error| format!("--app-metrics: {error}"))?;
         let metrics = metrics.filter(|metrics| metrics.scrape == "true");
-        Ok(Self { probes, metrics, ip, merging: Arc::new(Semaphore::new(MERGED_MAX)) })
+        Ok(Self { probes, metrics, ip, merging: Arc::new(Semaphore::new(MERGED_MAX)), failures: Cell::new(0) })
     }
 
     fn ip(&self) -> IpAddr {
@@ -86,7 +94,7 @@ impl Application {
         let default = |text: &str, other: &str| if text.is_empty() { other.to_owned() } else { text.to_owned() };
         let port: u16 = default(&metrics.port, "80").parse().map_err(|_| format!("port {:?}", metrics.port))?;
         let ask = async {
-            let stream = probe::dial(self.ip(), port).await.map_err(|error| error.to_string())?;
+            let stream = probe::open(self.ip(), port, metrics.scheme.eq_ignore_ascii_case("https")).await?;
             let request = Request::get(default(&metrics.path, "/metrics"))
                 .header("host", SocketAddr::new(self.ip(), port).to_string())
                 .header("accept", "text/plain;version=0.0.4")
@@ -149,14 +157,22 @@ async fn merged(app: &App, application: &Application) -> Response<Full<Bytes>> {
     };
     let theirs = application.metrics().await;
     let mut all = app.scrape().await.text();
+    if !all.ends_with('\n') {
+        all.push('\n');
+    }
     match theirs {
-        Ok(theirs) => {
-            if !all.ends_with('\n') {
-                all.push('\n');
-            }
-            all.push_str(&String::from_utf8_lossy(&theirs));
+        Ok(theirs) => all.push_str(&String::from_utf8_lossy(&theirs)),
+        Err(reason) => {
+            application.failures.set(application.failures.get() + 1);
+            tracing::debug!("the application's metrics are left out: {reason}");
         }
-        Err(reason) => tracing::debug!("the application's metrics are left out: {reason}"),
+    }
+    // The name of Istio's agent.
+    if application.metrics.is_some() {
+        const NAME: &str = "istio_agent_scrape_failures_total";
+        let failures = application.failures.get();
+        let line = format!("# TYPE {NAME} counter\n{NAME}{{type=\"application\"}} {failures}\n");
+        all.insert_str(0, &line);
     }
     page(200, admin::TEXT, Bytes::from_owner(Held { text: all, _place: place }))
 }
@@ -164,6 +180,10 @@ async fn merged(app: &App, application: &Application) -> Response<Full<Bytes>> {
 async fn health(application: &Application, path: &str, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let Some(probe) = application.probes.get(path) else {
         return text(404, "no probe of the application was given for this path\n");
+    };
+    let probe = match probe {
+        Ok(probe) => probe,
+        Err(reason) => return text(500, &format!("the probe cannot be read: {reason}\n")),
     };
     let agent = request.headers().get(hyper::header::USER_AGENT).and_then(|agent| agent.to_str().ok());
     match probe.ask(application.ip(), agent.unwrap_or("kube-probe")).await {

@@ -31,9 +31,10 @@ struct Drain {
     admin_address: SocketAddr,
 }
 
-// A native sidecar's preStop: it runs when the pod begins to end, and SIGTERM comes only after the applications' end.
+// A native sidecar's preStop: it runs when the pod begins to end, and SIGTERM comes only after the applications' end. Until
+// then they are served, however long their own preStop takes.
 fn drain(args: &Drain) -> Result<()> {
-    match ask(args.admin_address, "POST /drain_listeners?graceful&inboundonly")? {
+    match ask(args.admin_address, "POST /drain_listeners?graceful&skip_exit")? {
         true => Ok(()),
         false => bail!("the proxy at {} does not drain", args.admin_address),
     }

@@ -1,8 +1,9 @@
 //! Probes of the application on behalf of kubelet, which has no identity in the mesh: HTTP, TCP, gRPC.
 //!
 //! In: a probe as the pod had it (Kubernetes `Probe`, Istio's `ISTIO_KUBE_APP_PROBERS`), the pod's address. Out: a status
-//! code, as kubelet would have seen it. Redirects are not followed: any answer from 200 to 399 is health for kubelet. The
-//! application is dialled from 127.0.0.6, which no capture rule touches, so that it is asked itself and not its proxy.
+//! code, as kubelet would have seen it: any answer from 200 to 399 is health, and redirects are followed as long as they stay
+//! with the pod (Kubernetes, `pkg/probe/http`: another host is not asked, and its redirect is health). The application is
+//! dialled from 127.0.0.6, which no capture rule touches, so that it is asked itself and not its proxy.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::LOCATION;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use prost::Message;
@@ -24,6 +26,8 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const PROBES_MAX: usize = 256;
 /// What is read of an answer of gRPC, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Requests of one probe over HTTP: the first, and those that redirects lead to. Go's bound, and so kubelet's.
+const REQUESTS_MAX: usize = 10;
 /// `grpc.health.v1.HealthCheckResponse.SERVING`.
 const SERVING: i32 = 1;
 
@@ -37,22 +41,25 @@ pub struct Probe {
     timeout_seconds: Option<u64>,
 }
 
+// Every field may be null, as Kubernetes has it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct HttpGet {
-    path: String,
+    path: Option<String>,
     port: Value,
-    scheme: String,
-    http_headers: Vec<Header>,
+    scheme: Option<String>,
+    http_headers: Option<Vec<Header>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 struct Header {
-    name: String,
-    value: String,
+    name: Option<String>,
+    value: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 struct Port {
     port: Value,
 }
@@ -76,28 +83,30 @@ struct HealthCheckResponse {
     status: i32,
 }
 
-/// Reads the probes of a pod, by path.
+/// Reads the probes of a pod, by path; what is wrong with one is said of that one.
 ///
 /// # Errors
-/// It is not JSON of this form, or there are too many.
-pub fn parse(text: &str) -> Result<BTreeMap<String, Probe>, String> {
-    let all: BTreeMap<String, Probe> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+/// It is no JSON object, or there are too many.
+pub fn parse(text: &str) -> Result<BTreeMap<String, Result<Probe, String>>, String> {
+    let all: BTreeMap<String, Value> = serde_json::from_str(text).map_err(|error| error.to_string())?;
     if all.len() > PROBES_MAX {
         return Err(format!("{} probes, more than {PROBES_MAX}", all.len()));
     }
-    for (path, probe) in &all {
-        let ports = [
-            probe.http_get.as_ref().map(|check| &check.port),
-            probe.tcp_socket.as_ref().map(|check| &check.port),
-            probe.grpc.as_ref().map(|check| &check.port),
-        ];
-        match ports.into_iter().flatten().next() {
-            None => return Err(format!("{path}: neither httpGet nor tcpSocket nor grpc")),
-            Some(port) if number(port).is_none() => return Err(format!("{path}: {port} is no port of a container")),
-            Some(_) => {}
-        }
+    Ok(all.into_iter().map(|(path, value)| (path, read(value))).collect())
+}
+
+fn read(value: Value) -> Result<Probe, String> {
+    let probe: Probe = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let ports = [
+        probe.http_get.as_ref().map(|check| &check.port),
+        probe.tcp_socket.as_ref().map(|check| &check.port),
+        probe.grpc.as_ref().map(|check| &check.port),
+    ];
+    let port = ports.into_iter().flatten().next().ok_or("neither httpGet nor tcpSocket nor grpc")?;
+    match number(port) {
+        None => Err(format!("{port} is no port of a container")),
+        Some(_) => Ok(probe),
     }
-    Ok(all)
 }
 
 // A port by name was resolved when the pod was injected.
@@ -149,8 +158,7 @@ impl Probe {
                 .map_err(|error| format!("connect to {ip}:{port}: {error}"))
         };
         if let Some(check) = &self.http_get {
-            let (stream, port) = connect(&check.port).await?;
-            return http(stream, SocketAddr::new(ip, port), check, agent).await;
+            return http(ip, check, agent).await;
         }
         if let Some(Port { port }) = &self.tcp_socket {
             return connect(port).await.map(|_| 200);
@@ -161,31 +169,99 @@ impl Probe {
     }
 }
 
-async fn http(stream: Io, address: SocketAddr, check: &HttpGet, agent: &str) -> Result<u16, String> {
+/// A connection to the application, over TLS where `https` says so.
+///
+/// # Errors
+/// There is none to be had.
+pub async fn open(ip: IpAddr, port: u16, https: bool) -> Result<Io, String> {
+    let stream = dial(ip, port).await.map_err(|error| format!("connect to {ip}:{port}: {error}"))?;
+    if !https {
+        return Ok(stream);
+    }
     // kubelet looks at no certificate either.
-    let stream = match check.scheme.eq_ignore_ascii_case("https") {
-        false => stream,
-        true => {
-            let parameters = tls::Parameters { tls12: true, tls13: true, ..tls::Parameters::default() };
-            let config = tls::client(None, None, tls::Naming::default(), &parameters)?;
-            let name = address.ip().to_string();
-            tls::connect(stream, &name, &config).await.map_err(|error| format!("TLS: {error}"))?
-        }
+    let parameters = tls::Parameters { tls12: true, tls13: true, ..tls::Parameters::default() };
+    let config = tls::client(None, None, tls::Naming::default(), &parameters)?;
+    tls::connect(stream, &ip.to_string(), &config).await.map_err(|error| format!("TLS: {error}"))
+}
+
+async fn http(ip: IpAddr, check: &HttpGet, agent: &str) -> Result<u16, String> {
+    let path = check.path.as_deref().unwrap_or_default();
+    let mut page = Page {
+        https: check.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
+        port: number(&check.port).ok_or("no port")?,
+        path: if path.starts_with('/') { path.to_owned() } else { format!("/{path}") },
+        host: None,
     };
-    let path = if check.path.starts_with('/') { check.path.clone() } else { format!("/{}", check.path) };
-    let mut request = Request::builder().method(Method::GET).uri(path);
-    let given = |name: &str| check.http_headers.iter().any(|header| header.name.eq_ignore_ascii_case(name));
-    for (name, value) in [("host", address.to_string()), ("user-agent", agent.to_owned()), ("accept", "*/*".to_owned())]
-    {
-        if !given(name) {
+    for header in check.http_headers.iter().flatten() {
+        if header.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case("host")) {
+            page.host.clone_from(&header.value);
+        }
+    }
+    for _ in 0..REQUESTS_MAX {
+        let response = get(ip, &page, check, agent).await?;
+        let status = response.status();
+        let next = response.headers().get(LOCATION).and_then(|to| page.redirected(to.to_str().ok()?, ip));
+        match next {
+            Some(next) if [301, 302, 303, 307, 308].contains(&status.as_u16()) => page = next,
+            _ => return Ok(status.as_u16()),
+        }
+    }
+    Err(format!("stopped after {REQUESTS_MAX} redirects"))
+}
+
+/// What is asked for.
+struct Page {
+    https: bool,
+    port: u16,
+    path: String,
+    // In the name of which host, where the probe says one.
+    host: Option<String>,
+}
+
+impl Page {
+    // Where a redirect leads; `None` where it leaves the pod.
+    fn redirected(&self, to: &str, ip: IpAddr) -> Option<Self> {
+        let to = to.split('#').next().unwrap_or_default();
+        let scheme = if self.https { "https" } else { "http" };
+        let whole = if to.starts_with("//") { format!("{scheme}:{to}") } else { to.to_owned() };
+        if whole.contains("://") {
+            let uri: hyper::Uri = whole.parse().ok()?;
+            let host: IpAddr = uri.host()?.trim_matches(['[', ']']).parse().ok()?;
+            let https = uri.scheme_str()? == "https";
+            let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
+            let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+            return (host == ip).then_some(Self { https, port, path, host: None });
+        }
+        let old = self.path.split('?').next().unwrap_or_default();
+        let path = match to.chars().next() {
+            Some('/') => to.to_owned(),
+            Some('?') => format!("{old}{to}"),
+            _ => format!("{}/{to}", old.rsplit_once('/').map_or("", |(folder, _)| folder)),
+        };
+        Some(Self { path, host: self.host.clone(), ..*self })
+    }
+}
+
+async fn get(
+    ip: IpAddr,
+    page: &Page,
+    check: &HttpGet,
+    agent: &str,
+) -> Result<hyper::Response<hyper::body::Incoming>, String> {
+    let stream = open(ip, page.port, page.https).await?;
+    let host = page.host.clone().unwrap_or_else(|| SocketAddr::new(ip, page.port).to_string());
+    let mut request = Request::builder().method(Method::GET).uri(&page.path).header("host", host);
+    let headers = || check.http_headers.iter().flatten().filter_map(|header| Some((header.name.as_deref()?, header)));
+    for (name, value) in [("user-agent", agent), ("accept", "*/*")] {
+        if !headers().any(|(given, _)| given.eq_ignore_ascii_case(name)) {
             request = request.header(name, value);
         }
     }
-    for Header { name, value } in &check.http_headers {
-        request = request.header(name, value);
+    for (name, header) in headers().filter(|(name, _)| !name.eq_ignore_ascii_case("host")) {
+        request = request.header(name, header.value.as_deref().unwrap_or_default());
     }
     let request = request.body(Full::<Bytes>::default()).map_err(|error| error.to_string())?;
-    answer(stream, request).await.map(|response| response.status().as_u16())
+    answer(stream, request).await
 }
 
 /// The application's answer to a request of HTTP/1.1; the connection ends with it.

@@ -29,6 +29,12 @@ async fn application() -> u16 {
                         "/who" if header("host") == "me" && header("user-agent") == "kube-probe/1.36" => {
                             Ok(text(204, ""))
                         }
+                        "/moved" => Ok(moved("/sick")),
+                        "/folder/here" => Ok(moved("../live")),
+                        "/folder/../live" => Ok(text(200, "")),
+                        "/away" => Ok(moved("http://login.example.com/")),
+                        "/round" => Ok(moved("/round")),
+                        "/whole" => Ok(moved(&format!("http://{}/moved", header("host")))),
                         "/m" => Ok(text(200, "app_requests_total 7\n")),
                         "/slow" => std::future::pending().await,
                         _ => Ok(text(503, "")),
@@ -38,6 +44,12 @@ async fn application() -> u16 {
         }
     });
     port
+}
+
+fn moved(to: &str) -> Response<Full<Bytes>> {
+    let mut response = text(302, "");
+    response.headers_mut().insert("location", to.parse().unwrap());
+    response
 }
 
 /// A gRPC server whose health is this.
@@ -105,6 +117,12 @@ async fn health() {
             "/app-health/c/readyz": {"grpc": {"port": well, "service": null}},
             "/app-health/c/startupz": {"grpc": {"port": well, "service": "none"}},
             "/app-health/d/livez": {"grpc": {"port": ill}},
+            "/app-health/d/readyz": {"httpGet": {"path": "/live", "port": "web"}},
+            "/app-health/e/livez": {"httpGet": {"path": "/moved", "port": port}},
+            "/app-health/e/readyz": {"httpGet": {"path": "/folder/here", "port": port, "httpHeaders": null}},
+            "/app-health/e/startupz": {"httpGet": {"path": "/away", "port": port}},
+            "/app-health/f/livez": {"httpGet": {"path": "/round", "port": port}},
+            "/app-health/f/readyz": {"httpGet": {"path": "/whole", "port": port}},
             "/app-lifecycle/a/prestopz": {"httpGet": {"path": "/live", "port": port}}
         }),
         None,
@@ -121,6 +139,13 @@ async fn health() {
         ("/app-health/c/readyz", 200),
         ("/app-health/c/startupz", 500),
         ("/app-health/d/livez", 500),
+        ("/app-health/d/readyz", 500),
+        // kubelet follows redirects, to the same host only.
+        ("/app-health/e/livez", 503),
+        ("/app-health/e/readyz", 200),
+        ("/app-health/e/startupz", 302),
+        ("/app-health/f/livez", 500),
+        ("/app-health/f/readyz", 503),
         ("/app-health/nobody/livez", 404),
         ("/app-lifecycle/a/prestopz", 200),
         // Nothing else of the application is reached this way.
@@ -146,6 +171,12 @@ async fn metrics() {
     assert!(status == 200 && text.contains("app_requests_total 7") && text.contains("istio_build"), "{text}");
     // An application that does not answer costs only its own.
     let (status, text) = ask(served(json!({}), Some(said("/none", port))).await, "GET", "/stats/prometheus").await;
+    assert!(status == 200 && !text.contains("app_requests_total"), "{text}");
+    assert!(text.contains("istio_agent_scrape_failures_total{type=\"application\"} 1\n"), "{text}");
+    // TLS where the pod said so: an application without it does not answer.
+    let mut secured = said("/m", port);
+    secured["scheme"] = json!("https");
+    let (status, text) = ask(served(json!({}), Some(secured)).await, "GET", "/metrics").await;
     assert!(status == 200 && !text.contains("app_requests_total"), "{text}");
     assert_eq!(ask(served(json!({}), None).await, "GET", "/metrics").await.0, 200);
 }
@@ -198,11 +229,30 @@ async fn scrapes() {
 
 #[test]
 fn what_is_known_of_the_application_is_checked() {
-    let words = |probes: &str| Application::new(Some(probes), None, None).unwrap_err();
-    assert!(words("{").starts_with("--app-probers: "));
-    assert!(words(r#"{"/a": {}}"#).contains("/a: neither httpGet nor tcpSocket nor grpc"));
-    assert!(words(r#"{"/a": {"httpGet": {"port": "web"}}}"#).contains("\"web\" is no port of a container"));
-    assert!(words(r#"{"/a": {"tcpSocket": {"port": 70000}}}"#).contains("70000 is no port"));
+    assert!(Application::new(Some("{"), None, None).unwrap_err().starts_with("--app-probers: "));
+    // One that is wrong costs the others nothing.
+    let probes = |text: &str| Application::new(Some(text), None, None).unwrap().probes;
+    let words = |text: &str| probes(text)["/a"].clone().unwrap_err();
+    assert_eq!(words(r#"{"/a": {}, "/b": {"tcpSocket": {"port": 80}}}"#), "neither httpGet nor tcpSocket nor grpc");
+    assert_eq!(words(r#"{"/a": {"httpGet": {"port": "web"}}}"#), "\"web\" is no port of a container");
+    assert_eq!(words(r#"{"/a": {"tcpSocket": {"port": 70000}}}"#), "70000 is no port of a container");
+    assert!(words("{\"/a\": 7}").contains("invalid type"));
+    let nulls = r#"{"/a": {"httpGet": {"port": 80, "path": null, "scheme": null, "httpHeaders": null}, "grpc": null}}"#;
+    assert!(probes(nulls)["/a"].is_ok());
     assert!(Application::new(None, Some("7"), None).unwrap_err().starts_with("--app-metrics: "));
     assert!(Application::new(Some(""), Some(""), None).is_ok());
+}
+
+#[tokio::test]
+async fn a_pod_that_begins_to_end_is_served_until_the_sidecar_is_told_to_end() {
+    let app = app();
+    let drain = async |query: &str| {
+        let request = Request::post(format!("/drain_listeners?{query}")).body(()).unwrap();
+        assert_eq!(admin::respond(&app, Pages::All, &request).await.status(), 200);
+    };
+    drain("graceful&skip_exit").await;
+    assert!(app.draining.get() && !app.is_ready());
+    assert_eq!(app.closes_later.capacity(), 1, "nothing is closed later");
+    drain("graceful&inboundonly").await;
+    assert_eq!(app.closes_later.capacity(), 0);
 }
