@@ -125,6 +125,12 @@ schema() {
   refuses 'Must be less than or equal to 30' 'injection.timeoutSeconds=60'
   refuses 'Must validate one and only one schema' 'meshConfig.extensionProviders=[{"name": "zipkin", "zipkin": {}}]'
   refuses 'Does not match pattern' 'gateways={"Not_A_Name": {}}'
+  refuses 'Does not match pattern' 'proxy.excludeIPRanges="ten"'
+  refuses 'Does not match pattern' 'proxy.excludeInboundPorts="*"'
+  refuses 'Does not match pattern' 'proxy.includeOutboundPorts="80,http"'
+  refuses 'Must be greater than or equal to 1' 'proxy.includeInboundPorts=0'
+  refuses 'Does not match pattern' 'proxy.resources.limits.memory="1 GB"'
+  refuses 'Does not match pattern' 'proxy.logLevel="loud"'
 }
 
 kube() { kubectl --request-timeout=10s "$@"; }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use api::proxy_config::ProxyConfig;
 use words::Labels;
+use words::lists::Interfaces;
 
 use crate::annotations::{self, flag, named, ports, quantity, ranges};
 use crate::{Request, Settings};
@@ -83,7 +84,7 @@ impl Config {
         let word = |key: &str, default: &str| named(&said, key).unwrap_or(default).to_owned();
         Ok(Self {
             image: word("sidecar.istio.io/proxyImage", &settings.proxy_image),
-            log_level: level(&word("sidecar.istio.io/logLevel", &settings.proxy_log_level))?,
+            log_level: level(&said, &settings.proxy_log_level)?,
             interception: interception(&said, &own)?,
             is_native: native.unwrap_or_else(|| settings.is_native()),
             holds_application: own.hold_application_until_proxy_starts.unwrap_or(settings.hold_application),
@@ -117,36 +118,27 @@ impl Config {
     }
 }
 
+// What the settings say was checked when they were read.
 fn port_list(said: &Labels, name: &str, default: &str, may_be_all: bool) -> Result<String, String> {
-    ports(name, named(said, name).unwrap_or(default), may_be_all)
+    named(said, name).map_or_else(|| Ok(default.to_owned()), |text| of(name, ports(text, may_be_all)))
 }
 
 fn range_list(said: &Labels, name: &str, default: &str, may_be_all: bool) -> Result<String, String> {
-    ranges(name, named(said, name).unwrap_or(default), may_be_all)
+    named(said, name).map_or_else(|| Ok(default.to_owned()), |text| of(name, ranges(text, may_be_all)))
 }
 
 fn interfaces(said: &Labels, name: &str) -> Result<String, String> {
-    let text = named(said, name).unwrap_or_default();
-    let is_name = |one: &str| one.len() < 16 && one.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
-    match text.split(',').find(|one| !is_name(one)) {
-        Some(bad) => Err(format!("annotation {name}: {bad:?} is no network interface")),
-        None => Ok(text.to_owned()),
-    }
+    let read = named(said, name).unwrap_or_default().parse().map(|read: Interfaces| read.to_string());
+    of(name, read)
 }
 
-// Envoy's names for levels, and ours.
-fn level(text: &str) -> Result<String, String> {
-    let ours = match text {
-        "trace" | "debug" | "info" | "error" | "off" => text,
-        "warning" | "warn" => "warn",
-        "critical" => "error",
-        // A filter by module, as `info,proxy=debug`.
-        other if other.contains(['=', ',']) => other,
-        other => {
-            return Err(format!("annotation sidecar.istio.io/logLevel: {other:?} is no level, such as info or debug"));
-        }
-    };
-    Ok(ours.to_owned())
+fn level(said: &Labels, default: &str) -> Result<String, String> {
+    const NAME: &str = "sidecar.istio.io/logLevel";
+    of(NAME, annotations::level(named(said, NAME).unwrap_or(default)))
+}
+
+fn of<T>(name: &str, read: Result<T, String>) -> Result<T, String> {
+    read.map_err(|reason| format!("annotation {name}: {reason}"))
 }
 
 fn interception(said: &Labels, own: &ProxyConfig) -> Result<Interception, String> {

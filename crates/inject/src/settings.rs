@@ -3,6 +3,8 @@
 use clap::{Args, Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::annotations;
+
 /// How pods are injected. Defaults are Istio's.
 #[derive(Args, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -11,25 +13,25 @@ pub struct Settings {
     #[arg(long, value_name = "IMAGE", default_value = "sluice/proxy:dev")]
     pub proxy_image: String,
     /// When that image is pulled.
-    #[arg(long, value_name = "POLICY", default_value = "IfNotPresent")]
+    #[arg(long, value_name = "POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
     pub proxy_image_pull_policy: String,
     /// A Secret to pull it with; may be repeated.
     #[arg(long, value_name = "SECRET")]
     pub proxy_image_pull_secret: Vec<String>,
     /// What a sidecar asks for.
-    #[arg(long, value_name = "QUANTITY", default_value = "100m")]
+    #[arg(long, value_name = "QUANTITY", default_value = "100m", value_parser = quantity)]
     pub proxy_cpu: String,
     /// What a sidecar asks for.
-    #[arg(long, value_name = "QUANTITY", default_value = "128Mi")]
+    #[arg(long, value_name = "QUANTITY", default_value = "128Mi", value_parser = quantity)]
     pub proxy_memory: String,
     /// What a sidecar may take; nothing is said when empty.
-    #[arg(long, value_name = "QUANTITY", default_value = "2000m")]
+    #[arg(long, value_name = "QUANTITY", default_value = "2000m", value_parser = quantity)]
     pub proxy_cpu_limit: String,
     /// What a sidecar may take; nothing is said when empty.
-    #[arg(long, value_name = "QUANTITY", default_value = "1024Mi")]
+    #[arg(long, value_name = "QUANTITY", default_value = "1024Mi", value_parser = quantity)]
     pub proxy_memory_limit: String,
     /// What sidecars log.
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = level)]
     pub proxy_log_level: String,
     /// Worker threads of a sidecar; as many as its CPU limit when 0.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
@@ -59,22 +61,22 @@ pub struct Settings {
     #[arg(long)]
     pub native_nftables: bool,
     /// Outbound address ranges that are captured.
-    #[arg(long, value_name = "CIDR,…", default_value = "*")]
+    #[arg(long, value_name = "CIDR,…", default_value = "*", value_parser = ranges_or_all)]
     pub include_ip_ranges: String,
     /// Outbound address ranges that are not captured.
-    #[arg(long, value_name = "CIDR,…", default_value = "")]
+    #[arg(long, value_name = "CIDR,…", default_value = "", value_parser = ranges)]
     pub exclude_ip_ranges: String,
     /// Outbound ports that are captured whatever their address.
-    #[arg(long, value_name = "PORT,…", default_value = "")]
+    #[arg(long, value_name = "PORT,…", default_value = "", value_parser = ports_or_all)]
     pub include_outbound_ports: String,
     /// Outbound ports that are not captured.
-    #[arg(long, value_name = "PORT,…", default_value = "")]
+    #[arg(long, value_name = "PORT,…", default_value = "", value_parser = ports)]
     pub exclude_outbound_ports: String,
     /// Inbound ports that are captured.
-    #[arg(long, value_name = "PORT,…", default_value = "*")]
+    #[arg(long, value_name = "PORT,…", default_value = "*", value_parser = ports_or_all)]
     pub include_inbound_ports: String,
     /// Inbound ports that are not captured.
-    #[arg(long, value_name = "PORT,…", default_value = "")]
+    #[arg(long, value_name = "PORT,…", default_value = "", value_parser = ports)]
     pub exclude_inbound_ports: String,
     /// The cluster's DNS domain; flags of the program say it.
     #[arg(skip = "cluster.local".to_owned())]
@@ -85,6 +87,34 @@ pub struct Settings {
     /// The API server's minor version, 33 of 1.33; 0 when it is not known.
     #[arg(skip)]
     pub server_minor: u32,
+}
+
+// Values are checked where they are given: later, the reason would be told to the owners of pods.
+fn quantity(text: &str) -> Result<String, String> {
+    match text.is_empty() || annotations::millis(text).is_some() {
+        true => Ok(text.to_owned()),
+        false => Err(annotations::no_quantity(text)),
+    }
+}
+
+fn level(text: &str) -> Result<String, String> {
+    annotations::level(text)
+}
+
+fn ports(text: &str) -> Result<String, String> {
+    annotations::ports(text, false)
+}
+
+fn ports_or_all(text: &str) -> Result<String, String> {
+    annotations::ports(text, true)
+}
+
+fn ranges(text: &str) -> Result<String, String> {
+    annotations::ranges(text, false)
+}
+
+fn ranges_or_all(text: &str) -> Result<String, String> {
+    annotations::ranges(text, true)
 }
 
 /// Sidecars as init containers that go on.
@@ -120,6 +150,35 @@ impl Settings {
             NativeSidecar::Auto => self.server_minor >= 33,
             NativeSidecar::True => true,
             NativeSidecar::False => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_the_flag() {
+        for (flag, bad, good, reason) in [
+            ("--exclude-ip-ranges", "10.0.0.0/33", "10.0.0.0/8", "no address range"),
+            ("--include-ip-ranges", "all", "*", "no address range"),
+            ("--exclude-inbound-ports", "*", "80,443", "no port"),
+            ("--include-inbound-ports", "80,http", "*", "no port"),
+            ("--proxy-cpu", "many", "100m", "no quantity"),
+            ("--proxy-memory-limit", "1 GB", "", "no quantity"),
+            ("--proxy-log-level", "loud", "warning", "no level"),
+            ("--proxy-image-pull-policy", "Sometimes", "Always", "possible values"),
+        ] {
+            let said = Flags::try_parse_from(["flags", flag, bad]).unwrap_err().to_string();
+            assert!(said.contains(flag) && said.contains(reason), "{said}");
+            assert!(Flags::try_parse_from(["flags", flag, good]).is_ok(), "{flag} {good}");
         }
     }
 }

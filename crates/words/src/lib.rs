@@ -6,6 +6,7 @@ pub mod diagnostic;
 pub mod duration;
 pub mod fingerprint;
 pub mod host;
+pub mod lists;
 pub mod origin;
 pub mod protocol;
 pub mod spiffe;

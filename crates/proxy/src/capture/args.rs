@@ -1,8 +1,7 @@
 //! The flags of `sluice-proxy iptables`: those of istio-iptables, so that init containers written for it work.
 
-use std::net::IpAddr;
-
 use clap::{Parser, ValueEnum};
+use words::lists::{Interfaces, Ports, Ranges};
 
 /// Capture the traffic of this network namespace.
 #[derive(Parser, Clone, Debug)]
@@ -49,10 +48,10 @@ pub struct Args {
     pub exclude_ranges: Ranges,
     /// Interfaces whose incoming traffic counts as outbound, of virtual machines.
     #[arg(short = 'k', long = "kube-virt-interfaces", default_value = "")]
-    pub virtual_interfaces: Names,
+    pub virtual_interfaces: Interfaces,
     /// Interfaces whose traffic is not captured.
     #[arg(short = 'c', long = "istio-exclude-interfaces", default_value = "")]
-    pub exclude_interfaces: Names,
+    pub exclude_interfaces: Interfaces,
     /// The mark of what TPROXY captures.
     #[arg(short = 't', long = "istio-inbound-tproxy-mark", default_value_t = 1337)]
     pub tproxy_mark: u32,
@@ -86,92 +85,4 @@ pub enum Mode {
     Redirect,
     /// Its destination stays, and so the client's address.
     Tproxy,
-}
-
-/// A list of ports.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Ports {
-    /// None.
-    #[default]
-    None,
-    /// All.
-    All,
-    /// These.
-    These(Vec<u16>),
-}
-
-/// A list of address ranges.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Ranges {
-    /// None.
-    #[default]
-    None,
-    /// All.
-    All,
-    /// These: address and length.
-    These(Vec<(IpAddr, u8)>),
-}
-
-/// A list of interfaces' names.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Names(pub Vec<String>);
-
-impl std::str::FromStr for Ports {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match parts(text).as_slice() {
-            [] => Ok(Ports::None),
-            ["*"] => Ok(Ports::All),
-            all => all
-                .iter()
-                .map(|one| one.parse().ok().filter(|port| *port > 0).ok_or_else(|| format!("{one:?} is no port")))
-                .collect::<Result<_, _>>()
-                .map(Ports::These),
-        }
-    }
-}
-
-impl std::str::FromStr for Ranges {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match parts(text).as_slice() {
-            [] => Ok(Ranges::None),
-            ["*"] => Ok(Ranges::All),
-            all => all
-                .iter()
-                .map(|one| range(one).ok_or_else(|| format!("{one:?} is no address range such as 10.0.0.0/8")))
-                .collect::<Result<_, _>>()
-                .map(Ranges::These),
-        }
-    }
-}
-
-impl std::str::FromStr for Names {
-    type Err = String;
-
-    // As the kernel has them: they end up in a line of rules.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let is_name = |one: &&&str| {
-            one.len() < 16 && one.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte))
-        };
-        let all = parts(text);
-        match all.iter().find(|one| !is_name(one)) {
-            Some(bad) => Err(format!("{bad:?} is no network interface")),
-            None => Ok(Self(all.into_iter().map(str::to_owned).collect())),
-        }
-    }
-}
-
-fn parts(text: &str) -> Vec<&str> {
-    text.split(',').map(str::trim).filter(|one| !one.is_empty()).collect()
-}
-
-fn range(text: &str) -> Option<(IpAddr, u8)> {
-    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
-    let address: IpAddr = address.parse().ok()?;
-    let most = if address.is_ipv4() { 32 } else { 128 };
-    let length = length.map_or(Some(most), |length| length.parse().ok())?;
-    (length <= most).then_some((address, length))
 }

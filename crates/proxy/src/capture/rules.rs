@@ -6,7 +6,9 @@
 
 use std::net::IpAddr;
 
-use super::args::{Args, Mode, Names, Ports, Ranges};
+use words::lists::{Interfaces, Ports, Ranges};
+
+use super::args::{Args, Mode};
 
 /// Which addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +188,7 @@ fn inbound(args: &Args, family: Family) -> Vec<Chain> {
         Mode::Tproxy => (Table::Mangle, TPROXY),
     };
     let mut rules = Vec::new();
-    let Names(excluded) = &args.exclude_interfaces;
+    let Interfaces(excluded) = &args.exclude_interfaces;
     rules.extend(excluded.iter().map(|name| rule([Match::In(name.clone())], Act::Return)));
     match &args.inbound_ports {
         Ports::None => {}
@@ -232,7 +234,7 @@ fn capture(args: &Args, when: impl IntoIterator<Item = Vec<Match>>, target: &'st
 }
 
 fn of_virtual_machines(args: &Args, family: Family) -> Vec<Rule> {
-    let Names(interfaces) = &args.virtual_interfaces;
+    let Interfaces(interfaces) = &args.virtual_interfaces;
     let mut rules = Vec::new();
     for name in interfaces {
         for range in included(args, family) {
@@ -245,7 +247,7 @@ fn of_virtual_machines(args: &Args, family: Family) -> Vec<Rule> {
 
 fn outbound(args: &Args, family: Family, name_servers: &[IpAddr]) -> Vec<Rule> {
     let mut rules = Vec::new();
-    let Names(excluded) = &args.exclude_interfaces;
+    let Interfaces(excluded) = &args.exclude_interfaces;
     rules.extend(excluded.iter().map(|name| rule([Match::Out(name.clone())], Act::Return)));
     if let Ports::These(ports) = &args.exclude_outbound {
         rules.extend(ports.iter().map(|port| rule([Match::Tcp, Match::Port(*port)], Act::Return)));
