@@ -60,14 +60,12 @@ copy_with_libraries() {
 
 # One program stands behind all names of iptables; what a rule's word means is in a library that it loads by name.
 lay_out_iptables() {
-  local folder=$1 program name extensions
+  local folder=$1 name extensions
   extensions=$(dirname "$(find /usr/lib -name libxt_REDIRECT.so -o -name libxt_owner.so | head -n 1)")
   [ -d "$extensions" ] || fail "iptables' extensions are not in /usr/lib (install iptables)"
-  copy_with_libraries "$folder" /usr/sbin/xtables-nft-multi /usr/sbin/xtables-legacy-multi /usr/sbin/nft "$extensions"/*.so
+  copy_with_libraries "$folder" /usr/sbin/xtables-nft-multi /usr/sbin/nft "$extensions"/*.so
   for name in iptables ip6tables iptables-restore ip6tables-restore iptables-save ip6tables-save; do
     ln -s xtables-nft-multi "$folder/usr/sbin/$name"
-    program=${name/tables/tables-legacy}
-    ln -s xtables-legacy-multi "$folder/usr/sbin/$program"
   done
 }
 

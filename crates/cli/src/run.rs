@@ -39,12 +39,16 @@ impl std::error::Error for Usage {}
 /// Runs a command.
 pub async fn run(args: &Args) -> Result<Answer> {
     match &args.command {
-        Command::Inject(what) => inject::run(what, args.namespace.as_deref()),
-        Command::CheckInject(what) => inject::check(what, args.namespace.as_deref()),
+        Command::Inject(what) => inject::run(what, namespaces(args)),
+        Command::CheckInject(what) => inject::check(what, namespaces(args)),
         Command::Analyze(what) => analyze::run(what, &args.cluster, args.namespace.as_deref()).await,
         Command::Check(what) => check::run(what, &args.cluster).await,
         other => look(args, other).await.map(Answer::from),
     }
+}
+
+fn namespaces(args: &Args) -> inject::Namespaces<'_> {
+    inject::Namespaces { own: namespace(args), root: &args.cluster.istio_namespace }
 }
 
 // The commands that look into what runs.

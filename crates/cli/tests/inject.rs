@@ -98,3 +98,23 @@ fn what_cannot_be_injected_is_said() {
     assert!(rows[3].starts_with("Deployment web") && rows[3].contains("shop") && rows[3].ends_with("yes"), "{table}");
     assert_eq!(json!(rows[9].contains("Pod web")), json!(true), "{table}");
 }
+
+#[test]
+fn pc01_proxy_configs_of_the_files_count() {
+    let config = |namespace: &str, count: u32| {
+        format!(
+            "apiVersion: networking.istio.io/v1beta1\nkind: ProxyConfig\nmetadata: {{name: c, namespace: {namespace}}}\nspec: {{concurrency: {count}}}\n---\n"
+        )
+    };
+    let pod = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: web, namespace: shop}}\nspec: {SPEC}\n");
+    let concurrency = |text: &str| {
+        let after = documents(&run("inject", text, &[]).text);
+        let containers = after.last().unwrap()["spec"]["containers"].as_array().unwrap().clone();
+        let args = containers.iter().find(|one| one["name"] == "istio-proxy").unwrap()["args"].as_array().unwrap();
+        let at = args.iter().position(|arg| arg == "--concurrency").unwrap();
+        args[at + 1].as_str().unwrap().to_owned()
+    };
+    assert_eq!(concurrency(&pod), "2");
+    assert_eq!(concurrency(&(config("istio-system", 5) + &pod)), "5");
+    assert_eq!(concurrency(&(config("shop", 7) + &config("istio-system", 5) + &config("other", 9) + &pod)), "7");
+}

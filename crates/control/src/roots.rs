@@ -1,4 +1,5 @@
-//! The ConfigMap `istio-ca-root-cert` in every namespace: the roots that a pod's proxy must believe before it has a certificate.
+//! A ConfigMap in every namespace, `istio-ca-root-cert` as a rule: the roots that a pod's proxy must believe before it has a
+//! certificate.
 //!
 //! In: the namespaces, the roots, whether we lead. Out: writes, only where what is there is not what shall be there. We remove
 //! none; with the release the API server does.
@@ -13,9 +14,7 @@ use tokio::sync::watch;
 use crate::leader::{Leadership, share};
 use crate::secure::Secure;
 
-/// The ConfigMap's name.
-pub(crate) const NAME: &str = "istio-ca-root-cert";
-/// Its key.
+/// The ConfigMap's key.
 pub(crate) const KEY: &str = "root-cert.pem";
 /// Namespaces of Kubernetes itself, where no proxy is injected (Istio, `inject.IgnoredNamespaces`).
 const SKIPPED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
@@ -46,7 +45,7 @@ pub(crate) async fn keep(
                     LOOK_EVERY
                 }
                 Err(error) => {
-                    tracing::warn!("the roots are not everywhere yet (ConfigMap {NAME}): {error}");
+                    tracing::warn!("the roots are not everywhere yet (ConfigMap {}): {error}", maps.name());
                     pause = (pause * 2).min(RETRY_MAX);
                     pause.mul_f64(0.5 + share() / 2.0)
                 }
@@ -87,7 +86,7 @@ async fn write(
         }
     }
     if written > 0 {
-        tracing::info!(written, "the roots are written (ConfigMap {NAME})");
+        tracing::info!(written, "the roots are written (ConfigMap {})", maps.name());
     }
     failed.map_or(Ok(()), Err)
 }

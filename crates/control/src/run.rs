@@ -80,7 +80,7 @@ pub async fn run(args: Args) -> Result<()> {
         if reviewed.is_some() {
             keep_bundles(&args, &client, &secure, &leadership);
         }
-        let maps = ConfigMaps::new(client, roots::NAME, roots::KEY, args.owner.clone());
+        let maps = ConfigMaps::new(client, &args.injection.root_config_map, roots::KEY, args.owner.clone());
         tokio::spawn(roots::keep(maps, secure, known, leadership));
     }
     let settings = webhook::settings(args.injection(), client.clone());

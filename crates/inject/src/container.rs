@@ -169,7 +169,7 @@ pub(crate) fn volumes(request: Request<'_>) -> Vec<Value> {
         json!({"name": "istio-data", "emptyDir": {}}),
         json!({"name": "istio-podinfo", "downwardAPI": {"items": [file("labels"), file("annotations")]}}),
         json!({"name": "istio-token", "projected": {"sources": [{"serviceAccountToken": token}]}}),
-        json!({"name": "istiod-ca-cert", "configMap": {"name": "istio-ca-root-cert"}}),
+        json!({"name": "istiod-ca-cert", "configMap": {"name": request.settings.root_config_map}}),
     ];
     all.extend(request.user_list("sidecar.istio.io/userVolume"));
     all

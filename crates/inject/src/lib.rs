@@ -8,6 +8,7 @@
 
 mod annotations;
 mod capture;
+mod configs;
 mod container;
 mod decide;
 mod metadata;
@@ -24,6 +25,7 @@ use serde_json::Value;
 use words::Labels;
 
 pub use annotations::{INJECT, STATUS};
+pub use configs::configs;
 pub use decide::{NOT_INJECTED, Reason, Verdict, decide};
 pub use patch::diff;
 pub use settings::{NativeSidecar, Settings};

@@ -39,6 +39,10 @@ pub struct Settings {
     /// Where sidecars find the control plane.
     #[arg(long, value_name = "URL", default_value = "https://istiod.istio-system.svc:15012")]
     pub discovery_address: String,
+    /// The ConfigMap with the roots of the mesh, in every namespace. Two meshes in a cluster need two of them: each would
+    /// write over the other's.
+    #[arg(long, value_name = "NAME", default_value = "istio-ca-root-cert", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub root_config_map: String,
     /// The revision of this control plane: pods of other revisions are left alone.
     #[arg(long, default_value = "default")]
     pub revision: String,

@@ -11,9 +11,21 @@ const SOON_SECONDS: u64 = 30 * 86_400;
 /// Namespaces of Kubernetes itself get no roots.
 const SKIPPED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
-/// The roots, in PEM; `None` when they are not published.
-pub(super) async fn roots(cluster: &Cluster, namespace: &str) -> Result<String, Found> {
-    match cluster.get(&format!("/api/v1/namespaces/{namespace}/configmaps/istio-ca-root-cert")).await {
+/// The ConfigMap that the roots are in where nothing else is said.
+pub(super) const DEFAULT_NAME: &str = "istio-ca-root-cert";
+
+/// The name of the ConfigMap that the roots are in, as the control plane was told.
+pub(super) async fn config_map(cluster: &Cluster) -> String {
+    let path = format!("/apis/apps/v1/namespaces/{}/deployments/sluiced", cluster.namespace);
+    let deployment = cluster.get(&path).await.value().unwrap_or_default();
+    let args = deployment["spec"]["template"]["spec"]["containers"][0]["args"].as_array().cloned().unwrap_or_default();
+    let said = args.iter().find_map(|arg| arg.as_str()?.strip_prefix("--root-config-map="));
+    said.unwrap_or(DEFAULT_NAME).to_owned()
+}
+
+/// The roots, in PEM, from the ConfigMap of this name.
+pub(super) async fn roots(cluster: &Cluster, namespace: &str, name: &str) -> Result<String, Found> {
+    match cluster.get(&format!("/api/v1/namespaces/{namespace}/configmaps/{name}")).await {
         Found::Value(map) => Ok(map["data"]["root-cert.pem"].as_str().unwrap_or_default().to_owned()),
         other => Err(other),
     }
@@ -21,17 +33,18 @@ pub(super) async fn roots(cluster: &Cluster, namespace: &str) -> Result<String, 
 
 pub(super) async fn check(cluster: &Cluster) -> Vec<Check> {
     let about = "the mesh's root is published";
-    let pem = match roots(cluster, &cluster.namespace).await {
+    let name = config_map(cluster).await;
+    let pem = match roots(cluster, &cluster.namespace, &name).await {
         Ok(pem) => pem,
         Err(Found::Missing) => {
-            let what = format!("no ConfigMap istio-ca-root-cert in {}", cluster.namespace);
+            let what = format!("no ConfigMap {name} in {}", cluster.namespace);
             let hint = "the leader writes it, so proxies wait; kubectl -n istio-system logs -l app=sluiced";
             return vec![bad(about, what, hint)];
         }
         Err(other) => return vec![unseen(about, &other)],
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    vec![good(about), ends(&pem, now), everywhere(cluster, &pem).await]
+    vec![good(about), ends(&pem, now), everywhere(cluster, &name, &pem).await]
 }
 
 pub(super) fn ends(pem: &str, now: u64) -> Check {
@@ -49,7 +62,7 @@ pub(super) fn ends(pem: &str, now: u64) -> Check {
     }
 }
 
-async fn everywhere(cluster: &Cluster, pem: &str) -> Check {
+async fn everywhere(cluster: &Cluster, config_map: &str, pem: &str) -> Check {
     let about = "namespaces of the mesh have the same root";
     let mut different = Vec::new();
     for namespace in cluster.list("/api/v1/namespaces").await {
@@ -62,7 +75,7 @@ async fn everywhere(cluster: &Cluster, pem: &str) -> Check {
         {
             continue;
         }
-        if roots(cluster, &name).await.is_ok_and(|there| there == pem) {
+        if roots(cluster, &name, config_map).await.is_ok_and(|there| there == pem) {
             continue;
         }
         different.push(name);

@@ -206,6 +206,12 @@ async fn what_is_wrong_is_named() {
             (404, json!({})),
         ),
         (
+            "no ConfigMap sluice-ca-root-cert in istio-system",
+            "GET /apis/apps/v1/namespaces/istio-system/deployments/sluiced".to_owned(),
+            (200, json!({"spec": {"template": {"spec": {"containers": [
+                {"args": ["--root-config-map=sluice-ca-root-cert"]}]}}}})),
+        ),
+        (
             "missing or different in shop",
             "GET /api/v1/namespaces/shop/configmaps/istio-ca-root-cert".to_owned(),
             (200, json!({"data": {"root-cert.pem": "other"}})),
@@ -258,7 +264,7 @@ async fn a_mesh_that_works_is_green_but_for_what_the_test_makes_up() {
         .map(|check| check.about.as_str())
         .collect();
     // Every list of Deployments has the same two here, whatever it asks for.
-    assert_eq!(not_good, ["no istiod in the cluster"]);
+    assert_eq!(not_good, ["no istiod in the cluster", "nobody else writes the roots of the mesh"]);
 }
 
 #[tokio::test]

@@ -14,7 +14,8 @@ const KINDS: [(&str, &str, &str); 2] = [
 const LOGS: &str = "kubectl -n istio-system logs -l app=sluiced";
 
 pub(super) async fn check(cluster: &Cluster) -> Vec<Check> {
-    let roots = certificates::roots(cluster, &cluster.namespace).await.unwrap_or_default();
+    let name = certificates::config_map(cluster).await;
+    let roots = certificates::roots(cluster, &cluster.namespace, &name).await.unwrap_or_default();
     let mut checks = Vec::new();
     for (plural, prefix, words) in KINDS {
         let about = format!("{words}'s webhook is installed");

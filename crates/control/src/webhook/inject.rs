@@ -3,7 +3,7 @@
 use ::inject::{NOT_INJECTED, Outcome, Reason, Request, Settings};
 use api::{Object, ProxyConfigSpec};
 use serde_json::{Value, json};
-use words::{Labels, labels_select};
+use words::Labels;
 
 use super::Known;
 use super::review::{Answer, Operation, Review};
@@ -13,7 +13,11 @@ pub(super) fn answer(review: &Review, known: &Known, settings: &Settings, root_n
     if !is_new_pod(review) {
         return Answer::default();
     }
-    let configs = configs(&review.object, known, root_namespace);
+    let all = known.configs.iter().filter_map(|object| match object.as_ref() {
+        Object::ProxyConfig(config) => Some(config),
+        _ => None,
+    });
+    let configs = ::inject::configs(all, &review.object, &review.namespace, root_namespace);
     match ::inject::run(request(review, known, settings, &configs)) {
         Outcome::Injected { pod, warnings } => {
             Answer { patch: ::inject::diff(&review.object, &pod), refused: None, warnings }
@@ -52,38 +56,6 @@ fn request<'a>(
     static NONE: Labels = Labels::new();
     let labels = Some(known.labels.as_ref().unwrap_or(&NONE));
     Request { pod: &review.object, namespace: &review.namespace, labels, workload: None, configs, settings }
-}
-
-// The root namespace's for all, then the namespace's own, then the one that selects the pod; of equals the older.
-fn configs<'a>(pod: &Value, known: &'a Known, root_namespace: &str) -> Vec<&'a ProxyConfigSpec> {
-    let labels: Labels = serde_json::from_value(pod["metadata"]["labels"].clone()).unwrap_or_default();
-    let mut found: Vec<_> = known
-        .configs
-        .iter()
-        .filter_map(|object| match object.as_ref() {
-            Object::ProxyConfig(config) => Some(config),
-            _ => None,
-        })
-        .filter_map(|config| {
-            let selector = config.spec.selector.as_ref().map(|selector| &selector.match_labels);
-            let selects = selector.is_some_and(|selector| !selector.is_empty());
-            let fits = selector.is_none_or(|selector| labels_select(selector, &labels));
-            let is_root = config.metadata.namespace == root_namespace;
-            let rank = match (is_root, selects) {
-                (true, false) => 0,
-                (false, false) => 1,
-                (_, true) => 2,
-            };
-            fits.then_some((rank, config))
-        })
-        .collect();
-    let age = |config: &api::Resource<ProxyConfigSpec>| {
-        let metadata = &config.metadata;
-        (metadata.creation_timestamp.clone(), metadata.namespace.clone(), metadata.name.clone())
-    };
-    // The younger first of each rank, so that the older one wins.
-    found.sort_by(|(a, one), (b, other)| a.cmp(b).then_with(|| age(other).cmp(&age(one))));
-    found.into_iter().map(|(_, config)| &config.spec).collect()
 }
 
 // `kubectl describe pod` shows it, also of a pod that a controller made, to which no warning comes.

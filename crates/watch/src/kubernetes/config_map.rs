@@ -48,6 +48,11 @@ impl ConfigMaps {
         Self { client, name: name.to_owned(), key: key.to_owned(), owner }
     }
 
+    /// Their name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What each shall be when it says this; the owner is asked for now.
     pub async fn entry(&self, value: &str) -> Result<Entry, WriteError> {
         let owner = match &self.owner {

@@ -28,6 +28,11 @@
 {{- .Values.meshConfig.rootNamespace | default .Release.Namespace -}}
 {{- end -}}
 
+{{/* The ConfigMap with the roots, in every namespace. Istio's name is left to Istio where a revision says that it may be there. */}}
+{{- define "sluice.rootConfigMap" -}}
+{{- .Values.rootConfigMap | default (ternary "istio-ca-root-cert" "sluice-ca-root-cert" (eq .Values.revision "default")) -}}
+{{- end -}}
+
 {{/* Namespaces whose Secrets the control plane may read, one per line. */}}
 {{- define "sluice.secretNamespaces" -}}
 {{- prepend .Values.controlPlane.secretNamespaces .Release.Namespace | uniq | join "," -}}

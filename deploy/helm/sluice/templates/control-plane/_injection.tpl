@@ -3,6 +3,7 @@
 {{- $proxy := .Values.proxy -}}
 {{- $config := .Values.meshConfig.defaultConfig -}}
 - --revision={{ .Values.revision }}
+- --root-config-map={{ include "sluice.rootConfigMap" . }}
 - --discovery-address=https://{{ include "sluice.controlPlaneService" . }}.{{ .Release.Namespace }}.svc:15012
 - --proxy-image={{ include "sluice.image" (list . "proxy") }}
 - --proxy-image-pull-policy={{ .Values.image.pullPolicy }}

@@ -108,7 +108,7 @@ spec:
       sources:
       - serviceAccountToken: {audience: istio-ca, expirationSeconds: 43200, path: istio-token}
   - name: istiod-ca-cert
-    configMap: {name: istio-ca-root-cert}
+    configMap: {name: {{ include "sluice.rootConfigMap" $root }}}
   - name: istio-podinfo
     downwardAPI:
       items:
