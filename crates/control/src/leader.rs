@@ -96,12 +96,12 @@ impl Election {
 
     /// True while we may write for the mesh.
     pub(crate) fn leads(&self, now: Instant) -> bool {
-        self.leads_until().is_some_and(|until| now < until)
+        self.leads_until(now).is_some()
     }
 
-    /// When we stop to lead unless a write goes well before.
-    pub(crate) fn leads_until(&self) -> Option<Instant> {
-        self.renewed.map(|renewed| renewed + RENEW_WITHIN)
+    /// When we stop to lead unless a write goes well before; `None` when we do not lead, or not any more.
+    pub(crate) fn leads_until(&self, now: Instant) -> Option<Instant> {
+        self.renewed.map(|renewed| renewed + RENEW_WITHIN).filter(|until| now < *until)
     }
 
     /// What to ask; `has_read` if the Lease was read in this round. `wall` is the time to write down.
@@ -197,16 +197,15 @@ impl Candidate {
                 _ = &mut stopped => break,
                 () = self.round() => {}
             }
-            let mut again = Instant::now() + RETRY.mul_f64(1.0 + share() * 0.2);
-            if let Some(until) = self.election.leads_until() {
-                again = again.min(until);
-            }
+            let rested = now() + RETRY.mul_f64(1.0 + share() * 0.2);
+            // Whoever follows is told at once when the time is up.
+            let again = self.election.leads_until(now()).map_or(rested, |until| rested.min(until));
             tokio::select! {
                 _ = &mut stopped => break,
                 () = tokio::time::sleep_until(again.into()) => self.publish(),
             }
         }
-        let lease = self.election.release(Instant::now(), &wall());
+        let lease = self.election.release(now(), &wall());
         self.publish();
         if let Some(lease) = lease
             && let Err(error) = self.store.write(&lease).await
@@ -219,14 +218,14 @@ impl Candidate {
     async fn round(&mut self) {
         let mut has_read = false;
         loop {
-            let begun = Instant::now();
-            let until = self.election.leads_until().unwrap_or(begun + ANSWER_MAX).min(begun + ANSWER_MAX);
+            let begun = now();
+            let until = self.election.leads_until(begun).unwrap_or(begun + ANSWER_MAX).min(begun + ANSWER_MAX);
             let outcome = match self.election.next(has_read, begun, &wall()) {
                 Move::Rest => break,
                 Move::Read if has_read => break,
                 Move::Read => {
                     has_read = true;
-                    within(until, self.store.read()).await.map(|lease| self.election.saw(lease, Instant::now()))
+                    within(until, self.store.read()).await.map(|lease| self.election.saw(lease, now()))
                 }
                 Move::Write(lease) => {
                     let outcome = within(until, self.store.write(&lease)).await;
@@ -260,7 +259,7 @@ impl Candidate {
     }
 
     fn publish(&self) {
-        let leads = self.election.leads(Instant::now());
+        let leads = self.election.leads(now());
         if self.leads.send_if_modified(|value| std::mem::replace(value, leads) != leads) {
             match leads {
                 true => tracing::info!(lease = self.store.place(), me = self.election.me, "this replica leads"),
@@ -273,6 +272,11 @@ impl Candidate {
 async fn within<T>(until: Instant, asked: impl Future<Output = Result<T, WriteError>>) -> Result<T, WriteError> {
     let silent = || WriteError::Later { message: "the API server does not answer".into(), after: None };
     tokio::time::timeout_at(until.into(), asked).await.unwrap_or_else(|_| Err(silent()))
+}
+
+// The runtime's clock, which tests may stop.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// The wall clock as Leases have it, `2026-11-21T13:00:00.000000Z`.

@@ -1,5 +1,10 @@
 //! The rule of the election, without sleeping: each candidate has a clock of its own.
 
+use std::sync::{Arc, Mutex};
+
+use kube::client::Body;
+use serde_json::{Value, json};
+
 use super::*;
 
 /// A Lease in memory, with the API server's rule about versions.
@@ -146,4 +151,77 @@ fn a_replica_that_comes_back_under_its_name_leads_at_once() {
     server.round(&mut again, start + SECOND);
     assert!(again.leads(start + SECOND));
     assert_eq!(server.lease.unwrap().transitions, 0);
+}
+
+/// An API server that holds one Lease, answers at once or not at all, and counts who asks.
+#[derive(Clone, Default)]
+struct Api(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    lease: Option<Value>,
+    version: u64,
+    asked: usize,
+    is_silent: bool,
+}
+
+impl Api {
+    fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        look(&mut self.0.lock().unwrap())
+    }
+
+    async fn answer(self, request: http::Request<Body>) -> Result<http::Response<Body>, kube::Error> {
+        let is_read = request.method() == http::Method::GET;
+        let body = request.into_body().collect_bytes().await?;
+        let is_silent = self.with(|state| {
+            state.asked += 1;
+            state.is_silent
+        });
+        if is_silent {
+            std::future::pending::<()>().await;
+        }
+        let lease = self.with(|state| {
+            if !is_read {
+                state.version += 1;
+                let mut lease: Value = serde_json::from_slice(&body).unwrap();
+                lease["metadata"]["resourceVersion"] = json!(state.version.to_string());
+                state.lease = Some(lease);
+            }
+            state.lease.clone()
+        });
+        let gone = || json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": "no"});
+        let status = if lease.is_some() { 200 } else { 404 };
+        let body = lease.unwrap_or_else(gone).to_string();
+        Ok(http::Response::builder().status(status).body(Body::from(body.into_bytes())).unwrap())
+    }
+
+    fn store(&self) -> LeaseStore {
+        let api = self.clone();
+        let service = tower::service_fn(move |request| api.clone().answer(request));
+        LeaseStore::new(kube::Client::new(service, "default"), "istio-system", LEASE)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_api_server_was_silent_asks_seldom_and_leads_again() {
+    let api = Api::default();
+    let (leadership, candidacy) = spawn(api.store(), "a".into());
+    let mut changes = leadership.changes();
+    changes.wait_for(|leads| *leads).await.unwrap();
+    let before = api.with(|state| {
+        state.is_silent = true;
+        state.asked
+    });
+    let began = tokio::time::Instant::now();
+    changes.wait_for(|leads| !leads).await.unwrap();
+    assert!(began.elapsed() <= RENEW_WITHIN, "{:?}", began.elapsed());
+    tokio::time::sleep(SECOND * 30).await;
+    // A question waits for its answer for some seconds, then there is a pause.
+    let asked = api.with(|state| {
+        state.is_silent = false;
+        state.asked - before
+    });
+    assert!((4..=10).contains(&asked), "{asked} questions in 40 s");
+    tokio::time::timeout(SECOND * 10, changes.wait_for(|leads| *leads)).await.expect("it leads again").unwrap();
+    candidacy.release().await;
 }
