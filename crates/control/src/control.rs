@@ -389,9 +389,9 @@ impl Control {
     }
 
     /// When [`Control::follow_up`] has something to do.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
         let progress = self.reporting.as_ref().and_then(|reporting| reporting.progress.deadline());
-        progress.into_iter().chain(self.lifetimes.deadline()).min()
+        progress.into_iter().chain(self.lifetimes.deadline(now)).min()
     }
 
     /// Statuses that may have to be written, for the replica that leads.

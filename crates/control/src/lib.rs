@@ -19,6 +19,7 @@ pub mod leader;
 mod lifetime;
 mod metrics;
 mod peers;
+mod ports;
 mod progress;
 mod proxies;
 mod reporter;

@@ -1,20 +1,14 @@
 //! Wiring: sockets, the source, and the loop.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use futures::Stream;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as watch_channel};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
-use tonic::transport::Server;
-use tonic::transport::server::Connected;
 use watch::kubernetes::{Access, ConfigMaps, LeaseStore, Options, SecretStore, WebhookConfiguration};
 use xds::grpc::AdsServer;
 
@@ -27,8 +21,9 @@ use crate::event::Event;
 use crate::events::Recorder;
 use crate::http::{self, Pages};
 use crate::leader::{self, Candidacy, Leadership};
-use crate::lifetime::Lifetimes;
+use crate::lifetime::{Lifetimes, Stage};
 use crate::metrics::Metrics;
+use crate::ports::{bind, serve};
 use crate::reporter::Reporter;
 use crate::reporting::Reporting;
 use crate::rights::Rights;
@@ -41,9 +36,6 @@ use crate::{roots, secure};
 const EVENTS_WAITING_MAX: usize = 4096;
 /// After a publication, changes are collected this long before the next one. The first change of a burst never waits.
 const BETWEEN_PUBLICATIONS: Duration = Duration::from_millis(3);
-/// Connections that wait to be accepted. When a control plane comes back every proxy connects at once, and what does
-/// not fit here is reset once SYN cookies are out.
-const CONNECTIONS_WAITING_MAX: u32 = 4096;
 /// Events taken before the loop looks whether a publication is due.
 const EVENTS_AT_ONCE_MAX: usize = 1024;
 
@@ -58,6 +50,7 @@ pub async fn run(args: Args) -> Result<()> {
     let (leadership, candidacy) = stand(&args, &source, &replica);
     let recorder = recorder(&args, &source, &replica);
     let (events, queue) = mpsc::channel(EVENTS_WAITING_MAX);
+    let (stage, stages) = watch_channel::channel(Stage::Serves);
     let mut reporting = None;
     if let watch::Source::Kubernetes(client, _) = &source {
         reporting = Some(Reporting::new(recorder.clone(), args.http_address.port()));
@@ -75,7 +68,7 @@ pub async fn run(args: Args) -> Result<()> {
         true => Some(ca::keep(authority(&args, client.clone()), metrics.clone()).await?),
         false => None,
     };
-    let (namespaces, known) = tokio::sync::watch::channel(BTreeSet::new());
+    let (namespaces, known) = watch_channel::channel(BTreeSet::new());
     if let (Some(client), Some(secure)) = (client.clone(), secure.clone()) {
         if reviewed.is_some() {
             keep_bundles(&args, &client, &secure, &leadership);
@@ -86,9 +79,8 @@ pub async fn run(args: Args) -> Result<()> {
     let settings = webhook::settings(args.injection(), client.clone());
     if let (Some(listener), Some(secure)) = (reviewed, &secure) {
         let webhooks = Webhooks::new(events.clone(), settings.clone(), args.mesh(), client.clone());
-        tokio::spawn(webhooks.serve(secure::accept(listener, secure.clone(), secure::API_SERVERS, |serving| {
-            &serving.webhooks
-        })));
+        let accepted = secure::accept(listener, secure.clone(), secure::API_SERVERS, |serving| &serving.webhooks);
+        tokio::spawn(webhooks.serve(accepted, stages.clone()));
     }
     let stop_events = events.clone();
     tokio::spawn(forward_source(watch::spawn(source)?, events.clone()));
@@ -97,8 +89,10 @@ pub async fn run(args: Args) -> Result<()> {
     let rights = Rights::new(client.clone(), args.secret_namespaces().into_iter().collect());
     tokio::spawn(rights.clone().keep(events.clone()));
     let service = ads(events);
+    let age_max = Some(args.max_connection_age).filter(|age| !age.is_zero());
     if let Some(listener) = plain {
-        servers.spawn(serve(TcpListenerStream::new(listener), Routes::new(service.clone())));
+        let services = Routes::new(service.clone());
+        servers.spawn(serve(TcpListenerStream::new(listener), services, age_max, stages.clone()));
     }
     if let (Some(listener), Some(secure)) = (secured, &secure) {
         let authenticator = Authenticator::new(args.trust_domain.clone(), client, metrics.clone());
@@ -106,8 +100,8 @@ pub async fn run(args: Args) -> Result<()> {
         let certificates = Certificates { secure: secure.clone(), life, metrics: metrics.clone(), recorder };
         let streams = Authenticated::new(service, authenticator.clone()).learning(rights.clone());
         let services = Routes::new(streams).add_service(Authenticated::new(certificates, authenticator));
-        let incoming = secure::accept(listener, secure.clone(), secure::PROXIES, |serving| &serving.xds);
-        servers.spawn(serve(incoming, services));
+        let accepted = secure::accept(listener, secure.clone(), secure::PROXIES, |serving| &serving.xds);
+        servers.spawn(serve(accepted, services, age_max, stages));
     }
     if servers.is_empty() {
         bail!("nobody can connect: say --secure-address, or --xds-address other than off");
@@ -116,10 +110,10 @@ pub async fn run(args: Args) -> Result<()> {
     let trust = Trust { serves_secrets: args.serve_secrets, secure, rights, namespaces };
     let mut control = Control::new(args.mesh(), trust, metrics, replica);
     control.reporting = reporting;
-    control.lifetimes = Lifetimes::new(Some(args.max_connection_age).filter(|age| !age.is_zero()));
+    control.lifetimes = Lifetimes::new(age_max);
     let stopping = tokio::spawn(stop(candidacy, stop_events));
     let outcome = tokio::select! {
-        outcome = drive(control, queue) => outcome,
+        outcome = drive(control, queue, stage) => outcome,
         Some(outcome) = servers.join_next() => outcome.context("the xDS server stopped")?,
     };
     // Whoever ends for another reason gives the Lease back by its age.
@@ -171,16 +165,6 @@ fn recorder(args: &Args, source: &watch::Source, replica: &str) -> Recorder {
     }
 }
 
-fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-    let bound = socket.and_then(|socket| {
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(CONNECTIONS_WAITING_MAX)
-    });
-    bound.with_context(|| format!("cannot listen on {address} ({flag})"))
-}
-
 async fn source(args: &Args) -> Result<watch::Source> {
     if let Some(dir) = &args.config_dir {
         return Ok(watch::Source::Directory(dir.clone()));
@@ -230,25 +214,16 @@ fn ads(events: mpsc::Sender<Event>) -> AdsServer {
     AdsServer::new(streams)
 }
 
-async fn serve<IO>(incoming: impl Stream<Item = std::io::Result<IO>> + Send + 'static, services: Routes) -> Result<()>
-where
-    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
-    IO::ConnectInfo: Clone + Send + Sync + 'static,
-{
-    Server::builder()
-        .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .add_routes(services)
-        .serve_with_incoming(incoming)
-        .await
-        .context("serve xDS")
-}
-
 /// The loop: take what happened, publish when something changed.
-async fn drive(mut control: Control, mut queue: mpsc::Receiver<Event>) -> Result<()> {
+async fn drive(
+    mut control: Control,
+    mut queue: mpsc::Receiver<Event>,
+    stage: watch_channel::Sender<Stage>,
+) -> Result<()> {
     let mut not_before = tokio::time::Instant::now();
     let mut waiting = Vec::with_capacity(EVENTS_AT_ONCE_MAX);
+    // Up to when everything that is due was done.
+    let mut followed = Instant::now();
     loop {
         tokio::select! {
             taken = queue.recv_many(&mut waiting, EVENTS_AT_ONCE_MAX) => {
@@ -260,14 +235,17 @@ async fn drive(mut control: Control, mut queue: mpsc::Receiver<Event>) -> Result
                 }
             }
             () = tokio::time::sleep_until(not_before), if control.is_dirty() => {}
-            () = until(control.deadline()) => {}
+            () = until(control.deadline(followed)) => {}
         }
         if control.is_dirty() && tokio::time::Instant::now() >= not_before {
             control.publish(Instant::now());
             not_before = tokio::time::Instant::now() + BETWEEN_PUBLICATIONS;
         }
-        control.follow_up(Instant::now());
-        if control.has_stopped(Instant::now()) {
+        followed = Instant::now();
+        control.follow_up(followed);
+        let reached = control.lifetimes.stage(followed);
+        stage.send_if_modified(|stage| std::mem::replace(stage, reached) != reached);
+        if control.has_stopped(followed) {
             return Ok(());
         }
     }

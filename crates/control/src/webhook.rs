@@ -32,6 +32,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use words::Labels;
 
 use crate::event::Event;
+use crate::lifetime::Stage;
+use crate::ports;
 use review::Review;
 pub(crate) use validate::is_referred;
 
@@ -102,20 +104,31 @@ impl Webhooks {
         Self { events, settings, mesh: Arc::new(mesh), client, reviews, bytes }
     }
 
-    /// Serves until there are no more connections.
-    pub(crate) async fn serve<IO>(self, mut incoming: impl Stream<Item = io::Result<IO>> + Unpin)
-    where
+    /// Serves until there are no more connections. At each step of the end those that there are are asked to go.
+    pub(crate) async fn serve<IO>(
+        self,
+        mut incoming: impl Stream<Item = io::Result<IO>> + Unpin,
+        stages: watch::Receiver<Stage>,
+    ) where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         while let Some(accepted) = incoming.next().await {
             match accepted {
                 Err(error) => tracing::debug!("webhooks: {error}"),
-                Ok(stream) => _ = tokio::spawn(self.clone().connection(stream)),
+                Ok(stream) => {
+                    let mut stages = stages.clone();
+                    // What was said before it came is not meant for it.
+                    stages.mark_unchanged();
+                    tokio::spawn(self.clone().connection(stream, stages));
+                }
             }
         }
     }
 
-    async fn connection<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: IO) {
+    async fn connection<IO>(self, stream: IO, mut stages: watch::Receiver<Stage>)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let service = service_fn(move |request| {
             let own = self.clone();
             async move { Ok::<_, Infallible>(own.respond(request).await) }
@@ -127,12 +140,12 @@ impl Webhooks {
         tokio::pin!(connection);
         tokio::select! {
             // A client that goes away is no news.
-            _ = connection.as_mut() => {}
-            () = tokio::time::sleep(CONNECTION_AGE_MAX) => {
-                connection.as_mut().graceful_shutdown();
-                let _ = tokio::time::timeout(ANSWER_MAX * 2, connection).await;
-            }
+            _ = connection.as_mut() => return,
+            () = tokio::time::sleep(CONNECTION_AGE_MAX) => {}
+            () = ports::next(&mut stages) => {}
         }
+        connection.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(ANSWER_MAX * 2, connection).await;
     }
 
     async fn respond(self, request: Request<Incoming>) -> Response<Full<Bytes>> {

@@ -25,10 +25,14 @@ fn webhooks(known: impl Fn(&Ask) -> Known + Send + 'static) -> Webhooks {
     Webhooks::new(events, settings(Settings::default(), None), MeshConfig::default(), None)
 }
 
+fn stages() -> watch::Receiver<Stage> {
+    watch::channel(Stage::Serves).1
+}
+
 async fn post(webhooks: &Webhooks, path: &str, body: &[u8]) -> (u16, String) {
     let (mut near, far) = tokio::io::duplex(1 << 20);
     let incoming = futures::stream::iter([Ok(far)]);
-    tokio::spawn(webhooks.clone().serve(incoming));
+    tokio::spawn(webhooks.clone().serve(incoming, stages()));
     let head =
         format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
     near.write_all(head.as_bytes()).await.unwrap();
@@ -292,7 +296,7 @@ async fn a_panic_ends_one_request() {
 async fn a_slow_request_is_given_up() {
     let webhooks = webhooks(|_| enabled());
     let (mut near, far) = tokio::io::duplex(1024);
-    tokio::spawn(webhooks.serve(futures::stream::iter([Ok(far)])));
+    tokio::spawn(webhooks.serve(futures::stream::iter([Ok(far)]), stages()));
     near.write_all(b"POST /validate HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{").await.unwrap();
     let mut answer = vec![0; 12];
     tokio::time::timeout(Duration::from_secs(30), near.read_exact(&mut answer)).await.unwrap().unwrap();
