@@ -1,8 +1,9 @@
 //! Answers to questions, from the loop's own state.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use api::{Kind, ObjectKey};
+use api::{Kind, Object, ObjectKey};
 use serde_json::{Value, json};
 use words::Severity;
 use xds::TypeUrl;
@@ -19,19 +20,28 @@ impl Control {
     pub(crate) fn answer(&self, about: &About, now: Instant) -> Answer {
         match about {
             About::Ready => match self.missing() {
-                None => Answer { status: 200, body: json!("ready\n") },
-                Some(reason) => Answer { status: 503, body: json!(format!("not ready: {reason}\n")) },
+                None => Answer::of(200, json!("ready\n")),
+                Some(reason) => Answer::of(503, json!(format!("not ready: {reason}\n"))),
             },
-            About::Syncz => Answer { status: 200, body: self.syncz(now) },
-            About::World => Answer { status: 200, body: self.world_dump() },
-            About::Diagnostics => Answer { status: 200, body: json!(self.all_diagnostics()) },
-            About::Progress(asked) => Answer { status: 200, body: self.progress_of(asked) },
+            About::Syncz => Answer::of(200, self.syncz(now)),
+            About::World => self.world_dump(),
+            About::Diagnostics => {
+                let found = self.all_diagnostics();
+                Answer { status: 200, body: Box::new(move || json!(found)) }
+            }
+            About::Progress { from: Some(address), .. } if !self.replicas.has(&self.objects, *address) => {
+                Answer::of(403, json!(format!("{address} is the address of no replica of this control plane\n")))
+            }
+            About::Progress { of, .. } => Answer::of(200, self.progress_of(of)),
             About::ConfigDump(name) => match proxies::find(&self.proxies, name) {
-                Some(proxy) => Answer { status: 200, body: debug::config_dump(&proxy.compiled, &proxy.layers) },
+                Some(proxy) => {
+                    let (compiled, layers) = (proxy.compiled.clone(), proxy.layers.clone());
+                    Answer { status: 200, body: Box::new(move || debug::config_dump(&compiled, &layers)) }
+                }
                 None => {
                     let known: Vec<&str> = self.proxies.values().map(|proxy| proxy.name.as_str()).collect();
                     let text = format!("no proxy {name:?} is connected; connected are: {}\n", known.join(", "));
-                    Answer { status: 404, body: json!(text) }
+                    Answer::of(404, json!(text))
                 }
             },
         }
@@ -53,7 +63,7 @@ impl Control {
     }
 
     fn syncz(&self, now: Instant) -> Value {
-        self.proxies.values().map(|proxy| syncz_of(proxy, &self.identity, now)).collect()
+        self.proxies.values().map(|proxy| syncz_of(proxy, &self.replicas.me, now)).collect()
     }
 
     fn progress_of(&self, asked: &[Option<(ObjectKey, i64)>]) -> Value {
@@ -64,11 +74,15 @@ impl Control {
         asked.iter().map(|one| peers::to_json(&stand(one))).collect()
     }
 
-    fn world_dump(&self) -> Value {
-        let objects: Vec<Value> = self.objects.values().map(|object| json!(object.as_ref())).collect();
-        let found = self.all_diagnostics();
-        let errors = found.iter().filter(|found| found.severity == Severity::Error).count();
-        json!({"synced": self.is_synced(), "objects": objects, "errors": errors, "diagnostics": found})
+    fn world_dump(&self) -> Answer {
+        let objects: Vec<Arc<Object>> = self.objects.values().cloned().collect();
+        let (found, synced) = (self.all_diagnostics(), self.is_synced());
+        let body = move || {
+            let objects: Vec<Value> = objects.iter().map(|object| json!(object.as_ref())).collect();
+            let errors = found.iter().filter(|found| found.severity == Severity::Error).count();
+            json!({"synced": synced, "objects": objects, "errors": errors, "diagnostics": found})
+        };
+        Answer { status: 200, body: Box::new(body) }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::leader::share;
 use crate::lifetime::Lifetimes;
 use crate::metrics::{Metrics, OfSeverity, OfType};
 use crate::proxies::{Line, Proxies, Proxy};
+use crate::replicas::Replicas;
 use crate::reporter::AT_ONCE;
 use crate::reporting::{Reporting, Work};
 use crate::rights::Rights;
@@ -39,8 +40,7 @@ pub(crate) struct Control {
     /// Since when a change waits to be published.
     dirty_since: Option<Instant>,
     pub(crate) metrics: Arc<Metrics>,
-    /// The name of this replica.
-    pub(crate) identity: String,
+    pub(crate) replicas: Replicas,
     said: Vec<Diagnostic>,
     /// For the status of objects; `None` when there is no API server.
     pub(crate) reporting: Option<Reporting>,
@@ -72,7 +72,7 @@ impl Trust {
 }
 
 impl Control {
-    pub(crate) fn new(mesh: MeshConfig, trust: Trust, metrics: Arc<Metrics>, identity: String) -> Self {
+    pub(crate) fn new(mesh: MeshConfig, trust: Trust, metrics: Arc<Metrics>, replicas: Replicas) -> Self {
         Self {
             world: World::new(mesh),
             compiler: Compiler::default(),
@@ -84,7 +84,7 @@ impl Control {
             synced: false,
             dirty_since: None,
             metrics,
-            identity,
+            replicas,
             said: Vec::new(),
             reporting: None,
             lifetimes: Lifetimes::new(None),
@@ -402,8 +402,7 @@ impl Control {
             findings.get(&watch::event::Scope::Object(key.clone())).into_iter().flatten().cloned().collect()
         };
         let drafts = reporting.drafts(AT_ONCE, now, of_source);
-        let peers = reporting.peers(&self.objects, &self.world.mesh().root_namespace, &self.identity);
-        Work { drafts, peers }
+        Work { drafts, peers: self.replicas.peers(&self.objects) }
     }
 
     /// Every finding: what sources could not read, what objects say when put together, what only one proxy shows.

@@ -1,8 +1,10 @@
 //! Everything that can happen to the control plane, as one closed enum.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use api::ObjectKey;
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::reporting::Work;
@@ -54,12 +56,30 @@ pub(crate) enum About {
     /// `/debug/diagnostics`.
     Diagnostics,
     /// `/debug/progress?of=`: how far generations of objects have come with our proxies.
-    Progress(Vec<Option<(ObjectKey, i64)>>),
+    Progress {
+        /// The objects.
+        of: Vec<Option<(ObjectKey, i64)>>,
+        /// Who asks, if it is not somebody on this machine.
+        from: Option<IpAddr>,
+    },
 }
 
 /// An answer: status code and JSON, or plain text when it is a string.
-#[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) body: serde_json::Value,
+    /// Puts the body together. What is large is put together by who asked, so that the loop goes on.
+    pub(crate) body: Box<dyn FnOnce() -> Value + Send>,
+}
+
+impl Answer {
+    /// One that is small, or had to be made by the loop.
+    pub(crate) fn of(status: u16, body: Value) -> Self {
+        Self { status, body: Box::new(|| body) }
+    }
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "an answer of status {}", self.status)
+    }
 }

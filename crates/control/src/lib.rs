@@ -22,6 +22,7 @@ mod peers;
 mod ports;
 mod progress;
 mod proxies;
+mod replicas;
 mod reporter;
 mod reporting;
 mod reports;

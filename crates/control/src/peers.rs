@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::progress::Stand;
-use crate::reporting::{Peer, question};
+use crate::replicas::Peer;
+use crate::reporting::question;
 
 /// One question and its answer take at most so long.
 const ANSWER_MAX: Duration = Duration::from_secs(2);

@@ -4,16 +4,15 @@
 //! ([`crate::reporter`]), [`Stand`]s for replicas that ask. No IO.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::watch::kubernetes::{Reference, Seen, Status, api_version};
-use api::{Kind, Object, ObjectKey};
+use api::{Kind, ObjectKey};
 use words::{Diagnostic, Origin};
 
 use crate::events::Recorder;
 use crate::progress::{Progress, Stand};
+use crate::replicas::Peer;
 use crate::reports::{Mark, Reports};
 use crate::status::{self, Found};
 
@@ -35,13 +34,6 @@ pub(crate) struct Draft {
     pub(crate) mark: Mark,
 }
 
-/// Another replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Peer {
-    pub(crate) name: String,
-    pub(crate) http: SocketAddr,
-}
-
 /// What the writer is given.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
@@ -57,12 +49,10 @@ pub(crate) struct Reporting {
     found: BTreeMap<Origin, Vec<Diagnostic>>,
     reports: Reports,
     leads: bool,
-    /// Where replicas of this name's kind serve their pages.
-    http_port: u16,
 }
 
 impl Reporting {
-    pub(crate) fn new(recorder: Recorder, http_port: u16) -> Self {
+    pub(crate) fn new(recorder: Recorder) -> Self {
         Self {
             progress: Progress::default(),
             recorder,
@@ -70,7 +60,6 @@ impl Reporting {
             found: BTreeMap::new(),
             reports: Reports::default(),
             leads: false,
-            http_port,
         }
     }
 
@@ -183,30 +172,6 @@ impl Reporting {
         findings.extend(self.found.get(&key.origin()).into_iter().flatten().cloned());
         Found { refusals, findings }
     }
-
-    /// The other replicas that are ready, by their pods.
-    pub(crate) fn peers(&self, objects: &BTreeMap<ObjectKey, Arc<Object>>, namespace: &str, me: &str) -> Vec<Peer> {
-        let pods = objects.range(ObjectKey::new(Kind::Pod, namespace, "")..);
-        let pods = pods.take_while(|(key, _)| key.kind == Kind::Pod && &*key.namespace == namespace);
-        let ours = pods.filter(|(key, object)| &*key.name != me && is_replica(object));
-        ours.filter_map(|(key, object)| {
-            let Object::Pod(pod) = object.as_ref() else { return None };
-            let ip: IpAddr = pod.spec.status.pod_ip.parse().ok()?;
-            Some(Peer { name: key.name.to_string(), http: SocketAddr::new(ip, self.http_port) })
-        })
-        .take(PEERS_MAX)
-        .collect()
-    }
-}
-
-/// Replicas that are asked.
-const PEERS_MAX: usize = 16;
-
-fn is_replica(object: &Object) -> bool {
-    let Object::Pod(pod) = object else { return false };
-    let is_ready = |one: &api::kubernetes::PodCondition| one.condition == "Ready" && one.status == "True";
-    pod.metadata.labels.get("app").is_some_and(|app| app == "sluiced")
-        && pod.spec.status.conditions.iter().any(is_ready)
 }
 
 impl Draft {
@@ -285,7 +250,7 @@ mod tests {
 
     #[test]
     fn one_write_per_generation_and_none_when_nothing_changed() {
-        let (mut all, start) = (Reporting::new(Recorder::silent(), 0), Instant::now());
+        let (mut all, start) = (Reporting::new(Recorder::silent()), Instant::now());
         all.progress.nothing_to_publish(start);
         let now = start + crate::progress::GRACE;
         all.progress.tick(now);
@@ -314,7 +279,7 @@ mod tests {
 
     #[test]
     fn who_does_not_lead_writes_nothing() {
-        let (mut all, now) = (Reporting::new(Recorder::silent(), 0), Instant::now());
+        let (mut all, now) = (Reporting::new(Recorder::silent()), Instant::now());
         all.see(key(), seen(1, Status::default()), false, now);
         assert!(all.drafts(10, now + SECOND * 9, |_| Vec::new()).is_empty());
         all.lead(true, now);

@@ -24,6 +24,7 @@ use crate::leader::{self, Candidacy, Leadership};
 use crate::lifetime::{Lifetimes, Stage};
 use crate::metrics::Metrics;
 use crate::ports::{bind, serve};
+use crate::replicas::Replicas;
 use crate::reporter::Reporter;
 use crate::reporting::Reporting;
 use crate::rights::Rights;
@@ -53,7 +54,7 @@ pub async fn run(args: Args) -> Result<()> {
     let (stage, stages) = watch_channel::channel(Stage::Serves);
     let mut reporting = None;
     if let watch::Source::Kubernetes(client, _) = &source {
-        reporting = Some(Reporting::new(recorder.clone(), args.http_address.port()));
+        reporting = Some(Reporting::new(recorder.clone()));
         let recorder = recorder.clone();
         let (client, events) = (client.clone(), events.clone());
         let leadership = leadership.clone();
@@ -84,7 +85,7 @@ pub async fn run(args: Args) -> Result<()> {
     }
     let stop_events = events.clone();
     tokio::spawn(forward_source(watch::spawn(source)?, events.clone()));
-    tokio::spawn(http::serve(http_listener, Pages { events: events.clone(), metrics: metrics.clone(), settings }));
+    tokio::spawn(http::serve(http_listener, Pages::new(events.clone(), metrics.clone(), settings)));
     let mut servers = JoinSet::new();
     let rights = Rights::new(client.clone(), args.secret_namespaces().into_iter().collect());
     tokio::spawn(rights.clone().keep(events.clone()));
@@ -108,7 +109,9 @@ pub async fn run(args: Args) -> Result<()> {
     }
     tracing::info!(xds = ?args.xds_address.0, secure = ?args.secure_address, webhooks = ?args.webhook_address, http = %args.http_address, "listening");
     let trust = Trust { serves_secrets: args.serve_secrets, secure, rights, namespaces };
-    let mut control = Control::new(args.mesh(), trust, metrics, replica);
+    let (namespace, http_port) = (args.own_namespace().to_owned(), args.http_address.port());
+    let replicas = Replicas { namespace, me: replica, http_port };
+    let mut control = Control::new(args.mesh(), trust, metrics, replicas);
     control.reporting = reporting;
     control.lifetimes = Lifetimes::new(age_max);
     let stopping = tokio::spawn(stop(candidacy, stop_events));

@@ -33,12 +33,8 @@ pub(crate) const PROXIES: Bounds = Bounds {
     stall: Duration::from_secs(60),
 };
 /// Who may be at 15017: API servers.
-pub(crate) const API_SERVERS: Bounds = Bounds {
-    connections: 256,
-    of_one_source: 64,
-    silence: Duration::from_secs(10),
-    stall: Duration::from_secs(30),
-};
+pub(crate) const API_SERVERS: Bounds =
+    Bounds { connections: 256, of_one_source: 64, silence: Duration::from_secs(10), stall: Duration::from_secs(30) };
 /// How long a handshake may take.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Accepted connections that wait for their server.

@@ -176,7 +176,10 @@ impl Webhooks {
             let data = match frame {
                 Ok(frame) => frame.into_data().unwrap_or_default(),
                 Err(error) if error.is::<LengthLimitError>() => {
-                    return Err(Refusal { status: 413, reason: format!("a review has at most {BODY_BYTES_MAX} bytes") });
+                    return Err(Refusal {
+                        status: 413,
+                        reason: format!("a review has at most {BODY_BYTES_MAX} bytes"),
+                    });
                 }
                 Err(error) => {
                     return Err(Refusal { status: 400, reason: format!("the review could not be received: {error}") });

@@ -15,9 +15,8 @@ pub fn configs<'a>(
     root_namespace: &str,
 ) -> Vec<&'a ProxyConfigSpec> {
     let labels = annotations::labels_of(pod);
-    let is_here = |config: &Resource<ProxyConfigSpec>| {
-        [namespace, root_namespace].contains(&config.metadata.namespace.as_str())
-    };
+    let is_here =
+        |config: &Resource<ProxyConfigSpec>| [namespace, root_namespace].contains(&config.metadata.namespace.as_str());
     let ranked = all.filter(|config| is_here(config)).filter_map(|config| {
         let selector = config.spec.selector.as_ref().map(|selector| &selector.match_labels);
         let selects = selector.is_some_and(|selector| !selector.is_empty());

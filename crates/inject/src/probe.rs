@@ -88,7 +88,9 @@ fn redirect(probe: &mut Value, path: &str, ports: &[(String, Value)], all: &mut 
     // What kubelet cannot ask either is its to say: a sidecar would only hide it.
     let Some(port) = check.get("port").and_then(|port| number(port, ports)) else {
         let port = check.get("port").unwrap_or(&Value::Null);
-        return all.warnings.push(format!("{path}: kubelet itself asks this probe: {port} is no port of the container"));
+        return all
+            .warnings
+            .push(format!("{path}: kubelet itself asks this probe: {port} is no port of the container"));
     };
     check["port"] = json!(port);
     let mut prober = json!({kind: check});

@@ -32,12 +32,8 @@ pub enum Pages {
 
 /// Who may be at each of the proxy's own ports: kubelet and Prometheus come with few connections from their own addresses,
 /// but whoever reaches the pod can come here.
-pub(crate) const BOUNDS: Bounds = Bounds {
-    connections: 128,
-    of_one_source: 32,
-    silence: Duration::from_secs(30),
-    stall: Duration::from_secs(30),
-};
+pub(crate) const BOUNDS: Bounds =
+    Bounds { connections: 128, of_one_source: 32, silence: Duration::from_secs(30), stall: Duration::from_secs(30) };
 /// How long a request's head may take to come.
 const HEAD_MAX: Duration = Duration::from_secs(30);
 /// What pages for people and for Prometheus are.

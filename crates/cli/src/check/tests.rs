@@ -208,8 +208,11 @@ async fn what_is_wrong_is_named() {
         (
             "no ConfigMap sluice-ca-root-cert in istio-system",
             "GET /apis/apps/v1/namespaces/istio-system/deployments/sluiced".to_owned(),
-            (200, json!({"spec": {"template": {"spec": {"containers": [
-                {"args": ["--root-config-map=sluice-ca-root-cert"]}]}}}})),
+            (
+                200,
+                json!({"spec": {"template": {"spec": {"containers": [
+                {"args": ["--root-config-map=sluice-ca-root-cert"]}]}}}}),
+            ),
         ),
         (
             "missing or different in shop",

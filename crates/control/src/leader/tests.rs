@@ -189,7 +189,8 @@ impl Api {
             }
             state.lease.clone()
         });
-        let gone = || json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": "no"});
+        let gone =
+            || json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": "no"});
         let status = if lease.is_some() { 200 } else { 404 };
         let body = lease.unwrap_or_else(gone).to_string();
         Ok(http::Response::builder().status(status).body(Body::from(body.into_bytes())).unwrap())
@@ -198,7 +199,7 @@ impl Api {
     fn store(&self) -> LeaseStore {
         let api = self.clone();
         let service = tower::service_fn(move |request| api.clone().answer(request));
-        LeaseStore::new(kube::Client::new(service, "default"), "istio-system", LEASE)
+        LeaseStore::new(kube::Client::new(service, "default"), "istio-system", LEASE, None)
     }
 }
 

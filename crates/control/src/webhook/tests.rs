@@ -115,7 +115,7 @@ async fn reviews_that_only_begin_do_not_fill_the_memory() {
     let mut held = Vec::new();
     for _ in 0..64 {
         let (mut near, far) = tokio::io::duplex(1 << 20);
-        tokio::spawn(webhooks.clone().serve(futures::stream::iter([Ok(far)])));
+        tokio::spawn(webhooks.clone().serve(futures::stream::iter([Ok(far)]), stages()));
         let head = format!("POST /validate HTTP/1.1\r\nhost: x\r\ncontent-length: {BODY_BYTES_MAX}\r\n\r\n{{");
         near.write_all(head.as_bytes()).await.unwrap();
         held.push(near);
