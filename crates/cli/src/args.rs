@@ -8,8 +8,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 #[derive(Parser, Debug)]
 #[command(name = "sluicectl", version, about = "Look into a Sluice mesh", disable_version_flag = true)]
 pub struct Args {
-    /// The control plane's HTTP address, `http://host:15014`. Without it: that of the cluster, asked through its API
-    /// server; without a cluster: http://127.0.0.1:15014.
+    /// The control plane's HTTP address, `http://host:15014`, on this machine: others are told nothing. Without it: the
+    /// pods in the cluster, whose port the API server forwards; without a cluster: http://127.0.0.1:15014.
     #[arg(long, global = true, env = "SLUICE_CONTROL_PLANE")]
     pub control_plane: Option<String>,
     /// Which cluster.

@@ -23,6 +23,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::args::{CheckArgs, CheckForm};
+use crate::forward;
 use crate::reach;
 use crate::run::Answer;
 use ask::Cluster;
@@ -68,7 +69,7 @@ struct Category {
 
 /// Checks what the command line names, until it is good or the time for that is over.
 pub async fn run(args: &CheckArgs, place: &crate::args::Cluster) -> Result<Answer> {
-    let cluster = Cluster::new(reach::client(place).await?, &place.istio_namespace);
+    let cluster = Cluster::new(reach::client(place).await?, forwarded, &place.istio_namespace);
     let until = Instant::now() + Duration::from_secs(args.wait);
     loop {
         let found = all(&cluster, args.pre).await;
@@ -77,6 +78,10 @@ pub async fn run(args: &CheckArgs, place: &crate::args::Cluster) -> Result<Answe
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+fn forwarded(client: kube::Client, namespace: String, pod: String, path: String) -> ask::Page {
+    Box::pin(async move { forward::get(client, &namespace, &pod, &path).await })
 }
 
 async fn all(cluster: &Cluster, is_before: bool) -> Vec<Category> {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::Request;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// Longest that an answer may take.
@@ -37,9 +38,17 @@ async fn exchange(base: &str, path: &str) -> Result<(u16, Bytes)> {
         bail!("only http:// is spoken here");
     }
     let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
+    over(stream, &format!("{host}:{port}"), path).await
+}
+
+/// GETs `path` over an open connection; `host` is the name of who is at its end.
+pub async fn over<S>(stream: S, host: &str, path: &str) -> Result<(u16, Bytes)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
-    let request = Request::get(path).header("host", format!("{host}:{port}")).body(Empty::<Bytes>::new())?;
+    let request = Request::get(path).header("host", host).body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
     let status = response.status().as_u16();
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;

@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod dump;
 pub mod endpoint;
 pub mod fetch;
+pub mod forward;
 pub mod inject;
 pub mod listener;
 pub mod output;

@@ -1,4 +1,4 @@
-//! Where the control plane is: at an address, or in a cluster, where the API server passes questions on to its pods.
+//! Where the control plane is: at an address, or in a cluster, whose API server forwards the ports of its pods.
 //!
 //! In: the command line. Out: answers of one replica or of all. Every replica knows only the proxies that are
 //! connected to it.
@@ -10,14 +10,12 @@ use serde_json::Value;
 use watch::kubernetes::{Access, AccessError};
 
 use crate::args::{Args, Cluster};
-use crate::fetch;
+use crate::{fetch, forward};
 
 /// Where a control plane without a cluster listens.
 const HERE: &str = "http://127.0.0.1:15014";
 /// What the chart labels the control plane's pods with.
 const SELECTOR: &str = "app%3Dsluiced";
-/// The port of the pages.
-const PORT: u16 = 15014;
 /// Most replicas that are asked.
 const REPLICAS_MAX: usize = 32;
 
@@ -73,9 +71,9 @@ impl Plane {
         let mut answers = Vec::with_capacity(pods.len());
         let mut last = anyhow!("no replica was asked");
         for pod in pods {
-            match ask(client, &through(namespace, pod, path)).await {
+            match forward::get(client.clone(), namespace, pod, path).await {
                 Ok(answer) => answers.push(answer),
-                Err(error) => last = error.context(format!("control plane pod {pod}.{namespace}")),
+                Err(error) => last = error,
             }
         }
         if answers.is_empty() { Err(last) } else { Ok(answers) }
@@ -103,11 +101,6 @@ fn runs(pod: &Value) -> bool {
     pod["status"]["phase"] == "Running" && pod["metadata"]["deletionTimestamp"].is_null()
 }
 
-// The API server passes a question on to a pod.
-fn through(namespace: &str, pod: &str, path: &str) -> String {
-    format!("/api/v1/namespaces/{namespace}/pods/http:{pod}:{PORT}/proxy{path}")
-}
-
 async fn ask(client: &Client, path: &str) -> Result<Bytes> {
     let request = http::Request::get(path).body(Vec::new())?;
     Ok(Bytes::from(client.request_text(request).await?))
@@ -126,13 +119,5 @@ mod tests {
         let leaving =
             json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"phase": "Running"}});
         assert!(!runs(&leaving));
-    }
-
-    #[test]
-    fn a_question_goes_through_the_api_server() {
-        assert_eq!(
-            through("istio-system", "sluiced-0", "/debug/config_dump?proxyID=a.b"),
-            "/api/v1/namespaces/istio-system/pods/http:sluiced-0:15014/proxy/debug/config_dump?proxyID=a.b"
-        );
     }
 }

@@ -1,7 +1,10 @@
 //! Asking the API server: bounded in time, and an answer that is not the wanted one is an answer too.
 
+use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
+use anyhow::{Context, Result};
+use bytes::Bytes;
 use http::{Method, Request};
 use kube::Client;
 use kube::client::Body;
@@ -14,9 +17,15 @@ const ANSWER_MAX: Duration = Duration::from_secs(40);
 /// Objects of one list that are looked at.
 const OBJECTS_MAX: u32 = 5_000;
 
+/// A page on its way.
+pub(super) type Page = Pin<Box<dyn Future<Output = Result<Bytes>> + Send>>;
+/// GETs a page of a pod: a client, its namespace, its name, the path.
+pub(super) type Pages = fn(Client, String, String, String) -> Page;
+
 /// What a mesh is installed into.
 pub(super) struct Cluster {
     client: Client,
+    pages: Pages,
     /// Where the control plane is.
     pub(super) namespace: String,
 }
@@ -62,8 +71,14 @@ impl Found {
 }
 
 impl Cluster {
-    pub(super) fn new(client: Client, namespace: &str) -> Self {
-        Self { client, namespace: namespace.to_owned() }
+    pub(super) fn new(client: Client, pages: Pages, namespace: &str) -> Self {
+        Self { client, pages, namespace: namespace.to_owned() }
+    }
+
+    /// A page of one of the control plane's pods, in JSON.
+    pub(super) async fn page(&self, pod: &str, path: &str) -> Result<Value> {
+        let page = (self.pages)(self.client.clone(), self.namespace.clone(), pod.to_owned(), path.to_owned()).await?;
+        serde_json::from_slice(&page).with_context(|| format!("{path} of pod {pod} is not JSON"))
     }
 
     /// GETs a path.

@@ -1,11 +1,11 @@
 //! The proxies: that each is connected to a replica, and runs what it was sent. Every replica is asked for its own,
-//! through the API server.
+//! on a port that the API server forwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::ask::{Cluster, Found, is_ready, name, namespace};
+use super::ask::{Cluster, is_ready, name, namespace};
 use super::control_plane;
 use super::{Check, bad, good, warning};
 
@@ -16,14 +16,14 @@ pub(super) async fn check(cluster: &Cluster) -> Vec<Check> {
     let about = "the control plane tells about its proxies";
     let mut known = BTreeMap::new();
     for replica in control_plane::ready_pods(cluster).await {
-        let path = format!("/api/v1/namespaces/{}/pods/{replica}:15014/proxy/debug/syncz", cluster.namespace);
-        match cluster.get(&path).await {
-            Found::Value(Value::Array(proxies)) => {
+        match cluster.page(&replica, "/debug/syncz").await {
+            Ok(mut page) => {
+                let proxies = page.as_array_mut().map(std::mem::take).unwrap_or_default();
                 known.extend(proxies.into_iter().map(|one| (crate::dump::text(&one, "proxy").to_owned(), one)));
             }
-            other => {
-                let hint = "run sluicectl with an account that may get pods/proxy";
-                return vec![warning(about, format!("{replica}: {}", other.why_not()), hint)];
+            Err(error) => {
+                let hint = "run sluicectl with an account that may create and get pods/portforward there";
+                return vec![warning(about, format!("{error:#}"), hint)];
             }
         }
     }

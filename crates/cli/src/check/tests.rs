@@ -52,7 +52,16 @@ fn cluster(answers: Answers) -> Cluster {
             )
         }
     });
-    Cluster::new(Client::new(service, "default"), "istio-system")
+    Cluster::new(Client::new(service, "default"), page, "istio-system")
+}
+
+// A forwarded port, as one more path of the API server.
+fn page(client: Client, namespace: String, pod: String, path: String) -> super::ask::Page {
+    Box::pin(async move {
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/portforward{path}");
+        let answer = client.request_text(Request::get(path).body(Vec::new())?).await;
+        Ok(answer.map_err(|error| anyhow::anyhow!(crate::forward::explain(&error, &namespace)))?.into())
+    })
 }
 
 // Everything is allowed but every Secret, and what a test refuses.
@@ -144,7 +153,7 @@ fn healthy() -> Answers {
     get("/apis/apps/v1/deployments", list(json!([deployment("sluiced", 2), deployment("istio-ingressgateway", 2)])));
     get("/api/v1/services", list(json!([])));
     for (replica, name) in [("sluiced-a", "web.shop"), ("sluiced-b", "cart.shop")] {
-        let path = format!("/api/v1/namespaces/{system}/pods/{replica}:15014/proxy/debug/syncz");
+        let path = format!("/api/v1/namespaces/{system}/pods/{replica}/portforward/debug/syncz");
         get(&path, (200, json!([proxy(name, "")])));
     }
     get(
@@ -239,15 +248,15 @@ async fn what_is_wrong_is_named() {
             "POST /apis/networking.istio.io/v1/namespaces/default/virtualservices".to_owned(),
             (201, json!({})),
         ),
-        ("    cart.shop", format!("GET {system}/pods/sluiced-b:15014/proxy/debug/syncz"), (200, json!([]))),
+        ("    cart.shop", format!("GET {system}/pods/sluiced-b/portforward/debug/syncz"), (200, json!([]))),
         (
             "    cart.shop refuses CDS: no such cluster",
-            format!("GET {system}/pods/sluiced-b:15014/proxy/debug/syncz"),
+            format!("GET {system}/pods/sluiced-b/portforward/debug/syncz"),
             (200, json!([proxy("cart.shop", "no such cluster")])),
         ),
         (
-            "account that may get pods/proxy",
-            format!("GET {system}/pods/sluiced-b:15014/proxy/debug/syncz"),
+            "account that may create and get pods/portforward",
+            format!("GET {system}/pods/sluiced-b/portforward/debug/syncz"),
             (403, json!({"message": "forbidden"})),
         ),
     ];
