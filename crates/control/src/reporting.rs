@@ -228,6 +228,8 @@ pub(crate) fn question(key: &ObjectKey, generation: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn key() -> ObjectKey {
