@@ -654,7 +654,7 @@ async fn tokens() -> Result<()> {
     std::fs::write(&expired, old_token(&server, &uid)?)?;
     let file = |path: &Path| Caller { token: Some(path.to_owned()), ..good.clone() };
     for (caller, word) in [
-        (token("audience", &bound)?, "does not accept its token"),
+        (token("audience", &bound)?, "is not for the audience istio-ca"),
         (token("unbound", &["--audience", "istio-ca"])?, "bound to no pod"),
         (file(&spoiled), "invalid bearer token"),
         (file(&expired), "token has expired"),
@@ -679,6 +679,10 @@ kind: ServiceAccount
 metadata: {name: other, namespace: istio-system}
 ---
 apiVersion: v1
+kind: ServiceAccount
+metadata: {name: edge, namespace: istio-system}
+---
+apiVersion: v1
 kind: Secret
 metadata: {name: shop-cert, namespace: istio-system}
 type: kubernetes.io/tls
@@ -701,7 +705,11 @@ async fn rights() -> Result<()> {
     server.kubectl(&["apply", "-f", "-"], &testkit::pki::fill_in(EDGE, folder.path())?)?;
     server.kubectl(&["apply", "-f", "-"], &GATEWAY.replace("NAMESPACE", "istio-system"))?;
     let (plane, secure) = plane(&["--kubeconfig", &server.kubeconfig()], &ca.folder, &[]).await?;
-    let bootstrap = ca.issue(folder.path().join("other"), "spiffe://cluster.local/ns/istio-system/sa/other")?;
+    // The same that the chart makes for its gateways.
+    let role = ["create", "role", "edge", "-n", "istio-system", "--verb=get,watch,list", "--resource=secrets"];
+    server.kubectl(&role, "")?;
+    let binding = ["create", "rolebinding", "edge", "-n", "istio-system", "--role=edge"];
+    server.kubectl(&[&binding[..], &["--serviceaccount=istio-system:edge"]].concat(), "")?;
     let ip: IpAddr = "127.0.251.30".parse()?;
     // Any pod of the namespace can say this of itself.
     let who = Proxied {
@@ -712,14 +720,16 @@ async fn rights() -> Result<()> {
         bind_ip: Some(ip),
         ..sidecar(ip, "gateway")?
     };
-    let start = async || {
-        let proxy = Proxy::start(&who, secure, "other", &credentials(&bootstrap, &ca.roots())).await?;
+    let start = async |account: &str| {
+        let id = format!("spiffe://cluster.local/ns/istio-system/sa/{account}");
+        let bootstrap = ca.issue(folder.path().join(account), &id)?;
+        let proxy = Proxy::start(&who, secure, account, &credentials(&bootstrap, &ca.roots())).await?;
         proxy.ready().await.map(|()| proxy)
     };
     let page = "/debug/config_dump?proxyID=gateway.istio-system";
     let dump = async || Ok::<_, anyhow::Error>(String::from_utf8_lossy(&get(plane.http, page).await?).into_owned());
     let held = |dump: &str| dump.contains("kubernetes://shop-cert") && dump.contains("[redacted]");
-    let first = start().await?;
+    let other = start("other").await?;
     wait::until("it is known why", SOON, || async {
         let said = String::from_utf8_lossy(&get(plane.http, "/debug/diagnostics").await?).into_owned();
         match said.contains("needs a Role in istio-system") {
@@ -730,14 +740,9 @@ async fn rights() -> Result<()> {
     .await?;
     let without = dump().await?;
     assert!(!held(&without), "{without}");
-    drop(first);
-    // The same that the chart makes for its gateways; asked anew within a minute and a bit, while it is connected.
-    let role = ["create", "role", "other", "-n", "istio-system", "--verb=get,watch,list", "--resource=secrets"];
-    server.kubectl(&role, "")?;
-    let binding = ["create", "rolebinding", "other", "-n", "istio-system", "--role=other"];
-    server.kubectl(&[&binding[..], &["--serviceaccount=istio-system:other"]].concat(), "")?;
-    let _second = start().await?;
-    wait::until("it holds the Secret", Duration::from_secs(90), || async {
+    drop(other);
+    let _edge = start("edge").await?;
+    wait::until("it holds the Secret", SOON, || async {
         let dump = dump().await?;
         if held(&dump) { Ok(()) } else { bail!("{dump}") }
     })

@@ -24,12 +24,16 @@ use words::SpiffeId;
 
 use crate::metrics::{Metrics, OfReason};
 use crate::rights::Rights;
-use crate::secure::Peer;
+use crate::secure::{Peer, Secure};
 
 /// A token that was accepted is not asked about again for so long; never beyond its own end.
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// Tokens remembered.
 const REMEMBERED_MAX: usize = 4096;
+/// A token that was refused is refused for so long without asking again.
+const REFUSED: Duration = Duration::from_secs(10);
+/// A token that says that it ended longer ago is not asked about: clocks differ, but not by so much.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(300);
 /// Questions to the API server at once.
 const QUESTIONS_MAX: usize = 32;
 /// A question waits so long for its turn.
@@ -67,7 +71,7 @@ impl Caller {
 enum Stranger {
     #[error("it shows neither a certificate nor a token")]
     Nothing,
-    #[error("its certificate is no identity: {0}")]
+    #[error("its certificate is no good: {0}")]
     Certificate(String),
     #[error("its certificate is of the trust domain {0:?}, which is not ours")]
     TrustDomain(String),
@@ -114,9 +118,12 @@ pub(crate) struct Authenticator(Arc<Inner>);
 
 struct Inner {
     trust_domain: String,
+    /// Whose certificates are believed, at every moment.
+    secure: Secure,
     /// Asked about tokens.
     client: Option<kube::Client>,
     remembered: Mutex<HashMap<[u8; 32], Remembered>>,
+    refused: Mutex<HashMap<[u8; 32], (Stranger, Instant)>>,
     questions: Semaphore,
     metrics: Arc<Metrics>,
 }
@@ -128,21 +135,20 @@ struct Remembered {
 }
 
 impl Authenticator {
-    pub(crate) fn new(trust_domain: String, client: Option<kube::Client>, metrics: Arc<Metrics>) -> Self {
-        let (remembered, questions) = (Mutex::default(), Semaphore::new(QUESTIONS_MAX));
-        Self(Arc::new(Inner { trust_domain, client, remembered, questions, metrics }))
+    pub(crate) fn new(
+        trust_domain: String,
+        secure: Secure,
+        client: Option<kube::Client>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (remembered, refused, questions) = (Mutex::default(), Mutex::default(), Semaphore::new(QUESTIONS_MAX));
+        Self(Arc::new(Inner { trust_domain, secure, client, remembered, refused, questions, metrics }))
     }
 
     async fn caller(&self, head: &http::request::Parts) -> Result<Arc<Caller>, Stranger> {
-        let shown = head.extensions.get::<Peer>().and_then(|peer| peer.shown.clone());
-        match shown {
-            Some(shown) => {
-                let id = shown.map_err(Stranger::Certificate)?;
-                if id.trust_domain != self.0.trust_domain {
-                    return Err(Stranger::TrustDomain(id.trust_domain));
-                }
-                Ok(Arc::new(Caller { id, pod: None, by: "certificate" }))
-            }
+        let peer = head.extensions.get::<Peer>();
+        match peer.and_then(|peer| Some((peer, peer.shown.as_ref()?))) {
+            Some((peer, shown)) => self.of_certificate(peer, shown.clone()),
             None => {
                 let header = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
                 // RFC 6750: the scheme's case does not matter.
@@ -153,14 +159,30 @@ impl Authenticator {
         }
     }
 
+    // Connections live for long: the handshake's check is one of the past. Requests are few, each opens a stream.
+    fn of_certificate(&self, peer: &Peer, shown: Result<SpiffeId, String>) -> Result<Arc<Caller>, Stranger> {
+        let id = shown.map_err(Stranger::Certificate)?;
+        if id.trust_domain != self.0.trust_domain {
+            return Err(Stranger::TrustDomain(id.trust_domain));
+        }
+        let serving = self.0.secure.serving().ok_or_else(|| Stranger::Later("there is no authority".to_owned()))?;
+        let believed = serving.authority.roots().believes_client(&peer.chain, SystemTime::now());
+        believed.map_err(Stranger::Certificate)?;
+        Ok(Arc::new(Caller { id, pod: None, by: "certificate" }))
+    }
+
     async fn of_token(&self, token: &str) -> Result<Arc<Caller>, Stranger> {
         if token.len() > token::TOKEN_BYTES_MAX {
             return Err(Stranger::Long(token.len()));
         }
         let client = self.0.client.as_ref().ok_or(Stranger::NoServer)?;
+        hopeless(token, SystemTime::now())?;
         let hash = hash(token);
         if let Some(caller) = self.recall(&hash) {
             return Ok(caller);
+        }
+        if let Some(stranger) = self.recall_refusal(&hash) {
+            return Err(stranger);
         }
         let later = |error: String| Stranger::Later(error);
         let place = tokio::time::timeout(PLACE_MAX, self.0.questions.acquire());
@@ -168,7 +190,8 @@ impl Authenticator {
         // Asked before the answer is there: the minute counts from here.
         let asked = Instant::now();
         let answer = review(client, token, token::AUDIENCE).await.map_err(|error| later(error.to_string()))?;
-        let caller = Arc::new(judge(&answer, &self.0.trust_domain)?);
+        let judged = judge(&answer, &self.0.trust_domain);
+        let caller = Arc::new(judged.inspect_err(|stranger| self.remember_refusal(hash, stranger.clone(), asked))?);
         // A token that does not say when it ends is asked about each time.
         if let Some(expires) = token::expires(token) {
             self.remember(hash, Remembered { caller: caller.clone(), until: asked + REMEMBERED, expires });
@@ -190,6 +213,21 @@ impl Authenticator {
         }
         if remembered.len() < REMEMBERED_MAX {
             remembered.insert(hash, one);
+        }
+    }
+
+    fn recall_refusal(&self, hash: &[u8; 32]) -> Option<Stranger> {
+        let refused = self.0.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.get(hash).filter(|(_, at)| at.elapsed() < REFUSED).map(|(stranger, _)| stranger.clone())
+    }
+
+    fn remember_refusal(&self, hash: [u8; 32], stranger: Stranger, at: Instant) {
+        let mut refused = self.0.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.len() >= REMEMBERED_MAX {
+            refused.retain(|_, (_, at)| at.elapsed() < REFUSED);
+        }
+        if refused.len() < REMEMBERED_MAX {
+            refused.insert(hash, (stranger, at));
         }
     }
 
@@ -215,6 +253,21 @@ fn hash(token: &str) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, token.as_bytes()).as_ref());
     out
+}
+
+// What cannot be right by its own word is not asked about: junk would cost the API server a question each.
+fn hopeless(token: &str, now: SystemTime) -> Result<(), Stranger> {
+    let is_long_ago = |at: SystemTime| now.duration_since(at).is_ok_and(|since| since > CLOCKS_DIFFER);
+    if token.split('.').count() != 3 {
+        return Err(Stranger::Token("it is no JSON web token".to_owned()));
+    }
+    if token::expires(token).is_some_and(is_long_ago) {
+        return Err(Stranger::Token("token has expired, by its own word".to_owned()));
+    }
+    match token::audiences(token) {
+        Some(audiences) if !audiences.iter().any(|one| one == token::AUDIENCE) => Err(Stranger::Audience),
+        _ => Ok(()),
+    }
 }
 
 // Istio, `tokenreview/k8sauthn.go`, and one more: a token that is bound to no pod could be anybody's copy for a year.
@@ -300,7 +353,17 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use identity::{Authority, Enrolment, Files, LEAF_LIFE};
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::secure::{Serving, serving as serving_with};
 
     fn good() -> Review {
         Review {
@@ -352,9 +415,89 @@ mod tests {
         assert!(!one.holds(now + REMEMBERED, wall));
     }
 
+    fn authority() -> Arc<Authority> {
+        let (certificate, key) = Authority::create("cluster.local", SystemTime::now()).unwrap();
+        let files = Files { certificate: certificate.as_bytes(), key: key.as_bytes(), ..Files::default() };
+        Arc::new(Authority::load(files, SystemTime::now()).unwrap())
+    }
+
+    fn serving(authority: &Arc<Authority>) -> Option<Arc<Serving>> {
+        let names = ["localhost".to_owned()];
+        serving_with(authority.clone(), &names, LEAF_LIFE, SystemTime::now(), 0.5).ok().map(Arc::new)
+    }
+
+    /// One that believes an authority, and where another can be put.
+    fn believing(
+        authority: &Arc<Authority>,
+        client: Option<kube::Client>,
+    ) -> (Authenticator, watch::Sender<Option<Arc<Serving>>>) {
+        let (sender, now) = watch::channel(serving(authority));
+        let metrics = Arc::new(Metrics::new());
+        (Authenticator::new("cluster.local".into(), Secure { now }, client, metrics), sender)
+    }
+
+    /// The head of a request on a connection that has shown a certificate made at a time, or a token.
+    fn head(shown: Option<(&Authority, &str, SystemTime)>, token: Option<&str>) -> http::request::Parts {
+        let chain: Vec<CertificateDer<'static>> = shown
+            .map(|(authority, id, at)| {
+                let made = Enrolment::new(None).unwrap();
+                let issued = authority.sign(&made.request, &SpiffeId::parse(id).unwrap(), LEAF_LIFE, at).unwrap();
+                CertificateDer::pem_slice_iter(issued.chain.concat().as_bytes()).collect::<Result<_, _>>().unwrap()
+            })
+            .unwrap_or_default();
+        let mut request = Request::new(()).into_parts().0;
+        request.extensions.insert(Peer::new("127.0.0.1:1".parse().unwrap(), &chain));
+        token.map(|token| request.headers.insert(AUTHORIZATION, token.parse().unwrap()));
+        request
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_believed_by_the_roots_and_the_time_of_now() {
+        let (old, new) = (authority(), authority());
+        let (authenticator, sender) = believing(&old, None);
+        let id = "spiffe://cluster.local/ns/default/sa/reviews";
+        let fresh = head(Some((&old, id, SystemTime::now())), None);
+        assert_eq!(authenticator.caller(&fresh).await.unwrap().id.to_string(), id);
+        // It was good when the connection was made, and is over now.
+        let over = head(Some((&old, id, SystemTime::now() - LEAF_LIFE * 2)), None);
+        assert_eq!(authenticator.caller(&over).await.unwrap_err().reason(), "certificate");
+        // The connection is of before the roots were replaced.
+        sender.send_replace(serving(&new));
+        assert_eq!(authenticator.caller(&fresh).await.unwrap_err().reason(), "certificate");
+    }
+
+    #[tokio::test]
+    async fn junk_costs_the_api_server_nothing() {
+        let claims = |text: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(text));
+        let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let reason = |token: &str| hopeless(token, now).map_err(|one| one.reason());
+        assert_eq!(reason("abc"), Err("token"));
+        assert_eq!(reason("a.b.c.d"), Err("token"));
+        assert_eq!(reason(&claims(r#"{"exp": 1799999000}"#)), Err("token"));
+        assert_eq!(reason(&claims(r#"{"exp": 1799999900}"#)), Ok(()), "clocks differ");
+        assert_eq!(reason(&claims(r#"{"aud": ["https://kubernetes.default.svc"]}"#)), Err("audience"));
+        for good in [r#"{"aud": "istio-ca"}"#, r#"{"aud": ["a", "istio-ca"]}"#, "{}", r#"{"aud": 5}"#] {
+            assert_eq!(reason(&claims(good)), Ok(()), "{good}");
+        }
+        // And what was refused is refused again without a question: this server would not answer any.
+        let client = kube::Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let (authenticator, _sender) = believing(&authority(), Some(client));
+        let token = format!("Bearer {}", claims("{}"));
+        assert_eq!(authenticator.caller(&head(None, Some(&token))).await.unwrap_err().reason(), "unavailable");
+        for number in 0..REMEMBERED_MAX + 10 {
+            let token = if number == 0 { claims("{}") } else { number.to_string() };
+            authenticator.remember_refusal(hash(&token), Stranger::Unbound, Instant::now());
+        }
+        assert_eq!(authenticator.caller(&head(None, Some(&token))).await.unwrap_err().reason(), "unbound");
+        assert_eq!(authenticator.0.refused.lock().unwrap().len(), REMEMBERED_MAX);
+        let long_ago = Instant::now().checked_sub(REFUSED).unwrap();
+        authenticator.0.refused.lock().unwrap().insert(hash(&claims("{}")), (Stranger::Unbound, long_ago));
+        assert_eq!(authenticator.recall_refusal(&hash(&claims("{}"))), None);
+    }
+
     #[tokio::test]
     async fn what_is_remembered_is_bounded() {
-        let authenticator = Authenticator::new("cluster.local".into(), None, Arc::new(Metrics::new()));
+        let (authenticator, _sender) = believing(&authority(), None);
         let caller = Arc::new(judge(&good(), "cluster.local").unwrap());
         let until = Instant::now() + REMEMBERED;
         for number in 0..REMEMBERED_MAX + 10 {
@@ -367,15 +510,9 @@ mod tests {
 
     #[tokio::test]
     async fn without_an_api_server_only_certificates_are_somebody() {
-        let authenticator = Authenticator::new("cluster.local".into(), None, Arc::new(Metrics::new()));
-        let head = |shown: Option<&str>, token: Option<&str>| {
-            let address = "127.0.0.1:1".parse().unwrap();
-            let read = |id: &str| SpiffeId::parse(id).ok_or_else(|| "no id".to_owned());
-            let mut request = Request::new(()).into_parts().0;
-            request.extensions.insert(Peer { address, shown: shown.map(read) });
-            token.map(|token| request.headers.insert(AUTHORIZATION, token.parse().unwrap()));
-            request
-        };
+        let authority = authority();
+        let (authenticator, _sender) = believing(&authority, None);
+        let head = |id: Option<&str>, token| head(id.map(|id| (&*authority, id, SystemTime::now())), token);
         let id = "spiffe://cluster.local/ns/default/sa/reviews";
         let ask = async |shown, token| authenticator.caller(&head(shown, token)).await.map_err(|one| one.reason());
         assert_eq!(ask(Some(id), None).await.unwrap().id.to_string(), id);
@@ -386,6 +523,8 @@ mod tests {
         assert_eq!(ask(None, Some(&long)).await.unwrap_err(), "too_large");
         assert_eq!(ask(Some("spiffe://other.org/ns/default/sa/reviews"), None).await.unwrap_err(), "trust_domain");
         // A certificate that is none is not made good by a token.
-        assert_eq!(ask(Some("https://example.com"), Some("Bearer abc")).await.unwrap_err(), "certificate");
+        let mut no_id = head(None, Some("Bearer abc"));
+        no_id.extensions.insert(Peer::new("127.0.0.1:1".parse().unwrap(), &[CertificateDer::from(vec![0x30])]));
+        assert_eq!(authenticator.caller(&no_id).await.unwrap_err().reason(), "certificate");
     }
 }

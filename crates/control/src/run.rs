@@ -96,7 +96,7 @@ pub async fn run(args: Args) -> Result<()> {
         servers.spawn(serve(TcpListenerStream::new(listener), services, age_max, stages.clone()));
     }
     if let (Some(listener), Some(secure)) = (secured, &secure) {
-        let authenticator = Authenticator::new(args.trust_domain.clone(), client, metrics.clone());
+        let authenticator = Authenticator::new(args.trust_domain.clone(), secure.clone(), client, metrics.clone());
         let life = args.workload_cert_ttl;
         let certificates = Certificates { secure: secure.clone(), life, metrics: metrics.clone(), recorder };
         let streams = Authenticated::new(service, authenticator.clone()).learning(rights.clone());

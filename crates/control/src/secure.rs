@@ -123,9 +123,21 @@ pub(crate) fn serving(
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
-    /// Whose certificate it has shown, or what is wrong with that one; `None` if it has shown none. The chain and the times
-    /// were checked by the handshake.
+    /// Whose certificate it has shown, or what is wrong with that one; `None` if it has shown none.
     pub shown: Option<Result<SpiffeId, String>>,
+    /// The certificate with what is between it and a root. The handshake has checked it by the roots and the time of then.
+    pub chain: Arc<[CertificateDer<'static>]>,
+}
+
+impl Peer {
+    /// One that has shown this chain; the leaf first.
+    pub(crate) fn new(address: SocketAddr, chain: &[CertificateDer<'_>]) -> Self {
+        let shown = chain.first().map(|leaf| {
+            let read = Certificate::read(leaf).and_then(|read| read.id());
+            read.map_err(|error| error.to_string())
+        });
+        Self { address, shown, chain: chain.iter().map(|one| one.clone().into_owned()).collect() }
+    }
 }
 
 /// A connection after its handshake.
@@ -137,12 +149,8 @@ pub struct SecureStream {
 
 impl SecureStream {
     fn new(stream: TlsStream<TcpStream>, address: SocketAddr, place: Place) -> Self {
-        let leaf = stream.get_ref().1.peer_certificates().and_then(|all| all.first());
-        let shown = leaf.map(|leaf: &CertificateDer<'_>| {
-            let read = Certificate::read(leaf).and_then(|read| read.id());
-            read.map_err(|error| error.to_string())
-        });
-        Self { stream: place.guard(stream), peer: Peer { address, shown } }
+        let peer = Peer::new(address, stream.get_ref().1.peer_certificates().unwrap_or_default());
+        Self { stream: place.guard(stream), peer }
     }
 }
 

@@ -97,12 +97,26 @@ impl Bundle {
         self.roots.iter().filter_map(|root| Some(Certificate::read(root).ok()?.not_after)).min()
     }
 
-    /// An error unless a chain, the leaf first, leads here now.
+    /// An error unless a server's chain, the leaf first, leads here now.
     pub fn believes(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<(), String> {
+        self.believes_for(webpki::KeyUsage::server_auth(), chain, now)
+    }
+
+    /// The same of a client's.
+    pub fn believes_client(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Result<(), String> {
+        self.believes_for(webpki::KeyUsage::client_auth(), chain, now)
+    }
+
+    fn believes_for(
+        &self,
+        usage: webpki::KeyUsage,
+        chain: &[CertificateDer<'_>],
+        now: SystemTime,
+    ) -> Result<(), String> {
         let Some((leaf, between)) = chain.split_first() else { return Err("there is no certificate".into()) };
         let leaf = webpki::EndEntityCert::try_from(leaf).map_err(|error| error.to_string())?;
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let (usage, time) = (webpki::KeyUsage::server_auth(), UnixTime::since_unix_epoch(since));
+        let time = UnixTime::since_unix_epoch(since);
         let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
         let roots = self.store().roots;
         let found = leaf.verify_for_usage(algorithms, &roots, between, time, usage, None, None);

@@ -21,17 +21,42 @@ pub fn service_account(user: &str) -> Option<(&str, &str)> {
 #[derive(Deserialize)]
 struct Claims {
     exp: Option<f64>,
+    #[serde(default)]
+    aud: Audiences,
 }
 
-/// When a JSON web token says that it expires (RFC 7519, section 4.1.4); `None` if it does not, or is none.
-pub fn expires(token: &str) -> Option<SystemTime> {
+// RFC 7519, section 4.1.3: one, or a list.
+#[derive(Default, Deserialize)]
+#[serde(untagged)]
+enum Audiences {
+    One(String),
+    All(Vec<String>),
+    Other(serde::de::IgnoredAny),
+    #[default]
+    None,
+}
+
+fn claims(token: &str) -> Option<Claims> {
     if token.len() > TOKEN_BYTES_MAX {
         return None;
     }
     let mut parts = token.split('.');
     let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
-    let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
-    UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(claims.exp?).ok()?)
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+}
+
+/// Whom a JSON web token says that it is for; `None` if it does not, or is none.
+pub fn audiences(token: &str) -> Option<Vec<String>> {
+    match claims(token)?.aud {
+        Audiences::One(one) => Some(vec![one]),
+        Audiences::All(all) => Some(all),
+        Audiences::Other(_) | Audiences::None => None,
+    }
+}
+
+/// When a JSON web token says that it expires (RFC 7519, section 4.1.4); `None` if it does not, or is none.
+pub fn expires(token: &str) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(claims(token)?.exp?).ok()?)
 }
 
 #[cfg(test)]
@@ -64,12 +89,16 @@ mod tests {
         assert_eq!(expires(&token(r#"{"exp": -1}"#)), None);
         assert_eq!(expires(&token(r#"{"exp": 1e300}"#)), None);
         assert_eq!(expires("a.b"), None);
+        assert_eq!(audiences(&token(r#"{"aud": "a"}"#)), Some(vec!["a".to_owned()]));
+        assert_eq!(audiences(&token(r#"{"aud": ["a", "b"]}"#)), Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(audiences(&token(r#"{"aud": 5, "exp": 1}"#)), None);
+        assert_eq!(audiences(&token("{}")), None);
     }
 
     proptest! {
         #[test]
         fn reading_never_panics(token in ".{0,60}") {
-            let _ = expires(&token);
+            let _ = (expires(&token), audiences(&token));
             let _ = service_account(&token);
         }
     }
