@@ -91,6 +91,7 @@ pub struct Authority {
     /// What goes between a leaf and a root.
     intermediates: Vec<CertificateDer<'static>>,
     roots: Bundle,
+    /// Until when what it signs can be believed.
     not_after: SystemTime,
     serial: String,
 }
@@ -161,12 +162,16 @@ impl Authority {
             return Err(AuthorityError::Time { from: seconds(own.not_before), to: seconds(own.not_after) });
         }
         let roots = if is_blank(files.roots) { files.certificate } else { files.roots };
+        let intermediates = intermediates(own_der.clone(), bounded(files.chain, "cert-chain.pem")?)?;
+        let roots = Bundle::read(roots)?;
+        let not_after = own.not_after.min(roots.longest().unwrap_or(own.not_after));
+        let not_after = ends(&intermediates).filter(|end| *end > now).fold(not_after, SystemTime::min);
         let made = Self {
             issuer: Issuer::from_ca_cert_der(&own_der, key)
                 .map_err(|error| AuthorityError::Signing(error.to_string()))?,
-            intermediates: intermediates(own_der, bounded(files.chain, "cert-chain.pem")?)?,
-            roots: Bundle::read(roots)?,
-            not_after: own.not_after,
+            intermediates,
+            roots,
+            not_after,
             serial: own.serial,
         };
         made.prove(now)?;
@@ -280,6 +285,11 @@ fn intermediates(own: CertificateDer<'static>, chain: &[u8]) -> Result<Vec<Certi
         }
     }
     Ok(between)
+}
+
+// An old one may lie in the chain unused; whether the rest leads to a root is proved.
+fn ends(chain: &[CertificateDer<'_>]) -> impl Iterator<Item = SystemTime> {
+    chain.iter().filter_map(|der| Some(Certificate::read(der).ok()?.not_after))
 }
 
 // Sixteen random bytes; the first is neither 0 nor negative (RFC 5280, section 4.1.2.2).

@@ -72,6 +72,12 @@ impl Bundle {
         self
     }
 
+    /// These without those.
+    pub fn without(mut self, other: &Self) -> Self {
+        self.roots.retain(|root| !other.roots.contains(root));
+        self
+    }
+
     /// Those of `other` that are not here.
     pub fn lacks(&self, other: &Self) -> usize {
         other.roots.iter().filter(|root| !self.roots.contains(root)).count()
@@ -95,6 +101,11 @@ impl Bundle {
     /// When the first of them is over.
     pub fn expires(&self) -> Option<SystemTime> {
         self.roots.iter().filter_map(|root| Some(Certificate::read(root).ok()?.not_after)).min()
+    }
+
+    /// When the last of them is over.
+    pub fn longest(&self) -> Option<SystemTime> {
+        self.roots.iter().filter_map(|root| Some(Certificate::read(root).ok()?.not_after)).max()
     }
 
     /// An error unless a server's chain, the leaf first, leads here now.
@@ -161,6 +172,7 @@ mod tests {
         assert_eq!((both.len(), both.pem()), (2, format!("{old}{new}")));
         let only = Bundle::read(new.as_bytes()).unwrap();
         assert_eq!(only.lacks(&both), 1);
+        assert_eq!(both.clone().without(&only).pem(), old);
         assert_eq!(only.with(&both).pem(), format!("{new}{old}"));
         assert_eq!(both.store().len(), 2);
     }

@@ -3,10 +3,11 @@
 //! In: the control plane, the time. Out: secrets on the channel that the planner reads ([`OwnSecrets`]), whole and checked. At
 //! half of a certificate's life the next one is asked for, with a fresh key; while that fails the old one goes on being used,
 //! and it is asked for again and again until it is there. Roots come with the certificate and from the file of roots, which
-//! may get new ones at any time: both count.
+//! may get new ones at any time: both count, but what the file no longer has is trusted no longer.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use config::{OWN_CERTIFICATE, Secret};
@@ -50,6 +51,10 @@ pub struct Agent {
     said: Option<String>,
     /// The file of roots as it was last.
     file: Option<Vec<u8>>,
+    /// Its roots, when it last had any that could be read.
+    of_file: Option<Bundle>,
+    /// Certificates in a row that the file's roots do not believe.
+    unbelieved: u32,
 }
 
 /// A certificate that is used.
@@ -65,7 +70,19 @@ impl Agent {
     pub fn new(plane: Arc<Plane>, expected: Expected, own: watch::Sender<OwnSecrets>) -> Self {
         let roots = plane.roots.clone();
         let due = SystemTime::UNIX_EPOCH;
-        Self { plane, roots, expected, own, held: None, due, failures: 0, said: None, file: None }
+        Self {
+            plane,
+            roots,
+            expected,
+            own,
+            held: None,
+            due,
+            failures: 0,
+            said: None,
+            file: None,
+            of_file: None,
+            unbelieved: 0,
+        }
     }
 
     /// Runs for as long as somebody reads the secrets.
@@ -83,18 +100,21 @@ impl Agent {
 
     async fn renew(&mut self) {
         match self.ask().await {
-            Ok(held) => {
-                let now = SystemTime::now();
-                self.due = rotation::renew_at(now, held.not_after, draw());
-                (self.failures, self.said) = (0, None);
-                let next_s = self.due.duration_since(now).unwrap_or_default().as_secs();
-                let valid_s = held.not_after.duration_since(now).unwrap_or_default().as_secs();
-                tracing::info!(valid_s, next_s, "a new certificate");
-                self.held = Some(held);
-                self.publish();
-            }
+            Ok(held) => self.renewed(held),
             Err(reason) => self.failed(reason),
         }
+    }
+
+    fn renewed(&mut self, held: Held) {
+        let now = SystemTime::now();
+        self.due = rotation::renew_at(now, held.not_after, draw());
+        (self.failures, self.said) = (0, None);
+        let valid_s = held.not_after.duration_since(now).unwrap_or_default().as_secs();
+        self.held = Some(held);
+        self.hurry();
+        let next_s = self.due.duration_since(now).unwrap_or_default().as_secs();
+        tracing::info!(valid_s, next_s, "a new certificate");
+        self.publish();
     }
 
     fn failed(&mut self, reason: String) {
@@ -141,7 +161,9 @@ impl Agent {
         let codec = ProstCodec::<IstioCertificateRequest, IstioCertificateResponse>::default();
         let path = http::uri::PathAndQuery::from_static(CREATE_CERTIFICATE);
         let said = |status: Status| format!("the control plane answers {:?}: {}", status.code(), status.message());
-        client.unary(request, path, codec).await.map(tonic::Response::into_inner).map_err(said)
+        let answer = client.unary(request, path, codec).await.map_err(said)?;
+        opened.taken.store(true, Ordering::Relaxed);
+        Ok(answer.into_inner())
     }
 
     // What is not ours, or what nobody would believe, is not used: the one from before is better.
@@ -155,37 +177,51 @@ impl Agent {
     }
 
     fn look_at_roots(&mut self) {
-        let Some(path) = &self.roots else { return };
-        let Ok(text) = dial::read(path, BUNDLE_BYTES_MAX as u64) else { return };
+        let Some(path) = self.roots.clone() else { return };
+        let Ok(text) = dial::read(&path, BUNDLE_BYTES_MAX as u64) else { return };
         if self.file.as_ref() != Some(&text) {
+            let read = Bundle::read(&text);
             let is_first = self.file.replace(text).is_none();
+            match read {
+                Ok(roots) => self.replace_roots(roots),
+                Err(error) => tracing::error!("the file of roots cannot be used, its roots of before stay: {error}"),
+            }
             if !is_first {
                 tracing::info!(file = %path.display(), "the file of roots has changed");
+                self.unbelieved = 0;
                 self.hurry();
             }
             self.publish();
         }
     }
 
-    // A certificate that the new roots do not believe is no good to anybody who has only those: the next one is due now, not
-    // in half a day.
-    fn hurry(&mut self) {
-        let (Some(text), Some(held)) = (&self.file, &self.held) else { return };
-        let now = SystemTime::now();
-        if Bundle::read(text).is_ok_and(|roots| roots.believes_pem(&held.chain, now).is_err()) {
-            tracing::warn!("the new roots do not believe our certificate; asking for another");
-            self.due = self.due.min(now + HURRY_MAX.mul_f64(draw()));
+    // Taking a root out of the file means it, though it came with our certificate, too.
+    fn replace_roots(&mut self, now: Bundle) {
+        let before = self.of_file.replace(now.clone());
+        if let (Some(before), Some(held)) = (before, &mut self.held) {
+            held.roots = std::mem::take(&mut held.roots).without(&before.without(&now));
         }
+    }
+
+    // A certificate that the file's roots do not believe is no good to anybody who has only those: the next one is due now,
+    // not in half a day. The control plane may not have its new authority yet: again and again, each time later, because the
+    // file may be that of another authority for good.
+    fn hurry(&mut self) {
+        let (Some(roots), Some(held)) = (&self.of_file, &self.held) else { return };
+        let now = SystemTime::now();
+        if roots.believes_pem(&held.chain, now).is_ok() {
+            self.unbelieved = 0;
+            return;
+        }
+        tracing::warn!("the roots of the file do not believe our certificate; asking for another");
+        let pause = HURRY_MAX.saturating_mul(1 << self.unbelieved.min(16)).mul_f64(draw());
+        self.unbelieved = self.unbelieved.saturating_add(1);
+        self.due = self.due.min(now + pause);
     }
 
     fn publish(&self) {
         let Some(Held { chain, key, roots, .. }) = &self.held else { return };
-        let mut all = roots.clone();
-        match self.file.as_ref().map(|text| Bundle::read(text)) {
-            Some(Ok(more)) => all = all.with(&more),
-            Some(Err(error)) => tracing::error!("the file of roots cannot be used: {error}"),
-            None => {}
-        }
+        let all = self.of_file.iter().fold(roots.clone(), Bundle::with);
         match own::secrets(chain.as_bytes(), key.as_bytes(), all.pem().as_bytes()) {
             Ok(made) => {
                 self.own.send_if_modified(|before| {
@@ -223,6 +259,7 @@ fn draw() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use config::{SecretContent, Source};
     use identity::{Authority, Files, LEAF_LIFE};
     use words::SpiffeId;
 
@@ -269,10 +306,36 @@ mod tests {
         std::fs::write(&path, new.roots().pem()).unwrap();
         agent.look_at_roots();
         assert!(agent.due <= SystemTime::now() + HURRY_MAX);
-        // A file that is broken takes only its own roots away.
+        // And it is trusted no longer, though it came with our certificate.
+        let trusted = |receiver: &watch::Receiver<OwnSecrets>| match &receiver.borrow()[config::OWN_ROOTS].content {
+            SecretContent::Roots { roots: Source::Inline(pem), .. } => String::from_utf8_lossy(pem).into_owned(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(trusted(&receiver), new.roots().pem());
+        // A file that is broken changes nothing.
         std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
         agent.look_at_roots();
-        assert_eq!(receiver.borrow()[config::OWN_ROOTS], first[config::OWN_ROOTS]);
+        assert_eq!(trusted(&receiver), new.roots().pem());
+    }
+
+    #[test]
+    fn r39_a_certificate_that_is_still_not_believed_after_a_renewal_is_renewed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("root-cert.pem");
+        let (old, new) = (authority(), authority());
+        std::fs::write(&path, new.roots().pem()).unwrap();
+        let (mut agent, _receiver) = agent(Some(path));
+        agent.look_at_roots();
+        // The control plane signs with the old one for some time.
+        for times in 0..5 {
+            agent.renewed(held(&old));
+            assert!(agent.due <= SystemTime::now() + HURRY_MAX * (1 << times));
+        }
+        agent.unbelieved = 100;
+        agent.renewed(held(&old));
+        assert!(agent.due <= SystemTime::now() + LEAF_LIFE, "as any other");
+        agent.renewed(held(&new));
+        assert!(agent.due > SystemTime::now() + LEAF_LIFE / 3);
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! taken. Roots are read at each connection, so that new ones count at once.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use config::{OWN_CERTIFICATE, OWN_ROOTS, SecretContent, Source};
 use futures::future::BoxFuture;
@@ -22,8 +23,6 @@ use crate::own::{self, OwnSecrets};
 
 /// A connection and its handshake may take so long.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// A connection that ended sooner was not taken, as far as can be told.
-const SHORT: Duration = Duration::from_secs(10);
 /// Largest token, in bytes.
 const TOKEN_BYTES_MAX: u64 = 16 << 10;
 
@@ -41,14 +40,13 @@ pub struct Plane {
     pub bootstrap: Option<PathBuf>,
     /// What we are, once we know.
     own: watch::Receiver<OwnSecrets>,
-    last: Mutex<Last>,
+    last: Mutex<Option<Last>>,
 }
 
-/// How the last connection was made.
-#[derive(Clone, Copy, Default)]
+/// How the last connection was made, and what became of it.
 struct Last {
     with_certificate: bool,
-    at: Option<Instant>,
+    taken: Arc<AtomicBool>,
 }
 
 /// What is shown.
@@ -111,7 +109,7 @@ impl Plane {
     /// # Errors
     /// A sentence that names the reason.
     pub async fn open(&self) -> Result<Opened, String> {
-        let shown = self.choose()?;
+        let (shown, taken) = self.choose()?;
         let (identity, authorization) = match shown {
             Shown::Certificate(identity) => (Some(identity), None),
             Shown::Token(token) => (None, Some(token)),
@@ -133,15 +131,22 @@ impl Plane {
                 connected.await.map_err(|_| std::io::Error::other("it does not answer"))?.map(TokioIo::new)
             })
         });
-        let channel = xds::grpc::over(&self.address, connector).await?;
-        Ok(Opened { channel, authorization })
+        let channel = xds::grpc::over(&self.address, connector).await.inspect_err(|_| self.forget())?;
+        Ok(Opened { channel, authorization, taken })
     }
 
-    fn choose(&self) -> Result<Shown, String> {
+    // Nobody has looked at what was shown.
+    fn forget(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    // With where it is to be said that it was taken.
+    fn choose(&self) -> Result<(Shown, Arc<AtomicBool>), String> {
         let certificate = self.certificate();
         let token = self.token.as_ref().map(|path| read(path, TOKEN_BYTES_MAX)).transpose();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_not_taken = last.with_certificate && last.at.is_some_and(|at| at.elapsed() < SHORT);
+        let was_not_taken =
+            last.as_ref().is_some_and(|last| last.with_certificate && !last.taken.load(Ordering::Relaxed));
         let prefers_token = was_not_taken && matches!(token, Ok(Some(_)));
         let shown = match (certificate.filter(|_| !prefers_token), token) {
             (Some(identity), _) => Shown::Certificate(identity),
@@ -155,8 +160,9 @@ impl Plane {
             (None, Ok(None)) => Shown::Nothing,
             (None, Err(reason)) => return Err(reason),
         };
-        *last = Last { with_certificate: matches!(shown, Shown::Certificate(_)), at: Some(Instant::now()) };
-        Ok(shown)
+        let taken = Arc::new(AtomicBool::new(false));
+        *last = Some(Last { with_certificate: matches!(shown, Shown::Certificate(_)), taken: taken.clone() });
+        Ok((shown, taken))
     }
 
     // Our own if it is still valid, else the one to begin with.
@@ -233,10 +239,36 @@ mod tests {
         assert!(plane.choose().is_err_and(|reason| reason.contains("istio-token")));
         for token in ["first", "second\n"] {
             std::fs::write(&path, token).unwrap();
-            let Ok(Shown::Token(shown)) = plane.choose() else { panic!("a token") };
+            let Ok((Shown::Token(shown), _)) = plane.choose() else { panic!("a token") };
             assert_eq!(shown.to_str().unwrap(), format!("Bearer {}", token.trim()));
         }
         std::fs::write(&path, "a\nb").unwrap();
         assert!(plane.choose().is_err());
+    }
+
+    #[test]
+    fn a_certificate_that_was_not_taken_is_shown_in_turn_with_the_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = identity::Authority::create("cluster.local", SystemTime::now()).unwrap();
+        std::fs::write(folder.path().join("cert-chain.pem"), certificate).unwrap();
+        std::fs::write(folder.path().join("key.pem"), key).unwrap();
+        let path = folder.path().join("istio-token");
+        std::fs::write(&path, "token").unwrap();
+        let bootstrap = Some(folder.path().to_owned());
+        let plane = Plane { token: Some(path), bootstrap, ..plane("https://a:1").unwrap().unwrap() };
+        // However long it is between two tries.
+        let next = || {
+            let (shown, taken) = plane.choose().unwrap();
+            (matches!(shown, Shown::Certificate(_)), taken)
+        };
+        let tries: Vec<bool> = (0..4).map(|_| next().0).collect();
+        assert_eq!(tries, [true, false, true, false]);
+        let (is_certificate, taken) = next();
+        assert!(is_certificate);
+        taken.store(true, Ordering::Relaxed);
+        assert!(next().0, "what was taken is shown again");
+        // Nobody was there to look at it.
+        plane.forget();
+        assert!(next().0);
     }
 }

@@ -26,6 +26,19 @@ impl Set {
         Self { certificate, key, chain: String::new(), roots: String::new() }
     }
 
+    fn root_until(end: SystemTime) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "short");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.not_before = (now() - Duration::from_secs(3600)).into();
+        params.not_after = end.into();
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().pem();
+        Self { certificate, key: key.serialize_pem(), chain: String::new(), roots: String::new() }
+    }
+
     /// An intermediate under it, with Istio's chain: the intermediate, then the root.
     fn intermediate(&self, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let issuer = Issuer::from_ca_cert_pem(&self.certificate, KeyPair::from_pem(&self.key).unwrap()).unwrap();
@@ -91,6 +104,27 @@ fn a_life_is_never_longer_than_the_authoritys() {
     let made = Enrolment::new(None).unwrap();
     let later = authority.not_after() + Duration::from_secs(1);
     assert_eq!(authority.sign(&made.request, &caller(), LEAF_LIFE, later).unwrap_err(), Refusal::Expired);
+}
+
+#[test]
+fn a_leaf_outlives_nothing_that_it_leads_through() {
+    let days = |days: u64| Duration::from_secs(days * 24 * 3600);
+    let ask = |set: &Set| signed(&set.load().unwrap(), days(90)).1.not_after;
+    let until = |end: SystemTime| move |params: &mut CertificateParams| params.not_after = end.into();
+    let root = Set::root();
+    assert_eq!(ask(&root.intermediate(until(now() + days(30)))), now() + days(30));
+    // The one above ends first.
+    let above = root.intermediate(|params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+        params.not_after = (now() + days(20)).into();
+    });
+    let below = above.intermediate(|params| params.distinguished_name.push(DnType::CommonName, "below"));
+    let chain = format!("{}{}", below.certificate, above.certificate);
+    let below = Set { chain, roots: root.certificate.clone(), ..below };
+    assert_eq!(ask(&below), now() + days(20));
+    // The root does.
+    let short = Set::root_until(now() + days(10));
+    assert_eq!(ask(&short.intermediate(|_| {})), now() + days(10));
 }
 
 #[test]

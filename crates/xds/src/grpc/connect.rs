@@ -4,6 +4,8 @@
 //! what is held stays held, and is told to the server. An unreachable control plane is one message, not one per attempt.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
@@ -33,6 +35,8 @@ pub struct Opened {
     pub channel: Channel,
     /// The value of the `authorization` header, for who shows a token.
     pub authorization: Option<MetadataValue<Ascii>>,
+    /// Set once the server has answered: it takes what it was shown.
+    pub taken: Arc<AtomicBool>,
 }
 
 /// How a client connects.
@@ -96,7 +100,7 @@ pub fn plaintext(address: &str) -> Dial {
             let endpoint =
                 Endpoint::from_shared(address.clone()).map_err(|error| format!("not an address: {error}"))?;
             let channel = tuned(endpoint).connect().await.map_err(|error| innermost(&error))?;
-            Ok(Opened { channel, authorization: None })
+            Ok(Opened { channel, authorization: None, taken: Arc::default() })
         })
     })
 }
@@ -208,7 +212,7 @@ impl Keeper {
     }
 
     async fn stream(&mut self, was_open: &mut bool) -> End {
-        let Opened { channel, authorization } = match (self.dial)().await {
+        let Opened { channel, authorization, taken } = match (self.dial)().await {
             Ok(opened) => opened,
             Err(reason) => return End::Stream(format!("cannot be reached: {reason}")),
         };
@@ -243,14 +247,17 @@ impl Keeper {
                     None
                 }
                 response = responses.message(), if waiting.is_none() => match response {
-                    Ok(Some(response)) => match self.session.on_response(response) {
-                        Heard::Update(update) => {
-                            waiting = Some(update);
-                            None
+                    Ok(Some(response)) => {
+                        taken.store(true, Ordering::Relaxed);
+                        match self.session.on_response(response) {
+                            Heard::Update(update) => {
+                                waiting = Some(update);
+                                None
+                            }
+                            Heard::Refused(request) => Some(*request),
+                            Heard::Ignored => None,
                         }
-                        Heard::Refused(request) => Some(*request),
-                        Heard::Ignored => None,
-                    },
+                    }
                     Ok(None) => return End::Stream("the stream was closed".into()),
                     Err(status) => return End::Stream(words(&status)),
                 },
