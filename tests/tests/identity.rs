@@ -644,6 +644,17 @@ async fn tokens() -> Result<()> {
     let admin = Enrolment::new(SpiffeId::parse("spiffe://cluster.local/ns/default/sa/admin").as_ref());
     let admin = admin.map_err(anyhow::Error::msg)?.request;
     assert_eq!(refused(good.create(&admin).await).0, Code::PermissionDenied);
+    // The same of a caller with a certificate, which names no pod.
+    let made = Enrolment::new(None).map_err(anyhow::Error::msg)?;
+    let (chain, _) = good.create(&made.request).await?.parts().map(|(chain, roots)| (chain, roots.to_owned())).unwrap();
+    let renewed = folder.path().join("renewed");
+    std::fs::create_dir_all(&renewed)?;
+    write(&renewed, "cert-chain.pem", &chain)?;
+    write(&renewed, "key.pem", &made.key)?;
+    let by_certificate = Caller { token: None, certificate: Some(renewed), ..good.clone() };
+    by_certificate.create(&request).await?;
+    let claims = json!({"NAMESPACE": "default", "SERVICE_ACCOUNT": "king"});
+    assert_eq!(refused(by_certificate.stream(&id, claims).await).0, Code::PermissionDenied);
     told_to_the_owner(&server, &uid).await?;
 
     let mut process = first.process;
@@ -668,6 +679,14 @@ async fn tokens() -> Result<()> {
     let orphan = token("orphan", &[&["--audience", "istio-ca", "--duration", "700s"][..], &bound].concat())?;
     server.kubectl(&["delete", "pod", "one", "--force", "--grace-period=0"], "")?;
     assert_eq!(refused(orphan.create(&request).await).0, Code::Unauthenticated);
+    // Nor does a certificate go on being renewed when nothing runs as its service account any more.
+    wait::until("a certificate is not renewed", SOON, || async {
+        match by_certificate.create(&request).await {
+            Err(status) if status.code() == Code::PermissionDenied => Ok(()),
+            other => bail!("{:?}", other.map(drop)),
+        }
+    })
+    .await?;
     assert_eq!(version()?, before, "nothing is written when nothing has changed");
     drop(second);
     Ok(())
@@ -681,6 +700,16 @@ metadata: {name: other, namespace: istio-system}
 apiVersion: v1
 kind: ServiceAccount
 metadata: {name: edge, namespace: istio-system}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: other, namespace: istio-system}
+spec: {serviceAccountName: other, containers: [{name: app, image: none}], automountServiceAccountToken: false}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: edge, namespace: istio-system}
+spec: {serviceAccountName: edge, containers: [{name: app, image: none}], automountServiceAccountToken: false}
 ---
 apiVersion: v1
 kind: Secret
@@ -755,7 +784,8 @@ async fn told_to_the_owner(server: &ApiServer, uid: &str) -> Result<()> {
     let form = "jsonpath={range .items[*]}{.reason}: {.message}{\"\\n\"}{end}";
     wait::until("the pod's owner is told", SOON, || async {
         let events = server.kubectl(&["get", "events", "-n", "default", &of_pod, "-o", form], "")?;
-        let wanted = ["ProxyRefused: the node claims namespace \"prod\"", "CertificateRefused: ", "sa/admin"];
+        let wanted =
+            ["claims namespace \"prod\"", "claims service account \"king\"", "CertificateRefused: ", "sa/admin"];
         match wanted.iter().find(|word| !events.contains(*word)) {
             Some(word) => bail!("{word} is not in {events:?}"),
             None => Ok(()),

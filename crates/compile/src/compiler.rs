@@ -73,13 +73,30 @@ pub struct Compiler {
     base: BaseSlots,
     classes: FxHashMap<Fingerprint, Kept<Shared>>,
     workloads: FxHashMap<Fingerprint, Kept<Own>>,
+    /// How many of each there may be before it is looked which are held.
+    room: [usize; 2],
     units: Units,
 }
+
+/// So many classes, and workloads, are kept without looking who holds them.
+const KEPT_MIN: usize = 512;
 
 #[derive(Debug, Default)]
 struct Kept<T> {
     used: u64,
     value: T,
+}
+
+impl<T> Kept<T> {
+    // Proxies come with any labels, and each combination is a class: what no proxy holds goes, though the world stays.
+    fn make_room(all: &mut FxHashMap<Fingerprint, Self>, room: &mut usize, is_held: impl Fn(&T) -> bool) -> bool {
+        if all.len() < (*room).max(KEPT_MIN) {
+            return false;
+        }
+        all.retain(|_, kept| is_held(&kept.value));
+        *room = all.len() * 2;
+        true
+    }
 }
 
 #[derive(Debug, Default)]
@@ -170,6 +187,7 @@ impl Compiler {
     /// What a proxy obeys in a world.
     pub fn compile(&mut self, world: &World, scope: &Scope) -> Compiled {
         let base = self.begin(world);
+        self.make_room();
         // What its proxy said when it started may be old, and is its own word; its clients go by the pod's.
         let of_pod = world.pod(&scope.namespace, &scope.name).cloned();
         let labels: &Labels = of_pod.as_ref().map_or(&scope.labels, |pod| &pod.labels);
@@ -192,6 +210,18 @@ impl Compiler {
         crate::diagnose::all(world)
     }
 
+    fn make_room(&mut self) {
+        let [classes, workloads] = &mut self.room;
+        let dropped = [
+            Kept::make_room(&mut self.classes, classes, Shared::is_held),
+            Kept::make_room(&mut self.workloads, workloads, Own::is_held),
+        ];
+        if dropped.contains(&true) {
+            self.round += 1;
+            self.units.prune(self.round);
+        }
+    }
+
     /// Starts a round when the world is different from the last call's, and drops what nobody needs any more.
     fn begin(&mut self, world: &World) -> Base {
         let prints = world.prints();
@@ -204,5 +234,29 @@ impl Compiler {
             self.units.prune(round);
         }
         self.base.refresh(world, prints)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::MeshConfig;
+
+    #[test]
+    fn classes_that_no_proxy_holds_are_dropped_though_the_world_stays() {
+        let (world, mut compiler) = (World::new(MeshConfig::default()), Compiler::default());
+        let scope = |number: usize| {
+            let labels = json!({"LABELS": {"app": format!("a{number}")}});
+            Scope::parse(&format!("router~10.0.0.1~gw-{number}.edge~x"), &labels).unwrap()
+        };
+        let held: Vec<_> = (0..KEPT_MIN).map(|number| compiler.compile(&world, &scope(number))).collect();
+        for number in 0..KEPT_MIN * 8 {
+            compiler.compile(&world, &scope(number));
+        }
+        assert!(compiler.classes.len() <= KEPT_MIN * 2, "{}", compiler.classes.len());
+        let again = compiler.compile(&world, &scope(7));
+        assert!(Arc::ptr_eq(&again.layers[0], &held[7].layers[0]), "what is held stays");
     }
 }

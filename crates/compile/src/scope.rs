@@ -15,6 +15,12 @@ use words::{Fingerprint, Labels};
 pub const NODE_ID_BYTES_MAX: usize = 1024;
 /// Most labels read from a proxy's metadata.
 pub const LABELS_MAX: usize = 256;
+/// Longest name of anything in Kubernetes, in bytes.
+const NAME_BYTES_MAX: usize = 253;
+/// Longest key and value of a label: a prefix, a slash and a name; a name.
+const LABEL_BYTES_MAX: (usize, usize) = (253 + 1 + 63, 63);
+/// Most addresses of a pod.
+const IPS_MAX: usize = 16;
 
 /// A proxy, as far as it decides what it gets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -142,18 +148,18 @@ impl Scope {
     pub fn parse(node_id: &str, metadata: &Value) -> Result<Self, ScopeError> {
         let mut scope = Self::from_id(node_id)?;
         let fields = Fields(metadata);
-        if let Some(namespace) = fields.text("NAMESPACE", "a namespace")? {
+        if let Some(namespace) = fields.name("NAMESPACE", "a namespace")? {
             scope.namespace = namespace.to_owned();
         }
-        if let Some(cluster_id) = fields.text("CLUSTER_ID", "a cluster's name")? {
+        if let Some(cluster_id) = fields.name("CLUSTER_ID", "a cluster's name")? {
             scope.cluster_id = cluster_id.to_owned();
         }
-        if let Some(node_name) = fields.text("NODE_NAME", "a node's name")? {
+        if let Some(node_name) = fields.name("NODE_NAME", "a node's name")? {
             scope.node_name = node_name.to_owned();
         }
         scope.labels = fields.labels()?;
         scope.interception = fields.interception()?;
-        for text in fields.text("INSTANCE_IPS", "addresses with commas")?.unwrap_or_default().split(',') {
+        for text in fields.text("INSTANCE_IPS", "addresses with commas")?.unwrap_or_default().split(',').take(IPS_MAX) {
             match text.trim().parse() {
                 Ok(ip) if !scope.ips.contains(&ip) => scope.ips.push(ip),
                 _ => {}
@@ -184,7 +190,7 @@ impl Scope {
         let ip: IpAddr = ip.parse().map_err(|_| ScopeError::Ip { id: id(), ip: ip.to_owned() })?;
         // A pod's name may have dots, a namespace has none.
         let (pod, namespace) = match name.rsplit_once('.') {
-            Some((pod, namespace)) if !pod.is_empty() && !namespace.is_empty() => (pod, namespace),
+            Some((pod, namespace)) if is_name(pod) && is_name(namespace) => (pod, namespace),
             _ => return Err(ScopeError::Name { id: id(), name: name.to_owned() }),
         };
         Ok(Self {
@@ -216,6 +222,10 @@ impl Scope {
     }
 }
 
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= NAME_BYTES_MAX
+}
+
 struct Fields<'a>(&'a Value);
 
 impl<'a> Fields<'a> {
@@ -229,6 +239,13 @@ impl<'a> Fields<'a> {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
             Some(other) => Err(Self::bad(field, other, expected)),
+        }
+    }
+
+    fn name(&self, field: &'static str, expected: &'static str) -> Result<Option<&'a str>, ScopeError> {
+        match self.text(field, expected)? {
+            Some(text) if !is_name(text) => Err(Self::bad(field, &Value::from(text), expected)),
+            found => Ok(found),
         }
     }
 
@@ -269,6 +286,8 @@ impl<'a> Fields<'a> {
             Some(Value::Object(map)) => Ok(map
                 .iter()
                 .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+                // What no pod can have is nobody's label.
+                .filter(|(key, value)| key.len() <= LABEL_BYTES_MAX.0 && value.len() <= LABEL_BYTES_MAX.1)
                 .take(LABELS_MAX)
                 .collect()),
             Some(other) => Err(Self::bad("LABELS", other, "an object of labels")),
@@ -306,6 +325,19 @@ mod tests {
         assert_eq!(scope.outbound_address, Some("127.0.0.1:15080".parse().unwrap()));
         assert!(scope.vhds);
         assert_eq!(Scope::parse("router~::1~gw.istio-system~x", &json!({})).unwrap().role, Role::Gateway);
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_a_name_is_refused_or_left_out() {
+        let (long, id) = ("a".repeat(254), "sidecar~1.1.1.1~a.b~c");
+        assert!(Scope::parse(&format!("sidecar~1.1.1.1~{long}.b~c"), &json!({})).is_err());
+        for field in ["NAMESPACE", "CLUSTER_ID", "NODE_NAME"] {
+            assert!(Scope::parse(id, &json!({field: long})).is_err(), "{field}");
+        }
+        let labels = json!({"LABELS": {"app": "a".repeat(64), "a".repeat(318): "b", "version": "v1"}});
+        assert_eq!(Scope::parse(id, &labels).unwrap().labels, [("version".to_owned(), "v1".to_owned())].into());
+        let ips: Vec<String> = (0..100).map(|number| format!("10.0.0.{number}")).collect();
+        assert!(Scope::parse(id, &json!({"INSTANCE_IPS": ips.join(",")})).unwrap().ips.len() <= IPS_MAX + 1);
     }
 
     #[test]

@@ -119,6 +119,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Somebody else has its layer.
+    pub(crate) fn is_held(&self) -> bool {
+        self.layer.as_ref().is_some_and(|layer| Arc::strong_count(&layer.value) > 1)
+    }
+
     /// The layer of a class, the one from before when nothing in it changed.
     pub(crate) fn layer(
         &mut self,

@@ -42,6 +42,11 @@ pub(crate) struct Own {
 type SlicePorts = BTreeSet<(Arc<str>, String, u16)>;
 
 impl Own {
+    /// Somebody else has its layer.
+    pub(crate) fn is_held(&self) -> bool {
+        self.layer.as_ref().is_some_and(|layer| Arc::strong_count(&layer.value) > 1)
+    }
+
     /// The layer, the one from before when nothing in it changed.
     pub(crate) fn layer(
         &mut self,

@@ -142,6 +142,21 @@ impl World {
         &self.mesh
     }
 
+    /// A pod runs as this service account.
+    pub fn runs_as(&self, namespace: &str, pod: &str, service_account: &str) -> bool {
+        self.pod(namespace, pod).is_some_and(|pod| pod.account == kubernetes::account(namespace, service_account))
+    }
+
+    /// A pod of the namespace, or a WorkloadEntry, runs as this service account.
+    pub fn has_workload_of(&self, namespace: &str, service_account: &str) -> bool {
+        let account = kubernetes::account(namespace, service_account);
+        self.pods.of_namespace(namespace).any(|(_, pod)| pod.account == account)
+            || self
+                .workload_entries
+                .of_namespace(namespace)
+                .any(|(_, entry)| entry.endpoint.account.as_ref() == Some(&account))
+    }
+
     fn upsert(&mut self, object: &Object) -> Dirty {
         let key = object.key();
         let (ns, name) = (&key.namespace, &key.name);

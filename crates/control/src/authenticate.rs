@@ -39,6 +39,9 @@ const QUESTIONS_MAX: usize = 32;
 /// A question waits so long for its turn.
 const PLACE_MAX: Duration = Duration::from_secs(5);
 
+/// How a caller with a certificate has shown who it is.
+pub(crate) const BY_CERTIFICATE: &str = "certificate";
+
 /// Who calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
@@ -46,7 +49,7 @@ pub(crate) struct Caller {
     pub(crate) id: SpiffeId,
     /// The pod that its token is bound to; a certificate names none.
     pub(crate) pod: Option<BoundPod>,
-    /// `certificate` or `token`.
+    /// [`BY_CERTIFICATE`] or `token`.
     pub(crate) by: &'static str,
 }
 
@@ -168,7 +171,7 @@ impl Authenticator {
         let serving = self.0.secure.serving().ok_or_else(|| Stranger::Later("there is no authority".to_owned()))?;
         let believed = serving.authority.roots().believes_client(&peer.chain, SystemTime::now());
         believed.map_err(Stranger::Certificate)?;
-        Ok(Arc::new(Caller { id, pod: None, by: "certificate" }))
+        Ok(Arc::new(Caller { id, pod: None, by: BY_CERTIFICATE }))
     }
 
     async fn of_token(&self, token: &str) -> Result<Arc<Caller>, Stranger> {

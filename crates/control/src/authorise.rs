@@ -12,11 +12,13 @@ pub(crate) fn node(scope: &Scope, node_id: &str, metadata: &Value, caller: &Call
     // The id's own part, too: names in logs and in `proxy-status` are made of it.
     let in_id = node_id.split('~').nth(2).and_then(|name| name.rsplit_once('.')).map_or("", |(_, namespace)| namespace);
     if let Some(claimed) = [scope.namespace.as_str(), in_id].into_iter().find(|claimed| *claimed != id.namespace) {
-        return Err(format!("the node claims namespace {claimed:?}; the caller is {id}"));
+        return Err(format!("the node claims namespace {:?}; the caller is {id}", cut(claimed)));
     }
     match metadata["SERVICE_ACCOUNT"].as_str() {
         Some(claimed) if claimed == id.service_account => {}
-        Some(claimed) => return Err(format!("the node claims service account {claimed:?}; the caller is {id}")),
+        Some(claimed) => {
+            return Err(format!("the node claims service account {:?}; the caller is {id}", cut(claimed)));
+        }
         None => return Err(format!("the node does not say its service account (SERVICE_ACCOUNT); the caller is {id}")),
     }
     match &caller.pod {
@@ -26,6 +28,14 @@ pub(crate) fn node(scope: &Scope, node_id: &str, metadata: &Value, caller: &Call
         _ => Ok(()),
     }
 }
+
+// Anybody's word goes into logs and events.
+fn cut(claimed: &str) -> String {
+    claimed.chars().take(CLAIMED_CHARS_MAX).collect()
+}
+
+/// Characters of a claim that are shown.
+const CLAIMED_CHARS_MAX: usize = 253;
 
 #[cfg(test)]
 mod tests {
@@ -59,5 +69,7 @@ mod tests {
         assert!(refused(id, json!({"SERVICE_ACCOUNT": 5}), None).contains("does not say"));
         assert!(refused(id, json!({"SERVICE_ACCOUNT": "admin"}), None).contains("\"admin\""));
         assert!(refused(id, good(), Some("ratings-1")).contains("\"ratings-1\""));
+        let long = refused(id, json!({"SERVICE_ACCOUNT": "a".repeat(100_000)}), None);
+        assert!(long.len() < 500, "{}", long.len());
     }
 }

@@ -11,17 +11,22 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use identity::wire::{CREATE_CERTIFICATE, IstioCertificateRequest, IstioCertificateResponse, SERVICE};
 use identity::{REQUEST_BYTES_MAX, Refusal};
+use tokio::sync::{mpsc, oneshot};
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
+use words::SpiffeId;
 
-use crate::authenticate::Caller;
+use crate::authenticate::{BY_CERTIFICATE, Caller};
+use crate::event::Event;
 use crate::events::Recorder;
 use crate::metrics::{Metrics, OfReason};
 use crate::secure::Secure;
 
+/// How long the loop may take to say whether a caller runs.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Largest message, in bytes: a request of the largest size and what is around it.
 const MESSAGE_BYTES_MAX: usize = REQUEST_BYTES_MAX + (16 << 10);
 
@@ -33,9 +38,36 @@ pub(crate) struct Certificates {
     pub(crate) life: Duration,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) recorder: Recorder,
+    /// Where it is asked whether callers still run. Without an API server nobody knows all workloads.
+    pub(crate) workloads: Option<mpsc::Sender<Event>>,
+}
+
+/// Whether anything runs as an identity; the answer is `None` while nobody knows.
+#[derive(Debug)]
+pub(crate) struct Runs {
+    pub(crate) id: SpiffeId,
+    pub(crate) answer: oneshot::Sender<Option<bool>>,
 }
 
 impl Certificates {
+    // A token ends with its pod. A certificate would be renewed by itself for ever, by whoever has copied its key.
+    async fn check_workload(&self, caller: &Caller) -> Result<(), Status> {
+        let Some(workloads) = self.workloads.as_ref().filter(|_| caller.by == BY_CERTIFICATE) else { return Ok(()) };
+        let (answer, runs) = oneshot::channel();
+        let asked = async {
+            workloads.send(Event::Runs(Runs { id: caller.id.clone(), answer })).await.ok()?;
+            runs.await.ok()?
+        };
+        match tokio::time::timeout(ANSWER_MAX, asked).await.unwrap_or_default() {
+            Some(true) => Ok(()),
+            Some(false) => {
+                let words = "nothing runs as this service account any more; a pod's token is needed";
+                Err(self.refused(caller, "gone", Code::PermissionDenied, words))
+            }
+            None => Err(Status::unavailable("the control plane does not know the workloads yet")),
+        }
+    }
+
     fn create(&self, caller: &Caller, request: &IstioCertificateRequest) -> Result<IstioCertificateResponse, Status> {
         let metadata = request.metadata.iter().flat_map(|metadata| metadata.fields.keys());
         if let Some(key) = metadata.into_iter().find(|key| key.as_str() == "ImpersonatedIdentity") {
@@ -73,12 +105,17 @@ impl Certificates {
 
 impl UnaryService<IstioCertificateRequest> for Certificates {
     type Response = IstioCertificateResponse;
-    type Future = std::future::Ready<Result<tonic::Response<IstioCertificateResponse>, Status>>;
+    type Future = BoxFuture<'static, Result<tonic::Response<IstioCertificateResponse>, Status>>;
 
     fn call(&mut self, request: tonic::Request<IstioCertificateRequest>) -> Self::Future {
         let caller = request.extensions().get::<Arc<Caller>>().cloned();
-        let caller = caller.ok_or_else(|| Status::unauthenticated("certificates are given to known callers only"));
-        std::future::ready(caller.and_then(|caller| self.create(&caller, request.get_ref())).map(tonic::Response::new))
+        let own = self.clone();
+        Box::pin(async move {
+            let nobody = || Status::unauthenticated("certificates are given to known callers only");
+            let caller = caller.ok_or_else(nobody)?;
+            own.check_workload(&caller).await?;
+            own.create(&caller, request.get_ref()).map(tonic::Response::new)
+        })
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Instant;
 use api::{Change, Kind, Object, ObjectKey};
 use compile::{Compiler, Dirty, MeshConfig, Scope, SecretsRight, World};
 use tokio::sync::watch as watch_channel;
-use words::{Diagnostic, Severity};
+use watch::kubernetes::Reference;
+use words::{Diagnostic, Severity, SpiffeId};
 use xds::Target;
 use xds::grpc::{StreamEvent, StreamId, Wish};
 
@@ -192,7 +193,8 @@ impl Control {
                 let caller = head.extensions.get::<Arc<Caller>>().cloned();
                 match self.admit(&node.id, &metadata, caller.as_deref()) {
                     Ok(scope) => {
-                        let version = metadata["ISTIO_VERSION"].as_str().unwrap_or_default().to_owned();
+                        let version = metadata["ISTIO_VERSION"].as_str().unwrap_or_default();
+                        let version = version.chars().take(VERSION_CHARS_MAX).collect();
                         let proxy = Proxy::new(scope, node.id, version, Line { mode, wish, status, caller }, now);
                         self.connect(id, proxy, now);
                     }
@@ -249,7 +251,9 @@ impl Control {
     fn admit(&self, node_id: &str, metadata: &serde_json::Value, caller: Option<&Caller>) -> Result<Scope, String> {
         let scope = Scope::parse(node_id, metadata).map_err(|error| error.to_string())?;
         if let Some(caller) = caller {
-            authorise::node(&scope, node_id, metadata, caller).inspect_err(|words| self.tell_owner(caller, words))?;
+            let admitted = authorise::node(&scope, node_id, metadata, caller);
+            let admitted = admitted.and_then(|()| self.check_number(&scope, caller));
+            admitted.inspect_err(|words| self.tell_owner(&scope, caller, words))?;
         }
         Ok(Scope { secrets: self.trust.right_of(caller), ..scope })
     }
@@ -269,11 +273,40 @@ impl Control {
         }
     }
 
-    // The proxy is told and says so in its log; whoever looks at its pod shall see it, too.
-    fn tell_owner(&self, caller: &Caller, words: &str) {
-        if let (Some(reporting), Some(pod)) = (&self.reporting, caller.pod_reference()) {
+    /// Whether anything runs as this identity; `None` while the world is not complete.
+    pub(crate) fn runs(&self, id: &SpiffeId) -> Option<bool> {
+        self.synced.then(|| self.world.has_workload_of(&id.namespace, &id.service_account))
+    }
+
+    // A proxy has one stream, and one more for a moment while it goes elsewhere.
+    fn check_number(&self, scope: &Scope, caller: &Caller) -> Result<(), String> {
+        let is_same = |proxy: &&Proxy| {
+            proxy.scope.name == scope.name && proxy.caller.as_ref().is_some_and(|other| other.id == caller.id)
+        };
+        match self.proxies.values().filter(is_same).count() {
+            count if count < STREAMS_MAX => Ok(()),
+            count => Err(format!("{count} streams of {} with the identity {} are enough", scope.name, caller.id)),
+        }
+    }
+
+    // The proxy is told and says so in its log; whoever looks at its pod shall see it, too. A certificate names no pod: the
+    // claimed one counts if it could be the caller's.
+    fn tell_owner(&self, scope: &Scope, caller: &Caller, words: &str) {
+        let Some(reporting) = &self.reporting else { return };
+        if let Some(pod) = caller.pod_reference().or_else(|| self.claimed_pod(scope, caller)) {
             reporting.recorder.warn(&pod, "ProxyRefused", words);
         }
+    }
+
+    fn claimed_pod(&self, scope: &Scope, caller: &Caller) -> Option<Reference> {
+        let namespace = &caller.id.namespace;
+        if !self.world.runs_as(namespace, &scope.name, &caller.id.service_account) {
+            return None;
+        }
+        let key = ObjectKey::new(Kind::Pod, namespace, &scope.name);
+        let uid = self.objects.get(&key)?.metadata().uid.to_string();
+        let (namespace, name) = (namespace.clone(), scope.name.clone());
+        Some(Reference { api_version: "v1".into(), kind: "Pod".into(), namespace, name, uid })
     }
 
     fn connect(&mut self, id: StreamId, proxy: Proxy, now: Instant) {
@@ -434,6 +467,11 @@ impl Control {
         self.metrics.virtual_services.set(count(&[Kind::VirtualService]));
     }
 }
+
+/// Streams of one pod and identity at a time.
+const STREAMS_MAX: usize = 16;
+/// Characters of a proxy's version.
+const VERSION_CHARS_MAX: usize = 64;
 
 /// What a publication meant to one proxy.
 enum Told {

@@ -21,6 +21,8 @@ pub(crate) enum Event {
     Stream(xds::grpc::StreamEvent),
     /// A webhook asks what is known around an object.
     Admission(crate::webhook::Ask),
+    /// Somebody asks whether anything runs as an identity.
+    Runs(crate::certificates::Runs),
     /// This replica writes for the mesh from now on, or does not any more.
     Leads(bool),
     /// The writer of statuses can take some.

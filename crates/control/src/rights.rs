@@ -78,6 +78,7 @@ impl Rights {
     /// Asks again and again, and tells the loop when anything is different.
     pub(crate) async fn keep(self, events: mpsc::Sender<Event>) {
         let Some(client) = &self.0.client else { return };
+        let mut is_away = false;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let old: Vec<Account> = {
@@ -86,7 +87,16 @@ impl Rights {
             };
             let mut changed = false;
             for account in old {
-                changed |= self.ask(client, account).await.unwrap_or_default();
+                match self.ask(client, account).await {
+                    Ok(differs) => (changed, is_away) = (changed | differs, false),
+                    // Nobody answers for the others either.
+                    Err(reason) => {
+                        if !std::mem::replace(&mut is_away, true) {
+                            tracing::warn!("who may hold Secrets cannot be asked, what was said last holds: {reason}");
+                        }
+                        break;
+                    }
+                }
             }
             if changed && events.send(Event::Rights).await.is_err() {
                 return;
@@ -98,23 +108,18 @@ impl Rights {
     async fn ask(&self, client: &kube::Client, account: Account) -> Result<bool, String> {
         let asked = Instant::now();
         let (namespace, name) = (&account.0, &account.1);
-        let may = match may_list_secrets(client, namespace, name).await {
-            Ok(may) => may,
+        let (may, why) = match may_list_secrets(client, namespace, name).await {
+            Ok(true) => (true, String::new()),
+            Ok(false) => (false, "it may not list them in its namespace".to_owned()),
             // Nobody will answer as long as our own rights are like that.
             Err(error @ (WriteError::Forbidden(_) | WriteError::Missing(_))) => {
-                tracing::error!(
-                    "may {namespace}/{name} hold Secrets? We may not ask (create subjectaccessreviews): {error}"
-                );
-                false
+                (false, format!("sluiced itself may not ask (create subjectaccessreviews): {error}"))
             }
-            Err(error) => {
-                tracing::warn!("may {namespace}/{name} hold Secrets? {error}");
-                return Err(error.to_string());
-            }
+            Err(error) => return Err(error.to_string()),
         };
         let before = self.remember(account.clone(), Answer { may, asked });
         if before != Some(may) {
-            tracing::info!(namespace, service_account = name, may, "whether it may hold Secrets");
+            tracing::info!(namespace = account.0, service_account = account.1, may, why, "whether it may hold Secrets");
         }
         Ok(before != Some(may))
     }

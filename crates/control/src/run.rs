@@ -89,6 +89,7 @@ pub async fn run(args: Args) -> Result<()> {
     let mut servers = JoinSet::new();
     let rights = Rights::new(client.clone(), args.secret_namespaces().into_iter().collect());
     tokio::spawn(rights.clone().keep(events.clone()));
+    let workloads = client.is_some().then(|| events.clone());
     let service = ads(events);
     let age_max = Some(args.max_connection_age).filter(|age| !age.is_zero());
     if let Some(listener) = plain {
@@ -98,7 +99,7 @@ pub async fn run(args: Args) -> Result<()> {
     if let (Some(listener), Some(secure)) = (secured, &secure) {
         let authenticator = Authenticator::new(args.trust_domain.clone(), secure.clone(), client, metrics.clone());
         let life = args.workload_cert_ttl;
-        let certificates = Certificates { secure: secure.clone(), life, metrics: metrics.clone(), recorder };
+        let certificates = Certificates { secure: secure.clone(), life, metrics: metrics.clone(), recorder, workloads };
         let streams = Authenticated::new(service, authenticator.clone()).learning(rights.clone());
         let services = Routes::new(streams).add_service(Authenticated::new(certificates, authenticator));
         let accepted = secure::accept(listener, secure.clone(), secure::PROXIES, |serving| &serving.xds);
@@ -271,6 +272,11 @@ fn take(control: &mut Control, event: Event) -> Result<()> {
             let known = control.known(&ask);
             // Who asked may have gone.
             let _ = ask.answer.send(known);
+        }
+        Event::Runs(ask) => {
+            let runs = control.runs(&ask.id);
+            // Who asked may have gone.
+            let _ = ask.answer.send(runs);
         }
         Event::Rights => control.on_rights(now),
         Event::Stop => control.stop(now),

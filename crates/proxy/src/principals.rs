@@ -93,7 +93,62 @@ impl Principal {
 
 #[cfg(test)]
 mod tests {
+    use rcgen::{CertificateParams, KeyPair, OtherNameValue, SanType};
+
     use super::*;
+
+    /// A certificate with these URIs and other names.
+    fn certificate(uris: &[&str], others: &[SanType]) -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names.extend(uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
+        params.subject_alt_names.extend(others.iter().cloned());
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    fn read_by_both(der: &[u8]) -> (Option<SpiffeId>, Option<SpiffeId>) {
+        let by_agent = identity::Certificate::read(der).and_then(|read| read.id()).ok();
+        (by_agent, transport::tls::principal(der))
+    }
+
+    // The agent and the control plane read ids with one reader, handshakes with another, which is faster and knows less.
+    #[test]
+    fn both_readers_of_certificates_find_the_same_id() {
+        let good = "spiffe://cluster.local/ns/default/sa/reviews";
+        let dns = [SanType::DnsName("a.example".try_into().unwrap())];
+        let other = [SanType::OtherName((vec![1, 3, 6, 1], OtherNameValue::Utf8String(good.to_owned())))];
+        for (uris, others) in [
+            (&[good][..], &[][..]),
+            (&[good], &dns),
+            (&[good], &other),
+            (&[], &[]),
+            (&[], &dns),
+            (&[], &other),
+            (&[good, good], &[]),
+            (&[good, "https://a.example"], &[]),
+            (&["https://a.example"], &[]),
+            (&["spiffe://cluster.local/ns/default/sa/reviews/"], &[]),
+            (&["spiffe://cluster.local/ns/default/sa/"], &[]),
+            (&["spiffe://cluster.local/ns/../sa/reviews"], &[]),
+            (&["SPIFFE://cluster.local/ns/default/sa/reviews"], &[]),
+            (&["spiffe://cluster.local/ns/default/sa/reviews?x#y"], &[]),
+            (&["spiffe://cluster.local/ns/default/sa/%72eviews"], &[]),
+        ] {
+            let (by_agent, by_handshake) = read_by_both(&certificate(uris, others));
+            assert_eq!(by_agent, by_handshake, "{uris:?} {others:?}");
+            assert_eq!(by_agent.is_some(), uris == [good], "{uris:?} {others:?}");
+        }
+        // Whatever is broken in one: they may refuse it each on its own, but never find two ids.
+        let whole = certificate(&[good], &dns);
+        for at in 0..whole.len() {
+            for flip in [0x01, 0x20, 0x80] {
+                let mut broken = whole.clone();
+                broken[at] ^= flip;
+                if let (Some(by_agent), Some(by_handshake)) = read_by_both(&broken) {
+                    assert_eq!(by_agent, by_handshake, "byte {at}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_workload_keeps_its_number() {
