@@ -68,6 +68,14 @@ impl Client {
     pub fn principal(&self) -> Option<&Arc<SpiffeId>> {
         self.tls.as_ref()?.principal.as_ref()
     }
+
+    /// The server name that its TLS hello asked for: seen before the chain was chosen, or by the handshake.
+    pub fn server_name(&self) -> Option<&str> {
+        match &self.facts.sniffed {
+            Sniffed::Tls { sni, .. } => sni.as_deref(),
+            _ => self.tls.as_ref()?.server_name.as_deref(),
+        }
+    }
 }
 
 /// No further request on this connection (RFC 9112, 9.6).

@@ -12,7 +12,6 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use policy::{Facts, Keys, Refused, Verdict, Verified};
 use serde_json::Value;
-use transport::sniff::Sniffed;
 
 use crate::connection::Client;
 use crate::failure::Flags;
@@ -131,10 +130,7 @@ fn of_connection(client: &Client) -> Facts<'_> {
     Facts {
         peer: client.direct.map(|peer| peer.ip()),
         destination: client.dialled.or(client.local),
-        server_name: match &client.facts.sniffed {
-            Sniffed::Tls { sni, .. } => sni.as_deref(),
-            _ => None,
-        },
+        server_name: client.server_name(),
         ..Facts::default()
     }
 }

@@ -57,9 +57,7 @@ pub async fn serve(worker: Rc<Worker>, plan: Arc<TcpPlan>, stream: Io, client: R
     head.local = client.dialled.or(client.local);
     head.peer = client.peer;
     head.origin.clone_from(&plan.origin);
-    if let Sniffed::Tls { sni, .. } = &client.facts.sniffed {
-        head.server_name.clone_from(sni);
-    }
+    head.server_name = client.server_name().map(str::to_owned);
     let (received, sent, elapsed) = (carried.up, carried.down, started.elapsed());
     for format in &plan.logs {
         let details = head.details.as_deref().unwrap_or_default();

@@ -317,7 +317,8 @@ pub async fn accept(stream: Io, config: &Arc<ServerConfig>) -> io::Result<(Io, P
     let stream = TlsAcceptor::from(config.clone()).accept(stream).await?;
     let (_, session) = stream.get_ref();
     let certificate = session.peer_certificates().and_then(|all| all.first()).map(|leaf| leaf.to_vec());
-    let peer = Peer::new(certificate, session.alpn_protocol());
+    let mut peer = Peer::new(certificate, session.alpn_protocol());
+    peer.server_name = session.server_name().map(Box::from);
     Ok((Io::Tls(Box::new(TlsStream::Server(stream))), peer))
 }
 

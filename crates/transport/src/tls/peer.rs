@@ -22,6 +22,8 @@ pub struct Peer {
     pub principal: Option<Arc<SpiffeId>>,
     /// Who we have shown it to be.
     pub local: Option<Arc<SpiffeId>>,
+    /// The server name that it has asked for.
+    pub server_name: Option<Box<str>>,
     /// HTTP/2 was agreed on (ALPN).
     pub is_http2: bool,
     /// Nothing was agreed on: what is spoken shows in the first bytes.
