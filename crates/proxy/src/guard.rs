@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use config::{Authentication, Authorization, HttpManager, JwtKeys, Name};
@@ -68,7 +69,7 @@ impl Guard {
 /// What its client is told.
 pub async fn check(
     guard: &Guard,
-    worker: &Worker,
+    worker: &Rc<Worker>,
     client: &Client,
     manager: &HttpManager,
     request: &mut Request<Incoming>,
@@ -156,7 +157,7 @@ fn judge(rules: &[Authorization], facts: &Facts<'_>) -> Result<(), Denial> {
 async fn believe(
     authentication: &Authentication,
     keys: &[KeysFrom],
-    worker: &Worker,
+    worker: &Rc<Worker>,
     request: &mut Request<Incoming>,
 ) -> Result<Option<Value>, Refused> {
     if !policy::verify::concerns(authentication, request.headers(), request.uri().query()) {
@@ -169,7 +170,7 @@ async fn believe(
         let of = |index: usize| match (fetched.get(index).cloned().flatten(), keys.get(index)) {
             (Some(fetched), _) => fetched,
             (None, Some(KeysFrom::Here(keys))) => keys.clone(),
-            (None, Some(KeysFrom::Fetched(source))) => worker.keys.known(source).unwrap_or_else(|| {
+            (None, Some(KeysFrom::Fetched(source))) => worker.keys.known(worker, source).unwrap_or_else(|| {
                 missing.set(Some((index, source)));
                 Err(Refused::Fetch)
             }),

@@ -1,7 +1,7 @@
 //! Public keys of token issuers that are fetched: remembered by each worker for a while, asked for by one request at a time.
 //!
-//! Without keys nobody is believed. What was fetched is used for [`FRESH`]; while it cannot be fetched again, for
-//! [`USABLE`] at most. No redirect is followed, and a host that resolves to this machine or to its link is not asked.
+//! Without keys nobody is believed. What was fetched is used for [`FRESH`]; after that it is fetched again on the side, and
+//! while it cannot be, used for [`USABLE`] at most. A request waits only where there are no keys at all. No redirect is followed, and a host that resolves to this machine or to its link is not asked.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use balance::Ask;
 use bytes::Bytes;
+use config::Discovery;
 use http::header::{ACCEPT, HOST, USER_AGENT};
 use http::{HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Limited};
@@ -17,6 +18,7 @@ use policy::Refused;
 use policy::keys::{KEYS_BYTES_MAX, Keys};
 use rustc_hash::FxHashMap;
 use tokio::sync::Mutex;
+use tokio::task::spawn_local;
 use tokio::time::Instant;
 use transport::body::RequestBody;
 use transport::upstream::Http1;
@@ -30,6 +32,8 @@ use crate::worker::Worker;
 const FRESH: Duration = Duration::from_secs(5 * 60);
 /// How long they are used at most, while they cannot be fetched again.
 const USABLE: Duration = Duration::from_secs(60 * 60);
+/// How often it is looked whether a host has been resolved.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// After a failure nobody asks again for so long.
 const FAILURE_KEPT: Duration = Duration::from_secs(1);
 /// Sets of keys that are remembered; beyond, nothing more is fetched.
@@ -81,20 +85,36 @@ impl Set {
         self.keys.borrow().as_ref().filter(|(_, at)| at.elapsed() < age).map(|(keys, _)| keys.clone())
     }
 
+    fn has_just_failed(&self) -> bool {
+        self.failed.get().is_some_and(|at| at.elapsed() < FAILURE_KEPT)
+    }
+
     // Whatever is at hand, where asking would not help now.
     fn settled(&self) -> Option<Result<Arc<Keys>, Refused>> {
         if let Some(keys) = self.within(FRESH) {
             return Some(Ok(keys));
         }
-        let failed = self.failed.get().is_some_and(|at| at.elapsed() < FAILURE_KEPT);
-        failed.then(|| self.within(USABLE).ok_or(Refused::Fetch))
+        self.has_just_failed().then(|| self.within(USABLE).ok_or(Refused::Fetch))
     }
 }
 
 impl Store {
-    /// Keys, as far as they are at hand; `None`: they must be fetched.
-    pub fn known(&self, source: &Source) -> Option<Result<Arc<Keys>, Refused>> {
-        self.sets.borrow().get(source)?.settled()
+    /// Keys, as far as they are at hand; `None`: they must be fetched. Old ones are, on the side.
+    pub fn known(&self, worker: &Rc<Worker>, source: &Source) -> Option<Result<Arc<Keys>, Refused>> {
+        let set = self.sets.borrow().get(source)?.clone();
+        let settled = set.settled();
+        if settled.is_some() {
+            return settled;
+        }
+        let old = set.within(USABLE)?;
+        // Who has the turn is fetching them.
+        if set.turn.try_lock().is_ok() {
+            let (worker, source) = (worker.clone(), source.clone());
+            spawn_local(async move {
+                let _ = worker.keys.get(&worker, &source).await;
+            });
+        }
+        Some(Ok(old))
     }
 
     /// Keys; waits for them if need be.
@@ -104,7 +124,15 @@ impl Store {
         if let Some(settled) = set.settled() {
             return settled;
         }
-        let fetched = tokio::time::timeout(source.timeout, self.fetch(worker, source)).await;
+        // Nobody has been resolved when a proxy has just begun; one that cannot be is waited for once.
+        let is_first = set.failed.get().is_none();
+        let fetched = async {
+            while is_first && is_unresolved(worker, source) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            self.fetch(worker, source).await
+        };
+        let fetched = tokio::time::timeout(source.timeout, fetched).await;
         match fetched.unwrap_or_else(|_| Err("it took too long".into())) {
             Ok(keys) => {
                 let keys = Arc::new(keys);
@@ -168,6 +196,14 @@ impl Store {
     }
 }
 
+// True while the host's name has no address yet.
+fn is_unresolved(worker: &Worker, source: &Source) -> bool {
+    let Some(cluster) = worker.cluster(source.slot) else { return false };
+    let plan = cluster.plan.borrow();
+    let is_name = matches!(plan.config.discovery, Discovery::StrictDns(_) | Discovery::LogicalDns(_));
+    is_name && plan.hosts.hosts().is_empty()
+}
+
 fn request(source: &Source) -> Option<Request<RequestBody>> {
     let mut request = Request::new(RequestBody::Whole(Some(Bytes::new())));
     *request.method_mut() = Method::GET;
@@ -201,8 +237,12 @@ mod tests {
         let worker = Worker::new(Arc::default(), resolvers, transport::network::Network::Sockets, 1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let source = Source::new("http://a/keys", 7, Duration::from_secs(1));
-        assert_eq!(store.known(&source).map(|keys| keys.is_ok()), None);
+        assert_eq!(store.known(&worker, &source).map(|keys| keys.is_ok()), None);
         assert_eq!(runtime.block_on(store.get(&worker, &source)).err(), Some(Refused::Fetch));
-        assert_eq!(store.known(&source).and_then(Result::err), Some(Refused::Fetch), "and is not asked for at once");
+        assert_eq!(
+            store.known(&worker, &source).and_then(Result::err),
+            Some(Refused::Fetch),
+            "and is not asked for at once"
+        );
     }
 }

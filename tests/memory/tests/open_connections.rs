@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod support;
+
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -9,11 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{
-    Action, Authorization, AuthorizationAction, AuthorizationRule, Balancing, ChainMatch, ClientCertHeader, Cluster,
-    ClusterChoice, Condition, Direction, Discovery, Endpoint, EndpointAddress, Endpoints, Filter, FilterChain, Forward,
-    Health, Http2Bounds, HttpCodec, HttpManager, Lb, Listener, ListenerFilters, Locality, LocalityEndpoints, PathMatch,
-    Route, RouteMatch, RouteSource, RouteTable, ServerHeader, Snapshot, TcpProxy, Thresholds, TransportMatch,
-    UpstreamProtocol, VirtualHost,
+    Action, Authorization, AuthorizationAction, AuthorizationRule, ChainMatch, ClientCertHeader, ClusterChoice,
+    Condition, Direction, Filter, FilterChain, Forward, HttpCodec, HttpManager, Listener, ListenerFilters, PathMatch,
+    Route, RouteMatch, RouteSource, RouteTable, ServerHeader, Snapshot, TcpProxy, TransportMatch, VirtualHost,
 };
 use proxy::chain::Facts;
 use proxy::connection::Client;
@@ -105,39 +105,6 @@ fn everywhere() -> Vec<Arc<VirtualHost>> {
     })]
 }
 
-fn cluster(at: SocketAddr) -> Cluster {
-    let endpoint = Endpoint {
-        address: EndpointAddress::Socket(at),
-        weight: 1,
-        health: Health::Healthy,
-        workload: None,
-        mtls: false,
-    };
-    let locality =
-        LocalityEndpoints { locality: Locality::default(), priority: 0, weight: None, endpoints: vec![endpoint] };
-    Cluster {
-        name: "c".into(),
-        discovery: Discovery::Static(Endpoints { cluster: "c".into(), localities: vec![locality] }),
-        lb: Lb::RoundRobin,
-        balancing: Balancing::default(),
-        connect_timeout: Duration::from_secs(1),
-        protocol: UpstreamProtocol::Http1,
-        idle_timeout: None,
-        max_connection_duration: None,
-        http2: Http2Bounds::default(),
-        max_requests_per_connection: None,
-        tcp_keepalive: None,
-        thresholds: Thresholds::default(),
-        outlier: None,
-        panic_percent: 0,
-        source_address: None,
-        original_port: None,
-        tls: None,
-        service: None,
-        origin: None,
-    }
-}
-
 fn tcp(authorization: Vec<Authorization>) -> Filter {
     Filter::Tcp(TcpProxy {
         stat_prefix: "t".into(),
@@ -165,7 +132,7 @@ fn plan(planner: &mut Planner, direction: Direction, transport: TransportMatch, 
         origin: None,
     };
     let listeners = [("l".into(), Arc::new(listener))].into();
-    let clusters = [("c".into(), Arc::new(cluster(BEHIND)))].into();
+    let clusters = [("c".into(), Arc::new(support::cluster(BEHIND)))].into();
     planner.plan(Arc::new(Snapshot { listeners, clusters, ..Snapshot::default() })).unwrap()
 }
 
