@@ -225,7 +225,8 @@ fn listener(port: &Port<'_>, seen: Seen<'_>, found: &mut Vec<Diagnostic>) -> Opt
     made.bind_to_port = true;
     if !port.has_requests() {
         made.chains = gateway_tcp::chains(port, seen, found);
-        if made.chains.iter().any(|chain| !chain.matches.server_names.is_empty()) {
+        // Envoy knows no server name but the inspector's, and policies may ask for it where no chain does.
+        if made.chains.iter().any(|chain| chain.tls.is_some() || !chain.matches.server_names.is_empty()) {
             made.filters = listener::reading_names();
         }
         made.filters.proxy_protocol = seen.class.proxy_protocol;
