@@ -108,6 +108,28 @@ impl JsonSchema for Environment {
 pub struct Topology {
     /// Set, even to nothing: a load balancer says by the PROXY protocol who the client is.
     pub proxy_protocol: Option<Empty>,
+    /// So many proxies in front are believed about who is behind them.
+    #[serde(deserialize_with = "lenient::u32")]
+    pub num_trusted_proxies: Option<u32>,
+}
+
+/// What stands in front of a gateway, as it is obeyed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct InFront {
+    /// Connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
+    /// Proxies whose entries in `x-forwarded-for` are believed.
+    pub trusted_proxies: u32,
+}
+
+impl InFront {
+    /// What either says.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            proxy_protocol: self.proxy_protocol || other.proxy_protocol,
+            trusted_proxies: self.trusted_proxies.max(other.trusted_proxies),
+        }
+    }
 }
 
 /// A message without fields.
@@ -123,9 +145,12 @@ impl ProxyConfig {
         }
     }
 
-    /// True when connections begin with a PROXY protocol header.
-    pub fn has_proxy_protocol(&self) -> bool {
-        self.gateway_topology.as_ref().is_some_and(|topology| topology.proxy_protocol.is_some())
+    /// What stands in front.
+    pub fn in_front(&self) -> InFront {
+        let Some(Topology { proxy_protocol, num_trusted_proxies }) = &self.gateway_topology else {
+            return InFront::default();
+        };
+        InFront { proxy_protocol: proxy_protocol.is_some(), trusted_proxies: num_trusted_proxies.unwrap_or_default() }
     }
 }
 
@@ -135,13 +160,16 @@ mod tests {
 
     #[test]
     fn proxy_protocol_is_a_message_without_fields() {
-        let on = |text: &str| ProxyConfig::parse(text).map(|read| read.has_proxy_protocol());
+        let on = |text: &str| ProxyConfig::parse(text).map(|read| read.in_front().proxy_protocol);
         assert_eq!(on("gatewayTopology:\n  proxyProtocol: {}\n"), Some(true));
         assert_eq!(
             on(r#"{"concurrency": 2, "gatewayTopology": {"numTrustedProxies": 1, "proxyProtocol": {}}}"#),
             Some(true)
         );
         assert_eq!(on("gatewayTopology:\n  numTrustedProxies: 1\n"), Some(false));
+        let trusted = |text: &str| ProxyConfig::parse(text).map(|read| read.in_front().trusted_proxies);
+        assert_eq!(trusted("gatewayTopology:\n  numTrustedProxies: 2\n"), Some(2));
+        assert_eq!(trusted("gatewayTopology: {proxyProtocol: {}}"), Some(0));
         assert_eq!(on(""), Some(false));
         assert_eq!(on("- a\n"), None);
     }

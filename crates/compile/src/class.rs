@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use api::proxy_config::InFront;
 use words::{Fingerprint, Labels};
 
 use crate::guards::Guards;
@@ -45,8 +46,8 @@ pub(crate) struct Class {
     pub(crate) place: Option<Place>,
     /// Where gateway listeners are bound, when not at every address.
     pub(crate) bind_ip: Option<IpAddr>,
-    /// A load balancer in front says by the PROXY protocol who the client is.
-    pub(crate) proxy_protocol: bool,
+    /// What stands in front of gateways.
+    pub(crate) front: InFront,
     /// Secrets of their namespace may go to them.
     pub(crate) secrets: SecretsRight,
     /// They have certificates of their own.
@@ -86,7 +87,7 @@ impl Class {
             node: any_local.then(|| world.node_of(scope).to_owned()),
             place: needs.any.then(|| world.place_of(scope, labels, needs)),
             bind_ip: scope.bind_ip.filter(|_| gateway),
-            proxy_protocol: gateway && (scope.proxy_protocol || annotated(scope, world)),
+            front: if gateway { scope.front.or(annotated(scope, world)) } else { InFront::default() },
             secrets: scope.secrets,
             identity: scope.identity,
             telemetry: Effective::of(scope, labels, world),
@@ -97,10 +98,10 @@ impl Class {
     /// The key.
     pub(crate) fn print(&self) -> Fingerprint {
         let Self { role, namespace, labels, sidecar, captured, explicit, binds, dns, v6, node, place, .. } = self;
-        let Self { bind_ip, proxy_protocol, secrets, identity, telemetry, guards, .. } = self;
+        let Self { bind_ip, front, secrets, identity, telemetry, guards, .. } = self;
         let sidecar = sidecar.as_ref().map(|sidecar| &sidecar.origin);
         let reached = (captured, explicit, binds, dns);
-        let gateway = (bind_ip, proxy_protocol, secrets, identity);
+        let gateway = (bind_ip, front, secrets, identity);
         Fingerprint::of(&(role, namespace, labels, sidecar, reached, v6, node, place, gateway, telemetry, guards))
     }
 
@@ -117,8 +118,8 @@ impl Class {
 }
 
 /// By the annotation of its pod: what an injector would put into its metadata.
-fn annotated(scope: &Scope, world: &World) -> bool {
-    world.pod(&scope.namespace, &scope.name).is_some_and(|pod| pod.proxy_protocol)
+fn annotated(scope: &Scope, world: &World) -> InFront {
+    world.pod(&scope.namespace, &scope.name).map(|pod| pod.front).unwrap_or_default()
 }
 
 /// One with a selector beats one without, each the oldest; then the root namespace's default (X35, SC01).

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use config::{Listener, Name, RouteSource, ServerTls, VirtualHost};
+use api::proxy_config::InFront;
+use config::{Filter, Listener, Name, RouteSource, ServerTls, VirtualHost};
 use words::{Diagnostic, Fingerprint};
 
 use crate::class::Class;
@@ -229,14 +230,24 @@ fn listener(port: &Port<'_>, seen: Seen<'_>, found: &mut Vec<Diagnostic>) -> Opt
         if made.chains.iter().any(|chain| chain.tls.is_some() || !chain.matches.server_names.is_empty()) {
             made.filters = listener::reading_names();
         }
-        made.filters.proxy_protocol = seen.class.proxy_protocol;
+        put_behind(seen.class.front, &mut made);
         return (!made.chains.is_empty()).then_some(made);
     }
-    made.filters.proxy_protocol = seen.class.proxy_protocol;
     let routes = RouteSource::Rds(port.table.clone());
     let http = listener::http(Side::Gateway, format!("outbound_{}", made.name), routes, seen.cache().as_ref(), mesh);
     made.chains.push(listener::chain(made.name.clone(), http));
+    put_behind(seen.class.front, &mut made);
     Some(made)
+}
+
+/// Has a listener believe what stands in front of it.
+fn put_behind(front: InFront, listener: &mut Listener) {
+    listener.filters.proxy_protocol = front.proxy_protocol;
+    for chain in &mut listener.chains {
+        if let Filter::Http(http) = &mut chain.filter {
+            http.xff_trusted_hops = front.trusted_proxies;
+        }
+    }
 }
 
 /// A VirtualService on a host of a port, through one of the Gateways.

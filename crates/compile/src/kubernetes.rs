@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::Meta;
 use api::kubernetes::{self, EndpointConditions, IntOrString};
-use api::proxy_config::{ANNOTATION, ProxyConfig};
+use api::proxy_config::{ANNOTATION, InFront, ProxyConfig};
 use config::{Cidr, Health, Locality, Workload};
 use words::{Fingerprint, Labels, Origin, Protocol, host};
 
@@ -158,7 +158,7 @@ pub(crate) struct Pod {
     /// It runs and is ready.
     pub(crate) ready: bool,
     /// Its proxy is to expect PROXY protocol headers.
-    pub(crate) proxy_protocol: bool,
+    pub(crate) front: InFront,
     /// Its identity without trust domain, `ns/a/sa/b`.
     pub(crate) account: Arc<str>,
     /// It has a proxy that takes mutual TLS.
@@ -189,11 +189,12 @@ pub(crate) fn pod(meta: &Meta, pod: &kubernetes::Pod, mesh: &MeshConfig) -> Pod 
             .collect(),
         account: account(&meta.namespace, &pod.spec.service_account_name),
         mtls: meta.labels.get(TLS_MODE).is_some_and(|mode| mode == "istio"),
-        proxy_protocol: meta
+        front: meta
             .annotations
             .get(ANNOTATION)
             .and_then(|text| ProxyConfig::parse(text))
-            .is_some_and(|read| read.has_proxy_protocol()),
+            .map(|read| read.in_front())
+            .unwrap_or_default(),
         ready: pod.status.phase == "Running" && condition.is_none_or(|condition| condition.status == "True"),
     }
 }

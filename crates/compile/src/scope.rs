@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use api::proxy_config::ProxyConfig;
+use api::proxy_config::{InFront, ProxyConfig};
 use config::Locality;
 use serde_json::Value;
 use thiserror::Error;
@@ -49,9 +49,8 @@ pub struct Scope {
     pub app_ip: Option<IpAddr>,
     /// Where inbound or gateway listeners are bound, when not at the pod's address.
     pub bind_ip: Option<IpAddr>,
-    /// A gateway behind a load balancer that says by the PROXY protocol who the client is (Istio
-    /// `gatewayTopology.proxyProtocol` of the proxy's own configuration).
-    pub proxy_protocol: bool,
+    /// What stands in front of a gateway (Istio `gatewayTopology` of the proxy's own configuration).
+    pub front: InFront,
     /// Where it runs.
     pub locality: Locality,
     /// Answers its application's DNS questions.
@@ -171,7 +170,7 @@ impl Scope {
         scope.dns = fields.flag("DNS_CAPTURE")?;
         scope.vhds = fields.flag("SLUICE_VHDS")?;
         scope.identity = fields.flag("SLUICE_IDENTITY")?;
-        scope.proxy_protocol = fields.proxy_protocol()?;
+        scope.front = fields.front()?;
         Ok(scope)
     }
 
@@ -206,7 +205,7 @@ impl Scope {
             outbound_address: None,
             app_ip: None,
             bind_ip: None,
-            proxy_protocol: false,
+            front: InFront::default(),
             locality: Locality::default(),
             dns: false,
             vhds: false,
@@ -269,15 +268,15 @@ impl<'a> Fields<'a> {
     }
 
     /// `PROXY_CONFIG` as Istio's agent sends it, an object, or as text.
-    fn proxy_protocol(&self) -> Result<bool, ScopeError> {
+    fn front(&self) -> Result<InFront, ScopeError> {
         const FIELD: &str = "PROXY_CONFIG";
         let read = match self.0.get(FIELD) {
-            None | Some(Value::Null) => return Ok(false),
+            None | Some(Value::Null) => return Ok(InFront::default()),
             Some(Value::String(text)) => ProxyConfig::parse(text),
             Some(object) => ProxyConfig::parse(&object.to_string()),
         };
         let bad = || Self::bad(FIELD, &self.0[FIELD], "a ProxyConfig");
-        read.map(|read| read.has_proxy_protocol()).ok_or_else(bad)
+        read.map(|read| read.in_front()).ok_or_else(bad)
     }
 
     fn labels(&self) -> Result<Labels, ScopeError> {

@@ -157,6 +157,24 @@ fn gw17_services_by_server_name_have_clusters_of_their_own() {
 }
 
 #[test]
+fn trusted_proxies_in_front_are_said_by_the_pod_or_by_the_proxy() {
+    let yaml = db() + &gateway_object("edge", "{port: {number: 80, name: h, protocol: HTTP}, hosts: ['*']}");
+    let hops =
+        |yaml: &str, scope: &compile::Scope| match &listener(&snapshot(&world(yaml), scope), "0.0.0.0_80").chains[..] {
+            [config::FilterChain { filter: config::Filter::Http(http), .. }] => http.xff_trusted_hops,
+            other => panic!("{other:?}"),
+        };
+    assert_eq!(hops(&yaml, &gateway()), 0);
+    let id = "router~10.9.0.2~gw.istio-system~istio-system.svc.cluster.local";
+    let config = json!({"gatewayTopology": {"numTrustedProxies": 2}});
+    let metadata = json!({"LABELS": {"istio": "ingressgateway"}, "PROXY_CONFIG": config});
+    assert_eq!(hops(&yaml, &compile::Scope::parse(id, &metadata).unwrap()), 2);
+    let pod = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: gw, namespace: istio-system, labels: {istio: ingressgateway}, \
+               annotations: {proxy.istio.io/config: 'gatewayTopology: {numTrustedProxies: 1}'}}\n";
+    assert_eq!(hops(&(yaml + pod), &gateway()), 1);
+}
+
+#[test]
 fn proxy_protocol_is_said_by_the_pod_or_by_the_proxy() {
     let yaml = db() + &gateway_object("edge", "{port: {number: 80, name: h, protocol: HTTP}, hosts: ['*']}");
     let on = |yaml: &str, scope: &compile::Scope| {

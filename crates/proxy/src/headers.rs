@@ -94,12 +94,14 @@ impl Seen {
     }
 }
 
-/// Says where a request comes from. At a gateway (`use_remote_address`) the client is not believed about its scheme,
-/// and its address is appended; a sidecar passes on what it gets (DP07, GW29).
-pub fn forwarded(headers: &mut HeaderMap, scheme: &'static str, use_remote_address: bool, peer: Option<IpAddr>) {
+/// Says where a request comes from. At a gateway, which trusts so many proxies in front, the client is not believed about
+/// its scheme unless it is one of these, and its address is appended; a sidecar passes on what it gets (DP07, GW29).
+pub fn forwarded(headers: &mut HeaderMap, scheme: &'static str, trusted: Option<u32>, peer: Option<IpAddr>) {
     let scheme = HeaderValue::from_static(scheme);
-    if use_remote_address {
-        headers.insert(FORWARDED_PROTO, scheme);
+    if let Some(trusted) = trusted {
+        if trusted == 0 || !headers.contains_key(FORWARDED_PROTO) {
+            headers.insert(FORWARDED_PROTO, scheme);
+        }
         if let Some(value) = peer.and_then(|peer| appended(headers, peer)) {
             headers.insert(FORWARDED_FOR, value);
         }
@@ -212,9 +214,15 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("gopher"));
         headers.insert(FORWARDED_FOR, HeaderValue::from_static("1.1.1.1"));
-        forwarded(&mut headers, "http", true, "2.2.2.2".parse().ok());
+        forwarded(&mut headers, "http", Some(0), "2.2.2.2".parse().ok());
         assert_eq!(headers[FORWARDED_PROTO], "http");
         assert_eq!(headers[FORWARDED_FOR], "1.1.1.1,2.2.2.2");
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
+        forwarded(&mut headers, "http", Some(1), "3.3.3.3".parse().ok());
+        assert_eq!(
+            (&headers[FORWARDED_PROTO], &headers[FORWARDED_FOR]),
+            (&HeaderValue::from_static("https"), &HeaderValue::from_static("1.1.1.1,2.2.2.2,3.3.3.3"))
+        );
     }
 
     #[test]
@@ -223,7 +231,7 @@ mod tests {
         for value in ["1.1.1.1", "2.2.2.2, 3.3.3.3"] {
             headers.append(FORWARDED_FOR, HeaderValue::from_static(value));
         }
-        forwarded(&mut headers, "http", true, "4.4.4.4".parse().ok());
+        forwarded(&mut headers, "http", Some(0), "4.4.4.4".parse().ok());
         let lines: Vec<_> = headers.get_all(FORWARDED_FOR).iter().collect();
         assert_eq!(lines, ["1.1.1.1,2.2.2.2, 3.3.3.3,4.4.4.4"]);
     }

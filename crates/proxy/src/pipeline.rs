@@ -141,7 +141,8 @@ async fn serve(
         headers::strip_hop_by_hop(request.headers_mut());
     }
     let scheme = if client.tls.is_some() { "https" } else { "http" };
-    headers::forwarded(request.headers_mut(), scheme, manager.use_remote_address, client.peer.map(|peer| peer.ip()));
+    let trusted = manager.use_remote_address.then_some(manager.xff_trusted_hops);
+    headers::forwarded(request.headers_mut(), scheme, trusted, client.peer.map(|peer| peer.ip()));
     if seen.client_cert || client.tls.is_some() {
         headers::client_cert(request.headers_mut(), manager.client_cert_header, client.tls.as_ref());
     }
