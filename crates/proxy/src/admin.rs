@@ -85,7 +85,7 @@ pub async fn respond<B>(app: &App, pages: Pages, request: &Request<B>) -> Respon
     if matches!(path, "/ready" | "/healthz/ready") {
         return match app.is_ready() {
             true => text(200, "LIVE\n"),
-            false if app.draining.get() => text(503, "DRAINING\n"),
+            false if app.is_draining() => text(503, "DRAINING\n"),
             false => text(503, "PRE_INITIALIZING\n"),
         };
     }
@@ -186,7 +186,7 @@ async fn change<B>(app: &App, request: &Request<B>) -> Response<Full<Bytes>> {
 }
 
 fn server_info(app: &App) -> Value {
-    let state = match (app.draining.get(), app.ready.get()) {
+    let state = match (app.is_draining(), app.ready.get()) {
         (true, _) => "DRAINING",
         (false, true) => "LIVE",
         (false, false) => "PRE_INITIALIZING",

@@ -101,8 +101,8 @@ pub struct Args {
     /// That access log as JSON objects.
     #[arg(long)]
     pub access_log_json: bool,
-    /// How long clients that do not know yet are served after SIGTERM, in seconds (Istio's terminationDrainDuration);
-    /// shorter when nobody comes.
+    /// How long clients that do not know yet are served after SIGTERM, in seconds (Istio's terminationDrainDuration); a
+    /// sidecar's drain may be shorter when nobody comes, but not than 5 s if a Service leads to it.
     #[arg(long, default_value_t = 5)]
     pub drain_seconds: u64,
     /// How long what is under way may take to end after that, in seconds.

@@ -19,6 +19,7 @@ pub mod connection;
 pub mod dial;
 pub mod dns;
 pub mod dns_server;
+mod drain;
 pub mod dynamic;
 pub mod failure;
 pub mod fault;

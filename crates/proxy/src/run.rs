@@ -25,6 +25,7 @@ use crate::args::Args;
 use crate::dial::Plane;
 use crate::dns::{self, Found};
 use crate::dns_server;
+use crate::drain::{close_later, finish};
 use crate::follow::Holdings;
 use crate::identity::Identity;
 use crate::metrics::Scrape;
@@ -39,12 +40,6 @@ const FOUND_MAX: usize = 64;
 
 /// How often files with keys and certificates are looked at.
 const FILES_EVERY: Duration = Duration::from_secs(2);
-
-/// A drain is over early when nobody has been there for so long: peers learn of a pod's end within it, as a rule.
-const QUIET: Duration = Duration::from_secs(2);
-
-/// How often a drain looks whether it is over.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Changes what is logged; an error says why the level is none.
 pub type SetLogLevel = Box<dyn Fn(&str) -> Result<(), String>>;
@@ -62,8 +57,8 @@ pub struct App {
     pub ready: Cell<bool>,
     /// Somebody said that we are not healthy (`/healthcheck/fail`).
     pub failed: Cell<bool>,
-    /// We are going away.
-    pub draining: Cell<bool>,
+    /// Since when we are going away.
+    draining_since: Cell<Option<Instant>>,
     /// When the program began.
     pub started: Instant,
     /// Asked to end over HTTP.
@@ -86,7 +81,7 @@ impl App {
             versions: RefCell::default(),
             ready: Cell::new(false),
             failed: Cell::new(false),
-            draining: Cell::new(false),
+            draining_since: Cell::new(None),
             started: Instant::now(),
             quit: tokio::sync::Notify::new(),
             closes_later,
@@ -118,9 +113,24 @@ impl App {
 
     /// Is not ready from now on, and asks clients to go elsewhere; whoever comes is still served.
     pub async fn drain(&self) {
-        if !self.draining.replace(true) {
+        if !self.is_draining() {
+            self.draining_since.set(Some(Instant::now()));
             self.tell(|| Command::Drain).await;
         }
+    }
+
+    /// We are going away.
+    pub fn is_draining(&self) -> bool {
+        self.draining_since().is_some()
+    }
+
+    pub(crate) fn draining_since(&self) -> Option<Instant> {
+        self.draining_since.get()
+    }
+
+    // For the one who closes.
+    pub(crate) fn take_closing_later(&self) -> Option<mpsc::Receiver<bool>> {
+        self.closing_later.take()
     }
 
     /// Takes no new connections from now on.
@@ -135,7 +145,7 @@ impl App {
         self.tell(|| Command::Discourage(failed)).await;
     }
 
-    async fn busy(&self) -> Busy {
+    pub(crate) async fn busy(&self) -> Busy {
         let mut all = Busy::default();
         for worker in &self.workers {
             let (answer, busy) = oneshot::channel();
@@ -151,7 +161,7 @@ impl App {
 
     /// True when requests may be sent here.
     pub fn is_ready(&self) -> bool {
-        self.ready.get() && !self.draining.get() && !self.failed.get()
+        self.ready.get() && !self.is_draining() && !self.failed.get()
     }
 }
 
@@ -246,39 +256,6 @@ fn start_worker(
     };
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(body).context("start a worker thread")?;
     Ok(commands)
-}
-
-// Readiness is off and clients are asked to go elsewhere, but those that do not know yet are served, for `lingers` or
-// until nobody has come for a while. Then sockets are closed, and what is under way may finish within the limit.
-async fn finish(app: &App, lingers: Duration, limit: Duration) {
-    app.drain().await;
-    let (mut seen, mut quiet_since) = (app.busy().await, Instant::now());
-    let began = Instant::now();
-    while began.elapsed() < lingers && quiet_since.elapsed() < QUIET {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let busy = app.busy().await;
-        if busy.open > 0 || busy.total != seen.total {
-            quiet_since = Instant::now();
-        }
-        seen = busy;
-    }
-    app.close(false).await;
-    let closed = Instant::now();
-    while closed.elapsed() < limit && app.busy().await.open > 0 {
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    tracing::info!(after_ms = began.elapsed().as_millis() as u64, left = app.busy().await.open, "drained");
-    // Logs wait at most this long in their buffers.
-    tokio::time::sleep(Duration::from_millis(60)).await;
-}
-
-// `/drain_listeners?graceful`: whoever comes is served for a drain's time.
-async fn close_later(app: Rc<App>, lingers: Duration) {
-    let Some(mut asked) = app.closing_later.take() else { return };
-    while let Some(inbound_only) = asked.recv().await {
-        tokio::time::sleep(lingers).await;
-        app.close(inbound_only).await;
-    }
 }
 
 /// What the config thread works with.
