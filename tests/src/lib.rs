@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod collector;
 pub mod envoy;
 pub mod kube;
+pub mod load;
 pub mod mesh;
 pub mod scene;
 pub mod skip;

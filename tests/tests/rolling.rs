@@ -2,15 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use suite::load::Load;
 use suite::mesh::{ControlPlane, Proxied, Proxy, get, write};
-use testkit::case::{Call, Case};
+use testkit::case::Case;
 use testkit::process::{Process, free_address, program};
 use testkit::wait;
 use testkit::world::{Pod, World, lay_out, to_yaml};
@@ -18,49 +19,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{LocalSet, spawn_local};
 
 const SOON: Duration = Duration::from_secs(20);
-const USERS: usize = 8;
-
-/// Requests of users who never stop, and what became of them.
-#[derive(Default)]
-struct Load {
-    good: Cell<u64>,
-    bad: RefCell<Vec<String>>,
-    is_over: Cell<bool>,
-}
-
-impl Load {
-    fn start(target: SocketAddr) -> Rc<Self> {
-        let load = Rc::new(Self::default());
-        for _ in 0..USERS {
-            let load = load.clone();
-            spawn_local(async move {
-                let call = "request: GET http://reviews:9080/\nexpect: {}\n";
-                let call: Call = serde_saphyr::from_str(call).unwrap();
-                while !load.is_over.get() {
-                    match testkit::call::send(target, &call).await {
-                        Ok(answer) if answer.status == 200 => load.good.set(load.good.get() + 1),
-                        Ok(answer) => load.bad.borrow_mut().push(format!(
-                            "{} {}",
-                            answer.status,
-                            String::from_utf8_lossy(&answer.body)
-                        )),
-                        Err(error) => load.bad.borrow_mut().push(format!("{error:#}")),
-                    }
-                }
-            });
-        }
-        load
-    }
-
-    /// Waits until so many more have been answered.
-    async fn goes_on(&self, more: u64) -> Result<()> {
-        let until = self.good.get() + more;
-        wait::until("more requests are answered", SOON, || async {
-            if self.good.get() >= until { Ok(()) } else { bail!("{} of {until}", self.good.get()) }
-        })
-        .await
-    }
-}
 
 /// A Service of control planes: each connection goes to the next replica that takes it.
 async fn service(replicas: Rc<RefCell<Vec<SocketAddr>>>) -> Result<SocketAddr> {
@@ -87,8 +45,8 @@ struct Mesh {
     planes: Vec<ControlPlane>,
     xds: SocketAddr,
     proxies: Vec<Option<Proxy>>,
-    load: Rc<Load>,
-    _client: Proxy,
+    load: Option<Rc<Load>>,
+    client: Option<Proxy>,
     _servers: testkit::serve::Servers,
 }
 
@@ -140,17 +98,21 @@ impl Mesh {
             planes,
             xds,
             proxies: Vec::new(),
-            load: Rc::default(),
-            _client: client,
+            load: None,
+            client: Some(client),
             _servers: servers,
         };
         for index in 0..mesh.world.pods.len() {
             let proxy = mesh.pod(index).await?;
             mesh.proxies.push(Some(proxy));
         }
-        mesh.load = Load::start(who.outbound.context("a sidecar")?);
-        mesh.load.goes_on(200).await?;
+        mesh.load = Some(Load::start(who.outbound.context("a sidecar")?));
+        mesh.load()?.goes_on(200).await?;
         Ok(mesh)
+    }
+
+    fn load(&self) -> Result<&Load> {
+        self.load.as_deref().context("there is load")
     }
 
     async fn pod(&self, index: usize) -> Result<Proxy> {
@@ -171,13 +133,6 @@ impl Mesh {
         }
         write(self.folder.path(), "world.yaml", &to_yaml(&objects))
     }
-
-    fn verdict(&self) -> u64 {
-        self.load.is_over.set(true);
-        let bad = self.load.bad.borrow();
-        assert!(bad.is_empty(), "{} of {} failed: {:?}", bad.len(), self.load.good.get(), &bad[..bad.len().min(5)]);
-        self.load.good.get()
-    }
 }
 
 fn run(test: impl Future<Output = Result<()>>) {
@@ -192,26 +147,55 @@ fn rel72_pods_are_replaced_one_after_the_other_and_no_request_fails() {
         let mut mesh = Mesh::start(231).await?;
         for index in 0..mesh.world.pods.len() {
             let old = mesh.proxies[index].take().context("it runs")?;
-            let pid = old.process.pid().context("it runs")?;
-            std::process::Command::new("kill").args(["-TERM", &pid.to_string()]).status()?;
-            wait::until("it is not ready", SOON, || async {
-                match get(old.admin, "/ready").await {
-                    Err(error) if error.to_string().contains("DRAINING") => Ok(()),
-                    other => bail!("{other:?}"),
-                }
-            })
-            .await?;
+            terminate(&old)?;
+            is_draining(&old).await?;
             // Peers learn of it later: until then it serves them.
-            mesh.load.goes_on(300).await?;
+            mesh.load()?.goes_on(300).await?;
             mesh.without(Some(index))?;
             let code = old.process.terminate(SOON).await?;
             assert_eq!(code, 0);
-            mesh.load.goes_on(100).await?;
+            mesh.load()?.goes_on(100).await?;
             mesh.proxies[index] = Some(mesh.pod(index).await?);
             mesh.without(None)?;
-            mesh.load.goes_on(300).await?;
+            mesh.load()?.goes_on(300).await?;
         }
-        println!("pods replaced: {} requests, 0 failed", mesh.verdict());
+        println!("pods replaced: {} requests, 0 failed", mesh.load()?.verdict());
+        Ok(())
+    });
+}
+
+fn terminate(proxy: &Proxy) -> Result<()> {
+    let pid = proxy.process.pid().context("it runs")?;
+    std::process::Command::new("kill").args(["-TERM", &pid.to_string()]).status()?;
+    Ok(())
+}
+
+async fn is_draining(proxy: &Proxy) -> Result<()> {
+    wait::until("it is not ready", SOON, || async {
+        match get(proxy.admin, "/ready").await {
+            Err(error) if error.to_string().contains("DRAINING") => Ok(()),
+            other => bail!("{other:?}"),
+        }
+    })
+    .await
+}
+
+/// An application that ends has its last calls while its own sidecar drains, which takes five seconds: both are told at the
+/// same moment.
+#[test]
+fn rel72_an_application_calls_while_its_own_sidecar_ends_and_no_request_fails() {
+    run(async {
+        let mut mesh = Mesh::start(234).await?;
+        let client = mesh.client.take().context("it runs")?;
+        terminate(&client)?;
+        is_draining(&client).await?;
+        let began = std::time::Instant::now();
+        while began.elapsed() < Duration::from_secs(4) {
+            mesh.load()?.goes_on(100).await?;
+        }
+        mesh.load()?.leave().await?;
+        assert_eq!(client.process.terminate(SOON).await?, 0);
+        println!("a sidecar ended: {} requests, 0 failed", mesh.load()?.verdict());
         Ok(())
     });
 }
@@ -231,7 +215,7 @@ fn control_planes_roll_and_are_killed_and_no_request_fails() {
             // All are with the other one, and learn from it.
             mesh.planes[0].synced(proxies).await?;
             mesh.without(Some(round))?;
-            mesh.load.goes_on(200).await?;
+            mesh.load()?.goes_on(200).await?;
             mesh.planes[0].synced(proxies).await?;
             let dir = mesh.folder.path().to_string_lossy().into_owned();
             let args = ["--config-dir", &dir, "--xds-address", &xds.to_string(), "--http-address", &http.to_string()];
@@ -240,9 +224,9 @@ fn control_planes_roll_and_are_killed_and_no_request_fails() {
             wait::until("sluiced is ready", SOON, || get(http, "/healthz/ready")).await?;
             mesh.planes.push(again);
             mesh.without(None)?;
-            mesh.load.goes_on(200).await?;
+            mesh.load()?.goes_on(200).await?;
         }
-        println!("control planes rolled: {} requests, 0 failed", mesh.verdict());
+        println!("control planes rolled: {} requests, 0 failed", mesh.load()?.verdict());
         Ok(())
     });
 }
