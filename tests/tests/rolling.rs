@@ -180,8 +180,8 @@ async fn is_draining(proxy: &Proxy) -> Result<()> {
     .await
 }
 
-/// An application that ends has its last calls while its own sidecar drains, which takes five seconds: both are told at the
-/// same moment.
+/// An application that ends has its last calls while its own sidecar drains, which takes five seconds, and when it has closed
+/// its inbound side: both are told at the same moment, and the sidecar waits for what is under way.
 #[test]
 fn rel72_an_application_calls_while_its_own_sidecar_ends_and_no_request_fails() {
     run(async {
@@ -190,7 +190,7 @@ fn rel72_an_application_calls_while_its_own_sidecar_ends_and_no_request_fails() 
         terminate(&client)?;
         is_draining(&client).await?;
         let began = std::time::Instant::now();
-        while began.elapsed() < Duration::from_secs(4) {
+        while began.elapsed() < Duration::from_secs(7) {
             mesh.load()?.goes_on(100).await?;
         }
         mesh.load()?.leave().await?;
