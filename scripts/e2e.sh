@@ -76,13 +76,19 @@ forward() { # HERE THERE: again whenever it breaks, as it does when the API serv
 }
 
 # The program that is in the image, when it was built here.
-check() {
+sluicectl() {
   local programs=(target/image/*/*/sluicectl)
   if [ -x "${programs[0]}" ]; then
-    "$(ls -t "${programs[@]}" | head -n 1)" check --wait 60
+    "$(ls -t "${programs[@]}" | head -n 1)" "$@"
   else
-    cargo run --quiet --bin sluicectl -- check --wait 60
+    cargo run --quiet --bin sluicectl -- "$@"
   fi
+}
+
+# Its pages it gets over forwarded ports; what it cannot see is no failure to `check`, but is one here.
+check() {
+  sluicectl check --wait 60
+  sluicectl proxy-status | grep istio-ingressgateway >/dev/null || fail "sluicectl proxy-status does not show the gateway"
 }
 
 upgrade() {

@@ -191,6 +191,7 @@ async fn kill_replica(cluster: &Cluster, loads: &Loads<'_>) -> Result<()> {
 // do everywhere when they cannot renew their lease: one that went on would take the silence for the node's, and call
 // every pod unready as soon as the API server is back.
 async fn api_server(cluster: &Cluster, loads: &Loads<'_>, away: Duration) -> Result<()> {
+    let before = renewed(cluster)?;
     cluster.node(&["stop", "kube-controller-manager"])?;
     cluster.node(&["stop", "kube-apiserver"])?;
     tokio::time::sleep(away).await;
@@ -198,7 +199,38 @@ async fn api_server(cluster: &Cluster, loads: &Loads<'_>, away: Duration) -> Res
     wait::until("the API server", LONG, || async { cluster.kubectl(&["get", "--raw", "/readyz"], "").map(drop) })
         .await?;
     cluster.node(&["start", "kube-controller-manager"])?;
+    leads_again(cluster, &before).await?;
     loads.go_on(AFTER).await
+}
+
+// When the replica that leads last said so.
+fn renewed(cluster: &Cluster) -> Result<String> {
+    let said = "jsonpath={.spec.holderIdentity} {.spec.renewTime}";
+    let lease = cluster.kubectl(&["get", "lease", "--namespace", ROOT, "sluice-leader", "--output", said], "")?;
+    match lease.split_once(' ') {
+        Some((holder, time)) if !holder.is_empty() => Ok(time.to_owned()),
+        _ => bail!("nobody holds the Lease: {lease:?}"),
+    }
+}
+
+// No leader lives through the silence; one stands again, and writes what becomes of a new object.
+async fn leads_again(cluster: &Cluster, before: &str) -> Result<()> {
+    wait::until("a replica leads again", LONG, || async {
+        let now = renewed(cluster)?;
+        if now == before { bail!("the Lease is as old as it was: {now}") } else { Ok(()) }
+    })
+    .await?;
+    let name = "after-the-silence";
+    let rule = format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\nspec:\n  \
+         hosts: [{name}.example.com]\n  http: [{{route: [{{destination: {{host: reviews}}}}]}}]\n"
+    );
+    // Webhooks fail closed until the API server has found their endpoints again.
+    wait::until("an object is admitted", LONG, || async { cluster.apply(BOOKINFO, &rule) }).await?;
+    let object = format!("virtualservice/{name}");
+    let programmed = ["wait", "--for=condition=Programmed", "--timeout=120s", "--namespace", BOOKINFO, &object];
+    cluster.kubectl(&programmed, "").context("nobody writes the status of a new object")?;
+    cluster.kubectl(&["delete", "--namespace", BOOKINFO, &object], "").map(drop)
 }
 
 // The suite's release makes certificates that are renewed after half a minute.

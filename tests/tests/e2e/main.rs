@@ -38,6 +38,7 @@ async fn all(cluster: &Cluster) -> Result<()> {
     let is_smoke = std::env::var("SLUICE_E2E_MODE").is_ok_and(|mode| mode == "smoke");
     let only = std::env::var("SLUICE_E2E_ONLY").unwrap_or_default();
     let wanted = |part: &str| only.is_empty() || only.split(',').any(|name| name == part);
+    step("debug pages answer nobody outside their pod", pages(cluster)).await?;
     step("namespaces, Bookinfo with sidecars", bookinfo::deploy(cluster)).await?;
     if wanted("strict") {
         step("STRICT mTLS", bookinfo::strict(cluster)).await?;
@@ -50,6 +51,21 @@ async fn all(cluster: &Cluster) -> Result<()> {
     }
     if wanted("availability") {
         availability::walk(cluster, is_smoke).await?;
+    }
+    Ok(())
+}
+
+// The API server's proxy comes to the pod from outside, as anybody in the cluster does; sluicectl, which e2e.sh calls, does not.
+async fn pages(cluster: &Cluster) -> Result<()> {
+    let page = |path: &str| {
+        let service = format!("/api/v1/namespaces/{ROOT}/services/sluiced:15014/proxy{path}");
+        cluster.kubectl(&["get", "--raw", &service], "")
+    };
+    page("/version").context("the port cannot be reached at all")?;
+    for path in ["/debug/world", "/debug/syncz", "/debug/config_dump?proxyID=a.b"] {
+        if let Ok(told) = page(path) {
+            bail!("{path} is told to a stranger: {}", told.chars().take(200).collect::<String>());
+        }
     }
     Ok(())
 }
