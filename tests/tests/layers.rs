@@ -12,7 +12,8 @@ fn allowed(name: &str) -> &'static [&'static str] {
     match name {
         "words" => &[],
         "api" | "config" => &["words"],
-        "compile" => &["words", "api", "config"],
+        // Whether a certificate and its key can be served: plain values, no IO.
+        "compile" => &["words", "api", "config", "identity"],
         "codec" | "routing" | "balance" | "policy" => &["words", "config"],
         "xds" | "transport" | "identity" => &["words"],
         "watch" => &["words", "api"],
