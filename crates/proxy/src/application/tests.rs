@@ -251,7 +251,7 @@ async fn a_pod_that_begins_to_end_is_served_until_the_sidecar_is_told_to_end() {
         assert_eq!(admin::respond(&app, Pages::All, &request).await.status(), 200);
     };
     drain("graceful&skip_exit").await;
-    assert!(app.draining.get() && !app.is_ready());
+    assert!(app.is_draining() && !app.is_ready());
     assert_eq!(app.closes_later.capacity(), 1, "nothing is closed later");
     drain("graceful&inboundonly").await;
     assert_eq!(app.closes_later.capacity(), 0);
