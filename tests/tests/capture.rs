@@ -22,6 +22,7 @@ const UID: &str = "1337";
 /// Pods in the order of their addresses, 10.77.0.10 and up.
 const PODS: [&str; 4] = ["client", "server", "outside", "control"];
 const SERVER: &str = "10.77.0.11";
+const SERVER_V6: &str = "fd00::11";
 const OUTSIDE: &str = "10.77.0.12";
 const CONTROL: &str = "10.77.0.13";
 const SOON: Duration = Duration::from_secs(10);
@@ -43,6 +44,18 @@ impl Net {
             }
             _ => bail!("netns.sh up: {}", String::from_utf8_lossy(&output.stderr)),
         }
+    }
+
+    /// Gives pods addresses of IPv6 too, fd00::10 and up; false when this machine has none.
+    fn add_v6(&self) -> Result<bool> {
+        for (number, pod) in PODS.iter().enumerate() {
+            let address = format!("fd00::{}/64", 10 + number);
+            let add = ["run", &self.0, pod, "ip", "address", "add", &address, "dev", "eth0", "nodad"];
+            if !self.script(&add)?.status.success() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn script(&self, args: &[&str]) -> Result<std::process::Output> {
@@ -202,19 +215,26 @@ struct Mesh {
 }
 
 impl Mesh {
-    fn start(net: Net) -> Result<Self> {
+    /// `dual`: pods have addresses of both families.
+    fn start(net: Net, dual: bool) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777))?;
         let manifests = folder.path().join("manifests");
         std::fs::create_dir(&manifests)?;
         write(&manifests, "world.yaml", &objects())?;
+        let v6 = match dual {
+            true => format!(
+                ", {{name: web6, address: '[{SERVER_V6}]:9080'}}, {{name: unlisted6, address: '[{SERVER_V6}]:9999'}}"
+            ),
+            false => String::new(),
+        };
         let apps = vec![
             Apps::start(
                 &net,
                 "server",
                 &format!(
                     "[{{name: web, address: '{SERVER}:9080'}}, {{name: db, address: '{SERVER}:3306', behaviour: {{greets: welcome}}}}, \
-                     {{name: any, address: '{SERVER}:7000'}}, {{name: unlisted, address: '{SERVER}:9999'}}]"
+                     {{name: any, address: '{SERVER}:7000'}}, {{name: unlisted, address: '{SERVER}:9999'}}{v6}]"
                 ),
             )?,
             Apps::start(&net, "outside", &format!("[{{name: stranger, address: '{OUTSIDE}:7777'}}]"))?,
@@ -232,6 +252,8 @@ impl Mesh {
             let node = format!("sidecar~10.77.0.{}~{pod}.default~default.svc.cluster.local", 10 + index);
             let log = mesh.log_of(pod).to_string_lossy().into_owned();
             let plane = format!("http://{xds}");
+            let ips = format!("10.77.0.{0},fd00::{0}", 10 + index);
+            let more = if dual { vec!["--instance-ips", &ips] } else { Vec::new() };
             let args = text(&[
                 "--node",
                 &node,
@@ -244,7 +266,7 @@ impl Mesh {
                 "--access-log",
                 &log,
             ]);
-            let proxy = mesh.net.start(pod, "sluice-proxy", &args)?;
+            let proxy = mesh.net.start(pod, "sluice-proxy", &[args, text(&more)].concat())?;
             let status = format!("10.77.0.{}:15021", 10 + index);
             ready(&mesh.net, pod, &status, "/healthz/ready").with_context(|| proxy.tail())?;
             mesh.proxies.push(proxy);
@@ -309,11 +331,39 @@ fn dp05_applications_are_captured_both_ways() {
     let Some(net) = Net::up("capture").unwrap() else {
         return skip("capture", "network namespaces cannot be made (needs root, ip netns and iptables)");
     };
-    let mesh = Mesh::start(net).unwrap();
+    let mesh = Mesh::start(net, false).unwrap();
     requests_and_bytes(&mesh).unwrap();
     unknown_destinations(&mesh).unwrap();
     inbound(&mesh).unwrap();
     loops(&mesh).unwrap();
+}
+
+/// A pod with addresses of both families is in the mesh with both.
+#[test]
+fn dp05_capture_in_both_families() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let _entered = runtime.enter();
+    let Some(net) = Net::up("dual").unwrap() else {
+        return skip("capture", "network namespaces cannot be made (needs root, ip netns and iptables)");
+    };
+    if !net.add_v6().unwrap() {
+        return skip("capture", "this machine has no IPv6");
+    }
+    let mesh = Mesh::start(net, true).unwrap();
+    // IPv4 as before.
+    assert_eq!(to(&http(&mesh, "client", "10.96.0.1:80", "http://web/").unwrap()), "web");
+    // Out: an address of IPv6, a port that has rules.
+    assert_eq!(http(&mesh, "client", "[fd00::99]:80", "http://web/fixed").unwrap().status, 418);
+    // Out and in: a port of no Service, and one of a Service, which the application takes over IPv6 itself.
+    let unlisted = format!("[{SERVER_V6}]:9999");
+    assert_eq!(to(&bytes(&mesh, "client", &unlisted, "").unwrap()), "unlisted6");
+    mesh.logged("client", &["PassthroughCluster", &unlisted]).unwrap();
+    mesh.logged("server", &["InboundPassthroughCluster", &unlisted]).unwrap();
+    let answer = http(&mesh, "outside", &format!("[{SERVER_V6}]:9080"), "http://web/").unwrap();
+    assert_eq!((answer.status, to(&answer).as_str()), (200, "web6"));
+    mesh.logged("server", &["GET / HTTP/1.1", "inbound|9080||", "[::6]"]).unwrap();
+    // The proxy's own ports.
+    ready(&mesh.net, "server", &format!("[{SERVER_V6}]:15021"), "/healthz/ready").unwrap();
 }
 
 /// What init containers are for: a second run, after a restart, changes nothing; and nothing else is touched.

@@ -1,7 +1,7 @@
 //! Clusters (Envoy `cluster.v3.Cluster`).
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use config::{Cluster, Discovery, Http2Bounds, Http2Keepalive, Sni, TcpKeepalive, Thresholds, UpstreamProtocol};
@@ -45,6 +45,7 @@ pub(crate) fn encode(cluster: &Cluster) -> pb::Cluster {
         outlier,
         panic_percent,
         source_address,
+        source_address_v6,
         original_port,
         tls,
         service,
@@ -55,7 +56,7 @@ pub(crate) fn encode(cluster: &Cluster) -> pb::Cluster {
         connect_timeout: Some(duration(*connect_timeout)),
         circuit_breakers: Some(encode_thresholds(thresholds)),
         typed_extension_protocol_options: HashMap::from([(HTTP_OPTIONS.to_owned(), any(&encode_http(cluster)))]),
-        upstream_bind_config: source_address.map(encode_source),
+        upstream_bind_config: source_address.map(|source| encode_source(source, *source_address_v6)),
         upstream_connection_options: tcp_keepalive.as_ref().map(encode_keepalive),
         outlier_detection: outlier.as_ref().map(outlier::encode),
         // Said also when it is 0, which is not Envoy's default (DR53).
@@ -189,8 +190,16 @@ fn encode_http2(bounds: &Http2Bounds) -> core::Http2ProtocolOptions {
     }
 }
 
-fn encode_source(source: std::net::IpAddr) -> core::BindConfig {
-    core::BindConfig { source_address: Some(socket_address(SocketAddr::new(source, 0))), ..Default::default() }
+fn encode_source(source: IpAddr, other: Option<Ipv6Addr>) -> core::BindConfig {
+    let from = |source| socket_address(SocketAddr::new(source, 0));
+    core::BindConfig {
+        source_address: Some(from(source)),
+        extra_source_addresses: other
+            .map(|other| core::ExtraSourceAddress { address: Some(from(other.into())), ..Default::default() })
+            .into_iter()
+            .collect(),
+        ..Default::default()
+    }
 }
 
 fn encode_keepalive(keepalive: &TcpKeepalive) -> pb::UpstreamConnectionOptions {
@@ -219,7 +228,9 @@ pub(crate) fn decode(cluster: &pb::Cluster, notes: &mut Vec<String>) -> Result<C
         ..tls
     });
     let common = http.common_http_protocol_options.unwrap_or_default();
-    let source = cluster.upstream_bind_config.as_ref().and_then(|bind| bind.source_address.as_ref());
+    let bind = cluster.upstream_bind_config.as_ref();
+    let source = bind.and_then(|bind| bind.source_address.as_ref());
+    let other = bind.and_then(|bind| bind.extra_source_addresses.first()?.address.as_ref());
     let connect_timeout = match &cluster.connect_timeout {
         Some(timeout) => read_duration(timeout).at("connect_timeout")?,
         None => ENVOY_CONNECT_TIMEOUT,
@@ -246,6 +257,7 @@ pub(crate) fn decode(cluster: &pb::Cluster, notes: &mut Vec<String>) -> Result<C
             .at("outlier_detection")?,
         panic_percent: decode_panic(cluster),
         source_address: source.and_then(|source| source.address.parse().ok()),
+        source_address_v6: other.and_then(|other| other.address.parse().ok()),
         original_port: decode_original_port(cluster).at("original_dst_lb_config")?,
         tls,
         service: metadata::read_service(&cluster.metadata),

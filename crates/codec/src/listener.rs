@@ -1,5 +1,7 @@
 //! Listeners and their filter chains (Envoy `listener.v3`).
 
+use std::net::SocketAddr;
+
 use config::{ChainMatch, Cidr, Direction, Filter, FilterChain, Listener, ListenerFilters, TcpProxy, TransportMatch};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
@@ -27,6 +29,7 @@ pub(crate) fn encode(listener: &Listener) -> pb::Listener {
     let Listener {
         name,
         address: place,
+        also,
         bind_to_port,
         use_original_dst,
         direction,
@@ -42,6 +45,7 @@ pub(crate) fn encode(listener: &Listener) -> pb::Listener {
     pb::Listener {
         name: name.to_string(),
         address: Some(address(*place)),
+        additional_addresses: also.iter().map(|also| additional(*also)).collect(),
         bind_to_port: (!bind_to_port).then(|| boolean(false)).flatten(),
         use_original_dst: use_original_dst.then(|| boolean(true)).flatten(),
         traffic_direction: direction as i32,
@@ -53,6 +57,17 @@ pub(crate) fn encode(listener: &Listener) -> pb::Listener {
         default_filter_chain: default_chain.as_ref().map(encode_chain),
         metadata: metadata::origin(origin),
         ..Default::default()
+    }
+}
+
+fn additional(place: SocketAddr) -> pb::AdditionalAddress {
+    pb::AdditionalAddress { address: Some(address(place)), ..Default::default() }
+}
+
+fn decode_address(place: Option<&core::Address>) -> Result<SocketAddr, Reason> {
+    match place.and_then(|address| address.address.as_ref()) {
+        Some(core::address::Address::SocketAddress(socket)) => read_socket_address(socket),
+        _ => Err("only socket addresses are read".into()),
     }
 }
 
@@ -119,10 +134,12 @@ fn encode_match(matches: &ChainMatch) -> pb::FilterChainMatch {
 }
 
 pub(crate) fn decode(listener: &pb::Listener, notes: &mut Vec<String>) -> Result<Listener, Reason> {
-    let place = match listener.address.as_ref().and_then(|address| address.address.as_ref()) {
-        Some(core::address::Address::SocketAddress(socket)) => read_socket_address(socket).at("address")?,
-        _ => return Err("address: only socket addresses are read".into()),
-    };
+    let place = decode_address(listener.address.as_ref()).at("address")?;
+    let more = listener.additional_addresses.iter().map(|more| decode_address(more.address.as_ref()));
+    let more = more.collect::<Result<Vec<_>, _>>().at("additional_addresses")?;
+    if more.len() > 1 {
+        notes.push(format!("listener {}: of additional_addresses only the first is taken", listener.name));
+    }
     let mut chains = Vec::with_capacity(listener.filter_chains.len());
     for (index, chain) in listener.filter_chains.iter().enumerate() {
         chains.push(decode_chain(chain, notes).at(format!("filter_chains[{index}]"))?);
@@ -133,6 +150,7 @@ pub(crate) fn decode(listener: &pb::Listener, notes: &mut Vec<String>) -> Result
     Ok(Listener {
         name: listener.name.as_str().into(),
         address: place,
+        also: more.first().copied(),
         bind_to_port: is_true(&listener.bind_to_port, true) && legacy_bind,
         use_original_dst: is_true(&listener.use_original_dst, false),
         direction: match core::TrafficDirection::try_from(listener.traffic_direction) {

@@ -384,6 +384,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
             outlier,
             panic_percent,
             source_address: source.map(Into::into),
+            source_address_v6: source.map(|_| std::net::Ipv6Addr::LOCALHOST),
             original_port,
             tls,
             service,
@@ -613,10 +614,12 @@ fn listener() -> impl Strategy<Value = Listener> {
         .prop_map(|(name, matches, tls, filter, origin)| FilterChain { name, matches, tls, filter, origin })
         .boxed();
     let direction = prop_oneof![Just(Direction::Inbound), Just(Direction::Outbound)];
-    (name(), address(), any::<[bool; 6]>(), direction, vec(chain.clone(), 0..3), option::of(chain), origin()).prop_map(
-        |(name, address, flags, direction, chains, default_chain, origin)| Listener {
+    let places = (address(), option::of(address()));
+    (name(), places, any::<[bool; 6]>(), direction, vec(chain.clone(), 0..3), option::of(chain), origin()).prop_map(
+        |(name, (address, also), flags, direction, chains, default_chain, origin)| Listener {
             name,
             address,
+            also,
             bind_to_port: flags[0],
             use_original_dst: flags[1],
             direction,

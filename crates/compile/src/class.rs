@@ -40,6 +40,8 @@ pub(crate) struct Class {
     pub(crate) dns: bool,
     /// They have IPv6 addresses only.
     pub(crate) v6: bool,
+    /// They have addresses of both families.
+    pub(crate) dual: bool,
     /// Their node, when some service is local to nodes.
     pub(crate) node: Option<String>,
     /// Where they are, when anything looks at it.
@@ -84,6 +86,7 @@ impl Class {
             binds: !gateway && !captured && !arranged,
             dns: !gateway && scope.dns,
             v6: scope.ips.iter().all(IpAddr::is_ipv6),
+            dual: scope.is_dual(),
             node: any_local.then(|| world.node_of(scope).to_owned()),
             place: needs.any.then(|| world.place_of(scope, labels, needs)),
             bind_ip: scope.bind_ip.filter(|_| gateway),
@@ -98,9 +101,9 @@ impl Class {
     /// The key.
     pub(crate) fn print(&self) -> Fingerprint {
         let Self { role, namespace, labels, sidecar, captured, explicit, binds, dns, v6, node, place, .. } = self;
-        let Self { bind_ip, front, secrets, identity, telemetry, guards, .. } = self;
+        let Self { dual, bind_ip, front, secrets, identity, telemetry, guards, .. } = self;
         let sidecar = sidecar.as_ref().map(|sidecar| &sidecar.origin);
-        let reached = (captured, explicit, binds, dns);
+        let reached = (captured, explicit, binds, dns, dual);
         let gateway = (bind_ip, front, secrets, identity);
         Fingerprint::of(&(role, namespace, labels, sidecar, reached, v6, node, place, gateway, telemetry, guards))
     }

@@ -299,6 +299,7 @@ pub(crate) fn bare(name: Name, discovery: Discovery, connect_timeout: Duration) 
         outlier: None,
         panic_percent: 0,
         source_address: None,
+        source_address_v6: None,
         original_port: None,
         tls: None,
         service: None,
@@ -319,7 +320,6 @@ pub(crate) fn passthrough(mesh: &MeshConfig) -> Cluster {
 pub(crate) fn inbound_passthrough(mesh: &MeshConfig) -> Cluster {
     Cluster {
         protocol: UpstreamProtocol::SameAsDownstream,
-        source_address: Some(crate::inbound::SOURCE_ADDRESS),
         ..bare(INBOUND_PASSTHROUGH_CLUSTER.into(), Discovery::OriginalDst, mesh.connect_timeout)
     }
 }

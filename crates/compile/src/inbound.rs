@@ -4,7 +4,7 @@
 //! workload shares. Never looks at VirtualServices: they act on the caller's side.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use config::{
@@ -25,7 +25,9 @@ use crate::scope::{Interception, Scope};
 use crate::{cluster, retry, route};
 
 /// Connections to the application come from here, so that capture lets them through (DP05).
-pub(crate) const SOURCE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
+const SOURCE_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
+/// The same of IPv6; the init container gives it to the pod.
+const SOURCE_ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 
 /// What decides about the inbound side of one workload.
 #[derive(Debug)]
@@ -67,11 +69,19 @@ impl Inputs<'_> {
             let listeners = self.ports.iter().map(|(number, port)| self.bound(*number, port)).collect();
             return (listeners, clusters);
         }
-        clusters.push(cluster::inbound_passthrough(self.mesh));
+        clusters.push(self.beyond_capture(cluster::inbound_passthrough(self.mesh)));
         let bound = self.ports.iter().filter(|(_, port)| port.bound);
         let mut listeners: Vec<Listener> = bound.map(|(number, port)| self.bound(*number, port)).collect();
         listeners.push(self.virtual_inbound());
         (listeners, clusters)
+    }
+
+    // Of the family of the application's address, and of both where the pod has both.
+    fn beyond_capture(&self, made: Cluster) -> Cluster {
+        let has_v4 = self.scope.ips.iter().any(IpAddr::is_ipv4);
+        let source: IpAddr = if has_v4 { SOURCE_ADDRESS.into() } else { SOURCE_ADDRESS_V6.into() };
+        let source_address_v6 = self.scope.is_dual().then_some(SOURCE_ADDRESS_V6);
+        Cluster { source_address: Some(source), source_address_v6, ..made }
     }
 
     fn captured(&self) -> bool {
@@ -85,7 +95,9 @@ impl Inputs<'_> {
             Some(address) => Discovery::Static(one_endpoint(name.clone(), address)),
         };
         let mut made = cluster::bare(name, discovery, self.mesh.connect_timeout);
-        made.source_address = self.captured().then_some(SOURCE_ADDRESS);
+        if self.captured() {
+            made = self.beyond_capture(made);
+        }
         made.protocol = match port.protocol {
             protocol if protocol.is_http2() => UpstreamProtocol::Http2,
             Protocol::Auto => UpstreamProtocol::SameAsDownstream,
@@ -158,6 +170,7 @@ impl Inputs<'_> {
         let default_chain = is_open.then(|| chains.pop()).flatten();
         Listener {
             name: "virtualInbound".into(),
+            also: listener::other_family(SocketAddr::new(any, listen), self.scope.is_dual()),
             bind_to_port: true,
             direction: Direction::Inbound,
             filters: ListenerFilters { original_dst: true, ..listener::sniffing() },

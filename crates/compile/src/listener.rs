@@ -25,6 +25,12 @@ pub(crate) fn any_address(v6: bool) -> IpAddr {
     }
 }
 
+/// Every address of IPv6 beside every address of IPv4, where a pod has both.
+pub(crate) fn other_family(address: SocketAddr, dual: bool) -> Option<SocketAddr> {
+    let both = dual && address.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    both.then(|| SocketAddr::new(any_address(true), address.port()))
+}
+
 /// `<bind>_<port>` (X51).
 pub(crate) fn name(address: SocketAddr) -> Name {
     format!("{}_{}", address.ip(), address.port()).into()
@@ -35,6 +41,7 @@ pub(crate) fn captured(address: SocketAddr, origin: Option<Origin>) -> Listener 
     Listener {
         name: name(address),
         address,
+        also: None,
         bind_to_port: false,
         use_original_dst: false,
         direction: Direction::Outbound,

@@ -4,7 +4,7 @@
 //! In: what a class of sidecars sees. Out: listeners, which bind only where the Sidecar or the lack of capture asks for
 //! it. Makes no routes: HTTP names its table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use config::{ChainMatch, Cidr, DnsCache, DynamicHost, Filter, FilterChain, Listener, Name, RouteSource, TcpProxy};
@@ -77,9 +77,15 @@ impl Inputs<'_> {
             }
         }
         let mut made = Vec::with_capacity(slots.len() + 1);
-        let (v6, mesh) = (self.class.v6, self.proxies.mesh);
-        made.extend(self.class.captured.then(|| passthrough::virtual_outbound(v6, self.unknown, mesh)));
-        made.extend(slots.into_iter().map(|((ip, port), slot)| self.listener(SocketAddr::new(ip, port), slot)));
+        let mesh = self.proxies.mesh;
+        made.extend(self.class.captured.then(|| passthrough::virtual_outbound(self.class, self.unknown, mesh)));
+        let taken: BTreeSet<SocketAddr> = slots.keys().map(|(ip, port)| SocketAddr::new(*ip, *port)).collect();
+        made.extend(slots.into_iter().map(|((ip, port), slot)| {
+            let address = SocketAddr::new(ip, port);
+            // One that a Sidecar puts there has it for itself.
+            let also = listener::other_family(address, self.class.dual).filter(|also| !taken.contains(also));
+            Listener { also, ..self.listener(address, slot) }
+        }));
         (made, conflicts)
     }
 

@@ -6,6 +6,7 @@ use config::{
     BLACKHOLE_CLUSTER, ChainMatch, Direction, FilterChain, Listener, ListenerFilters, Name, PASSTHROUGH_CLUSTER,
 };
 
+use crate::class::Class;
 use crate::listener;
 use crate::mesh::{MeshConfig, OutboundTrafficPolicy};
 
@@ -42,13 +43,14 @@ pub(crate) fn unknown_chain(name: &str, unknown: &Unknown, mesh: &MeshConfig) ->
 
 /// The listener that iptables sends outbound connections to. It hands each to the listener of its destination; what is
 /// left is unknown. Who dials it directly would go round in circles and is refused.
-pub(crate) fn virtual_outbound(v6: bool, unknown: &Unknown, mesh: &MeshConfig) -> Listener {
-    let address = SocketAddr::new(listener::any_address(v6), mesh.proxy_listen_port);
+pub(crate) fn virtual_outbound(class: &Class, unknown: &Unknown, mesh: &MeshConfig) -> Listener {
+    let address = SocketAddr::new(listener::any_address(class.v6), mesh.proxy_listen_port);
     let mut guard = listener::chain("virtualOutbound-blackhole", listener::tcp(BLACKHOLE_CLUSTER.into(), mesh));
     guard.matches = ChainMatch { destination_port: Some(mesh.proxy_listen_port), ..ChainMatch::default() };
     Listener {
         name: "virtualOutbound".into(),
         address,
+        also: listener::other_family(address, class.dual),
         bind_to_port: true,
         use_original_dst: true,
         direction: Direction::Outbound,

@@ -174,6 +174,11 @@ impl Scope {
         Ok(scope)
     }
 
+    /// True when it has addresses of both families.
+    pub fn is_dual(&self) -> bool {
+        self.ips.iter().any(IpAddr::is_ipv4) && self.ips.iter().any(IpAddr::is_ipv6)
+    }
+
     fn from_id(node_id: &str) -> Result<Self, ScopeError> {
         let id = || node_id.chars().take(NODE_ID_BYTES_MAX).collect::<String>();
         let parts: Vec<&str> = node_id.split('~').collect();

@@ -181,6 +181,30 @@ fn inbound_of_a_captured_pod_follows_its_services() {
 }
 
 #[test]
+fn a_pod_of_both_families_is_captured_in_both() {
+    let yaml = service("web", 6, &[("http", 80)], &["v1"]);
+    let of = |ips: &str| snapshot(&world(&yaml), &sidecar_of("web-v1", "10.0.6.1", json!({"INSTANCE_IPS": ips})));
+    let dual = of("10.0.6.1,fd00::6");
+    for (name, also) in [("virtualInbound", "[::]:15006"), ("virtualOutbound", "[::]:15001"), ("0.0.0.0_80", "[::]:80")]
+    {
+        assert_eq!(listener(&dual, name).also, also.parse().ok(), "{name}");
+    }
+    let far_side = |snapshot: &config::Snapshot, name: &str| {
+        let cluster = &snapshot.clusters[name];
+        (cluster.source_address, cluster.source_address_v6)
+    };
+    for name in ["inbound|80||", "InboundPassthroughCluster"] {
+        assert_eq!(far_side(&dual, name), ("127.0.0.6".parse().ok(), "::6".parse().ok()));
+        assert_eq!(far_side(&of("10.0.6.1"), name), ("127.0.0.6".parse().ok(), None));
+    }
+    assert!(of("10.0.6.1").listeners.values().all(|one| one.also.is_none()));
+    let metadata = json!({"INSTANCE_IPS": "fd00::6"});
+    let only_v6 = snapshot(&world(&yaml), &sidecar_of("web-v1", "fd00::6", metadata));
+    assert_eq!(listener(&only_v6, "virtualInbound").address, "[::]:15006".parse().unwrap());
+    assert_eq!(far_side(&only_v6, "InboundPassthroughCluster"), ("::6".parse().ok(), None));
+}
+
+#[test]
 fn tr07_vs87_inbound_routes_retry_before_the_request_but_not_grpc() {
     let yaml = service("web", 6, &[("http", 80), ("grpc", 90)], &["v1"]);
     let snapshot = snapshot(&world(&yaml), &sidecar_of("web-v1", "10.0.6.1", json!({})));

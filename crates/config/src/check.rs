@@ -44,11 +44,12 @@ pub fn check(snapshot: &Snapshot) -> Vec<Problem> {
     let mut bound: BTreeMap<SocketAddr, &str> = BTreeMap::new();
     for listener in listeners.values() {
         check_listener(listener, snapshot, &mut found);
-        if let Some(other) = listener.bind_to_port.then(|| bound.insert(listener.address, &listener.name)).flatten() {
+        let taken = listener.addresses().filter(|_| listener.bind_to_port);
+        for (address, other) in taken.filter_map(|one| Some((one, bound.insert(one, &listener.name)?))) {
             found.push(problem(
                 format!("listener {:?}", listener.name),
                 "address",
-                format!("{} is taken by listener {other:?}", listener.address),
+                format!("{address} is taken by listener {other:?}"),
             ));
         }
     }

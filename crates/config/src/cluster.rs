@@ -41,6 +41,8 @@ pub struct Cluster {
     pub panic_percent: u32,
     /// Connections are made from this address (Istio: `127.0.0.6` on inbound, so that capture lets them through).
     pub source_address: Option<std::net::IpAddr>,
+    /// Where that one is of IPv4: from this one to addresses of IPv6.
+    pub source_address_v6: Option<std::net::Ipv6Addr>,
     /// With [`Discovery::OriginalDst`]: this port instead of the dialled one (`targetPort` of a ServiceEntry, SE03).
     pub original_port: Option<u16>,
     /// TLS to its hosts; `None`: plaintext.

@@ -20,6 +20,9 @@ pub struct Listener {
     pub name: Name,
     /// Where it listens, or, when it does not bind, which original destinations it takes over.
     pub address: SocketAddr,
+    /// The same of the other family, where a pod has both (Envoy `additional_addresses`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub also: Option<SocketAddr>,
     /// False: connections come from the listener with [`Listener::use_original_dst`] (DP03).
     pub bind_to_port: bool,
     /// True: a connection is handed to the listener of its original destination, if there is one (DP02).
@@ -34,6 +37,13 @@ pub struct Listener {
     pub default_chain: Option<FilterChain>,
     /// The object that asked for it; `None` for what every proxy has.
     pub origin: Option<Origin>,
+}
+
+impl Listener {
+    /// Where it listens: its address, and that of the other family.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        [Some(self.address), self.also].into_iter().flatten()
+    }
 }
 
 /// Which way traffic goes, seen from the workload (`traffic_direction`).

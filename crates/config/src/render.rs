@@ -55,6 +55,7 @@ fn listener(out: &mut String, one: &Listener) {
     let Listener {
         name,
         address,
+        also,
         bind_to_port,
         use_original_dst,
         direction,
@@ -68,7 +69,8 @@ fn listener(out: &mut String, one: &Listener) {
         (true, false) => "binds",
         (false, _) => "takes over",
     };
-    line!(out, "listener {name} {address} {how} {direction:?}");
+    let also = also.map_or_else(String::new, |also| format!(" {also}"));
+    line!(out, "listener {name} {address}{also} {how} {direction:?}");
     for one in chains {
         chain(out, one, &condition(&one.matches));
     }
@@ -717,6 +719,7 @@ mod tests {
             outlier: Some(Outlier::default()),
             panic_percent: 0,
             source_address: None,
+            source_address_v6: None,
             original_port: None,
             tls: None,
             service: None,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use futures::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,18 +24,13 @@ use crate::lifetime::Stage;
 
 /// Connections that wait to be accepted. When a control plane comes back every proxy connects at once, and what does
 /// not fit here is reset once SYN cookies are out.
-const CONNECTIONS_WAITING_MAX: u32 = 4096;
+const CONNECTIONS_WAITING_MAX: i32 = 4096;
 /// The age at which a connection is to go, as a share of that of its streams: before the first of them ends.
 const GOES_BEFORE: f64 = 0.85;
 
 /// A socket that listens; `flag` is named when it cannot.
 pub(crate) fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-    let bound = socket.and_then(|socket| {
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(CONNECTIONS_WAITING_MAX)
-    });
+    let bound = transport::listen::bind_own(address, CONNECTIONS_WAITING_MAX);
     bound.with_context(|| format!("cannot listen on {address} ({flag})"))
 }
 

@@ -128,7 +128,8 @@ async fn show<B>(app: &App, request: &Request<B>) -> Response<Full<Bytes>> {
         "/listeners" => {
             let snapshot = app.snapshot.borrow();
             let bound = snapshot.listeners.values().filter(|listener| listener.bind_to_port);
-            text(200, &bound.map(|listener| format!("{}::{}\n", listener.name, listener.address)).collect::<String>())
+            let lines = bound.flat_map(|one| one.addresses().map(move |address| format!("{}::{address}\n", one.name)));
+            text(200, &lines.collect::<String>())
         }
         "/stats" => {
             let all = stats::plain(&app.scrape().await.clusters);

@@ -49,6 +49,9 @@ pub struct Args {
     /// they change; with an identity, connections within the mesh are secured by mutual TLS.
     #[arg(long, value_name = "DIR")]
     pub identity_dir: Option<PathBuf>,
+    /// Every address of the pod, with commas; the node's own when absent.
+    #[arg(long, env = "INSTANCE_IPS", value_name = "IP,…")]
+    pub instance_ips: Option<String>,
     /// The name of the cluster.
     #[arg(long, default_value = "Kubernetes")]
     pub cluster_id: String,
@@ -152,7 +155,7 @@ impl Args {
         let known = [
             ("CLUSTER_ID", Some(self.cluster_id.clone())),
             ("INTERCEPTION_MODE", Some(interception.to_owned())),
-            ("INSTANCE_IPS", Some(ip)),
+            ("INSTANCE_IPS", Some(self.instance_ips.clone().filter(|ips| !ips.is_empty()).unwrap_or(ip))),
             ("WORKLOAD_NAME", self.workload.clone()),
             ("SERVICE_ACCOUNT", self.service_account.clone()),
             ("SLUICE_IDENTITY", self.has_identity_source().then(|| "true".to_owned())),

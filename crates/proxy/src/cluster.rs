@@ -176,6 +176,7 @@ impl ClusterState {
     pub fn connect_options(plan: &ClusterPlan) -> ConnectOptions {
         ConnectOptions {
             source: plan.config.source_address,
+            source_v6: plan.config.source_address_v6,
             keepalive: plan
                 .config
                 .tcp_keepalive

@@ -186,7 +186,7 @@ impl Planner {
                 plan.listeners.resize_with(slot + 1, || None);
             }
             if !listener.bind_to_port {
-                plan.by_destination.insert(listener.address, slot);
+                plan.by_destination.extend(listener.addresses().map(|address| (address, slot)));
             }
             plan.listeners[slot] = Some(ready);
         }

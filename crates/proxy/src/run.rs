@@ -12,6 +12,7 @@ use config::{AccessLog, AccessLogFormat, Name, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use tokio::time::Instant;
+use transport::listen;
 use transport::network::{Bound, Network};
 use xds::TypeUrl;
 use xds::client::Update;
@@ -37,6 +38,9 @@ use crate::worker::{self, Busy, COMMANDS_MAX, Command, Worker};
 
 /// Answers of resolvers that wait for the loop.
 const FOUND_MAX: usize = 64;
+
+/// Connections to a port of our own that wait to be accepted.
+const CONNECTIONS_WAITING_MAX: i32 = 1024;
 
 /// How often files with keys and certificates are looked at.
 const FILES_EVERY: Duration = Duration::from_secs(2);
@@ -171,8 +175,8 @@ pub fn run(args: Args, set_log_level: SetLogLevel) -> Result<()> {
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
         let identity = Arc::new(args.identity()?);
-        let admin = bind(args.admin_address, "--admin-address").await?;
-        let status = bind(args.status_address, "--status-address").await?;
+        let admin = bind(args.admin_address, "--admin-address")?;
+        let status = bind(args.status_address, "--status-address")?;
         let resolvers = Resolvers::new(&args.resolvers);
         let dns = match args.dns_address {
             None => None,
@@ -187,7 +191,7 @@ pub fn run(args: Args, set_log_level: SetLogLevel) -> Result<()> {
         let app = Rc::new(App::new(identity.clone(), workers, set_log_level));
         spawn_local(admin::serve(admin, app.clone(), admin::Pages::All));
         spawn_local(admin::serve(status, app.clone(), admin::Pages::Readiness));
-        serve_outside(&args, &app).await?;
+        serve_outside(&args, &app)?;
         tracing::info!(admin = %args.admin_address, control_plane = args.control_plane, node = identity.node_id, "started");
         let extra = args.access_log.clone().map(|path| {
             let format = match args.access_log_json {
@@ -217,21 +221,21 @@ pub fn run(args: Args, set_log_level: SetLogLevel) -> Result<()> {
 }
 
 // The ports for those who are not in the mesh.
-async fn serve_outside(args: &Args, app: &Rc<App>) -> Result<()> {
+fn serve_outside(args: &Args, app: &Rc<App>) -> Result<()> {
     if let Some(address) = args.metrics_address {
-        let listener = bind(address, "--metrics-address").await?;
+        let listener = bind(address, "--metrics-address")?;
         spawn_local(admin::serve(listener, app.clone(), admin::Pages::Metrics));
     }
     if let Some(address) = args.application_address {
         let application = Rc::new(args.application().map_err(anyhow::Error::msg)?);
-        let listener = bind(address, "--application-address").await?;
+        let listener = bind(address, "--application-address")?;
         spawn_local(application::serve(listener, app.clone(), application));
     }
     Ok(())
 }
 
-async fn bind(address: SocketAddr, flag: &str) -> Result<tokio::net::TcpListener> {
-    tokio::net::TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({flag})"))
+fn bind(address: SocketAddr, flag: &str) -> Result<tokio::net::TcpListener> {
+    listen::bind_own(address, CONNECTIONS_WAITING_MAX).with_context(|| format!("cannot listen on {address} ({flag})"))
 }
 
 fn start_worker(
@@ -278,7 +282,7 @@ pub struct Follower {
     app: Rc<App>,
     holdings: Holdings,
     planner: Planner,
-    bound: BTreeMap<usize, SocketAddr>,
+    bound: BTreeSet<(usize, SocketAddr)>,
     network: Network,
     resolvers: Resolvers,
     resolver: Option<Arc<Resolver>>,
@@ -300,7 +304,7 @@ impl Follower {
             app,
             holdings,
             planner: Planner::new(extra_log.map(|log| Arc::new(Format::new(&log)))),
-            bound: BTreeMap::new(),
+            bound: BTreeSet::new(),
             network,
             resolver: resolvers.resolver().map(Arc::new),
             resolvers,
@@ -401,7 +405,7 @@ impl Follower {
 
     // A listener whose address another program has is left out, and named; everything else goes on.
     fn remove_unbindable(&self, snapshot: &mut Snapshot) -> Vec<String> {
-        let ours: BTreeSet<SocketAddr> = self.bound.values().copied().collect();
+        let ours: BTreeSet<SocketAddr> = self.bound.iter().map(|(_, address)| *address).collect();
         let mut reasons = Vec::new();
         snapshot.listeners.retain(|name, listener| {
             if !listener.bind_to_port || ours.contains(&listener.address) {
@@ -419,27 +423,24 @@ impl Follower {
     }
 
     // A socket per worker for each listener that is new or has moved.
-    fn sockets(&mut self, plan: &Plan) -> Vec<Vec<(usize, Bound)>> {
+    fn sockets(&mut self, plan: &Plan) -> Vec<Vec<(usize, SocketAddr, Bound)>> {
         let mut all: Vec<Vec<_>> = self.app.workers.iter().map(|_| Vec::new()).collect();
-        self.bound.retain(|slot, address| {
-            worker::bound(plan, *slot).is_some_and(|listener| listener.config.address == *address)
-        });
+        self.bound.retain(|(slot, address)| worker::is_bound(plan, *slot, *address));
         for slot in 0..plan.listeners.len() {
             let Some(listener) = worker::bound(plan, slot) else { continue };
-            if self.bound.contains_key(&slot) {
-                continue;
-            }
-            let address = listener.config.address;
-            for own in &mut all {
-                match self.network.bind(address) {
-                    Ok(socket) => own.push((slot, socket)),
-                    Err(error) => {
-                        tracing::error!("listener {:?}: cannot listen on {address}: {error}", listener.config.name)
+            let name = &listener.config.name;
+            for address in listener.config.addresses() {
+                if !self.bound.insert((slot, address)) {
+                    continue;
+                }
+                for own in &mut all {
+                    match self.network.bind(address) {
+                        Ok(socket) => own.push((slot, address, socket)),
+                        Err(error) => tracing::error!("listener {name:?}: cannot listen on {address}: {error}"),
                     }
                 }
+                tracing::info!(listener = %name, %address, "listening");
             }
-            tracing::info!(listener = %listener.config.name, %address, "listening");
-            self.bound.insert(slot, address);
         }
         all
     }

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +42,7 @@ pub const COMMANDS_MAX: usize = 64;
 /// What a worker is told.
 pub enum Command {
     /// Obey this from now on. Sockets for listeners that are new come with it.
-    Install(Arc<Plan>, Vec<(usize, Bound)>),
+    Install(Arc<Plan>, Vec<(usize, SocketAddr, Bound)>),
     /// Say what you counted.
     Scrape(oneshot::Sender<Scrape>),
     /// Ask clients to go elsewhere, or no longer (HTTP/1: `connection: close`).
@@ -314,7 +315,7 @@ impl LogFile {
 
 /// Runs a worker until its commands end.
 pub async fn run(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
-    let mut listening: HashMap<usize, JoinHandle<()>> = HashMap::new();
+    let mut listening: HashMap<(usize, SocketAddr), JoinHandle<()>> = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     let mut sweeps = 0_u32;
     loop {
@@ -322,20 +323,20 @@ pub async fn run(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
             command = commands.recv() => match command {
                 None => break,
                 Some(Command::Install(plan, sockets)) => {
-                    listening.retain(|slot, task| {
-                        let stays = bound(&plan, *slot).is_some();
+                    // A listener that has moved: its old socket goes.
+                    listening.retain(|(slot, address), task| {
+                        let stays = is_bound(&plan, *slot, *address);
                         if !stays {
                             task.abort();
                         }
                         stays
                     });
                     worker.install(plan);
-                    for (slot, socket) in sockets {
-                        if let Some(task) = accept(&worker, slot, socket) {
-                            // A listener that has moved: its old socket goes.
-                            if let Some(old) = listening.insert(slot, task) {
-                                old.abort();
-                            }
+                    for (slot, address, socket) in sockets {
+                        if let Some(task) = accept(&worker, slot, socket)
+                            && let Some(old) = listening.insert((slot, address), task)
+                        {
+                            old.abort();
                         }
                     }
                 }
@@ -346,7 +347,7 @@ pub async fn run(worker: Rc<Worker>, mut commands: mpsc::Receiver<Command>) {
                 Some(Command::Close { inbound_only }) => {
                     worker.drain();
                     let plan = worker.plan();
-                    listening.retain(|slot, task| {
+                    listening.retain(|(slot, _), task| {
                         let stays = bound(&plan, *slot).is_some_and(|one| worker.stays_open(one, inbound_only));
                         if !stays {
                             task.abort();
@@ -383,6 +384,11 @@ fn have_changed(old: &[Option<Arc<ListenerPlan>>], new: &[Option<Arc<ListenerPla
 /// The listener of a slot, when it has a socket.
 pub fn bound(plan: &Plan, slot: usize) -> Option<&Arc<ListenerPlan>> {
     plan.listeners.get(slot)?.as_ref().filter(|listener| listener.config.bind_to_port)
+}
+
+/// True when the listener of a slot has a socket at this address.
+pub fn is_bound(plan: &Plan, slot: usize, address: SocketAddr) -> bool {
+    bound(plan, slot).is_some_and(|listener| listener.config.addresses().any(|one| one == address))
 }
 
 fn accept(worker: &Rc<Worker>, slot: usize, socket: Bound) -> Option<JoinHandle<()>> {

@@ -92,7 +92,10 @@ impl Door {
     pub async fn accept(&self) -> (TcpStream, SocketAddr, Place) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, peer)) => return (stream, peer, self.hall.admit(peer.ip().to_canonical())),
+                Ok((stream, peer)) => {
+                    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                    return (stream, peer, self.hall.admit(peer.ip()));
+                }
                 Err(error) => {
                     // Out of file descriptors, as a rule: it passes.
                     tracing::warn!("accept: {error}");

@@ -1,7 +1,7 @@
 //! A connection: a TCP socket, or a pipe in memory for tests of the whole pipeline.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -31,20 +31,21 @@ pub enum Io {
 pub struct ConnectOptions {
     /// Bind to this address first.
     pub source: Option<IpAddr>,
+    /// Where that one is of IPv4: to this one, on the way to addresses of IPv6.
+    pub source_v6: Option<Ipv6Addr>,
     /// Keepalive probes; `None`: off. The fields: probes, seconds idle, seconds between.
     pub keepalive: Option<(Option<u32>, Option<u32>, Option<u32>)>,
 }
 
 /// Connects over TCP, without Nagle's algorithm. Never waits longer than the caller's own timeout lets it.
 pub async fn connect(address: SocketAddr, options: &ConnectOptions) -> io::Result<TcpStream> {
-    let stream = match options.source {
+    // A source of the other family would never connect.
+    let sources = [options.source, options.source_v6.map(IpAddr::V6)].into_iter().flatten();
+    let stream = match sources.into_iter().find(|source| source.is_ipv4() == address.is_ipv4()) {
         None => TcpStream::connect(address).await?,
         Some(source) => {
             let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-            // A source of the other family would never connect.
-            if source.is_ipv4() == address.is_ipv4() {
-                socket.bind(SocketAddr::new(source, 0))?;
-            }
+            socket.bind(SocketAddr::new(source, 0))?;
             socket.connect(address).await?
         }
     };

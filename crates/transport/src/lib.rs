@@ -7,6 +7,7 @@ pub mod door;
 pub mod exec;
 pub mod io;
 pub mod listen;
+pub mod loopback;
 pub mod memory;
 pub mod network;
 pub mod pipe;

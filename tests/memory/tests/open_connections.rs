@@ -123,6 +123,7 @@ fn plan(planner: &mut Planner, direction: Direction, transport: TransportMatch, 
     let listener = Listener {
         name: "l".into(),
         address: AT,
+        also: None,
         bind_to_port: true,
         use_original_dst: false,
         direction,
@@ -157,7 +158,7 @@ impl Stage {
         spawn_local(worker::run(worker, queue));
         let mut planner = Planner::new(None);
         let first = plan(&mut planner, direction, TransportMatch::Any, filter);
-        commands.send(Command::Install(first, vec![(0, network.bind(AT).unwrap())])).await.unwrap();
+        commands.send(Command::Install(first, vec![(0, AT, network.bind(AT).unwrap())])).await.unwrap();
         Self { net, planner, commands, direction }
     }
 

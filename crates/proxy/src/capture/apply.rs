@@ -1,7 +1,7 @@
 //! Giving the rules to the kernel, through the programs that speak its language.
 
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +12,8 @@ use super::{iptables, nft};
 
 /// Where the programs are, beside PATH: init containers often have none.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+/// The source of what the proxy sends to its own application; the control plane says the same to it.
+const FAR_SIDE_V6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 /// Name servers that are captured, at most.
 const NAME_SERVERS_MAX: usize = 16;
 
@@ -34,6 +36,11 @@ pub fn run(args: &Args) -> Result<()> {
     if args.dry_run {
         print!("{}", dry(&plans, by_nft));
         return Ok(());
+    }
+    if plans.iter().any(|plan| plan.family == Family::V6) {
+        // What the proxy sends to its own application over IPv6 comes from there, or it would be captured again.
+        transport::loopback::add(FAR_SIDE_V6)
+            .with_context(|| format!("give {FAR_SIDE_V6} to the loopback interface"))?;
     }
     match by_nft {
         true => by_nftables(args, &plans)?,

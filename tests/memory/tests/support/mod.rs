@@ -35,6 +35,7 @@ pub(crate) fn cluster(at: SocketAddr) -> Cluster {
         outlier: None,
         panic_percent: 0,
         source_address: None,
+        source_address_v6: None,
         original_port: None,
         tls: None,
         service: None,

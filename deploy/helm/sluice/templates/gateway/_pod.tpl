@@ -72,6 +72,8 @@ spec:
     env:
     - name: INSTANCE_IP
       valueFrom: {fieldRef: {fieldPath: status.podIP}}
+    - name: INSTANCE_IPS
+      valueFrom: {fieldRef: {fieldPath: status.podIPs}}
     - name: POD_NAME
       valueFrom: {fieldRef: {fieldPath: metadata.name}}
     - name: POD_NAMESPACE
