@@ -5,6 +5,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
+use futures::future::join_all;
 use kube::Client;
 use serde_json::Value;
 use watch::kubernetes::{Access, AccessError};
@@ -62,27 +63,36 @@ impl Plane {
         Ok(Self::In(client, namespace.to_owned(), pods))
     }
 
-    /// The answer of every replica that answers; an error when none does.
+    /// The answer of every replica that answers; an error when none does. Which did not is said on standard error: what it
+    /// alone knows is missing.
     pub async fn ask_all(&self, path: &str) -> Result<Vec<Bytes>> {
         let (client, namespace, pods) = match self {
             Self::At(address) => return Ok(vec![fetch::get(address, path).await?]),
             Self::In(client, namespace, pods) => (client, namespace, pods),
         };
-        let mut answers = Vec::with_capacity(pods.len());
-        let mut last = anyhow!("no replica was asked");
-        for pod in pods {
-            match forward::get(client.clone(), namespace, pod, path).await {
-                Ok(answer) => answers.push(answer),
-                Err(error) => last = error,
-            }
+        let asked = pods.iter().map(|pod| forward::get(client.clone(), namespace, pod, path));
+        let (answers, failed): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().partition(Result::is_ok);
+        let mut failed = failed.into_iter().filter_map(Result::err);
+        if answers.is_empty() {
+            return Err(failed.next().unwrap_or_else(|| anyhow!("no replica was asked")));
         }
-        if answers.is_empty() { Err(last) } else { Ok(answers) }
+        failed.for_each(|error| eprintln!("sluicectl: a replica is missing from this: {error:#}"));
+        Ok(answers.into_iter().flatten().collect())
     }
 
     /// The answer of the first replica that has one.
     pub async fn ask_any(&self, path: &str) -> Result<Bytes> {
-        let answers = self.ask_all(path).await?;
-        answers.into_iter().next().context("no replica answered")
+        let Self::In(client, namespace, pods) = self else {
+            return self.ask_all(path).await?.into_iter().next().context("no answer");
+        };
+        let mut last = anyhow!("no replica was asked");
+        for pod in pods {
+            match forward::get(client.clone(), namespace, pod, path).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     /// The proxies of all replicas, from `/debug/syncz`.
