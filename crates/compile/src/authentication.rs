@@ -9,8 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 
 use api::request_authentication::{JwtRule, RequestAuthenticationSpec};
 use config::{
-    Authentication, BLACKHOLE_CLUSTER, ClientTls, Cluster, Discovery, Endpoint, EndpointAddress, Endpoints, Health,
-    JwtIssuer, JwtKeys, Locality, LocalityEndpoints, Name, Sni, TlsParameters, Validation,
+    Authentication, BLACKHOLE_CLUSTER, ClientTls, Cluster, JwtIssuer, JwtKeys, Name, Sni, TlsParameters, Validation,
 };
 use words::{Diagnostic, Fingerprint, Labels, Origin, Severity};
 
@@ -233,18 +232,8 @@ impl Place {
     }
 
     fn made(&self, mesh: &MeshConfig) -> Cluster {
-        let name = self.cluster();
-        let address = match words::host::ip(&self.host) {
-            Some(ip) => EndpointAddress::Socket((ip, self.port).into()),
-            None => EndpointAddress::Dns(self.host.clone(), self.port),
-        };
-        let is_address = matches!(address, EndpointAddress::Socket(_));
-        let endpoint = Endpoint { address, weight: 1, health: Health::Healthy, workload: None, mtls: false };
-        let locality =
-            LocalityEndpoints { locality: Locality::default(), priority: 0, weight: None, endpoints: vec![endpoint] };
-        let endpoints = Endpoints { cluster: name.clone(), localities: vec![locality] };
-        let discovery = if is_address { Discovery::Static(endpoints) } else { Discovery::StrictDns(endpoints) };
-        Cluster { tls: self.secured.then(|| self.tls()), ..cluster::bare(name, discovery, mesh.connect_timeout) }
+        let whole = cluster::outside(self.cluster(), &self.host, self.port, mesh.connect_timeout);
+        Cluster { tls: self.secured.then(|| self.tls()), ..whole }
     }
 
     fn tls(&self) -> ClientTls {

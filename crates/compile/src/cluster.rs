@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{
-    BLACKHOLE_CLUSTER, Balancing, ClientTls, Cluster, Discovery, DnsCache, Endpoints, Http2Bounds,
-    INBOUND_PASSTHROUGH_CLUSTER, Lb, LocalityMode, Name, PASSTHROUGH_CLUSTER, ServiceMeta, Thresholds,
-    UpstreamProtocol,
+    BLACKHOLE_CLUSTER, Balancing, ClientTls, Cluster, Discovery, DnsCache, Endpoint, EndpointAddress, Endpoints,
+    Health, Http2Bounds, INBOUND_PASSTHROUGH_CLUSTER, Lb, Locality, LocalityEndpoints, LocalityMode, Name,
+    PASSTHROUGH_CLUSTER, ServiceMeta, Thresholds, UpstreamProtocol,
 };
 use words::{Fingerprint, Labels, Protocol};
 
@@ -275,6 +275,21 @@ pub(crate) fn obey(pool: &Pool, cluster: &mut Cluster) {
     }
     cluster.max_requests_per_connection = pool.max_requests_per_connection;
     cluster.tcp_keepalive = pool.tcp_keepalive;
+}
+
+/// A cluster of one endpoint that no service has: an address, or a name to be resolved.
+pub(crate) fn outside(name: Name, host: &str, port: u16, connect_timeout: Duration) -> Cluster {
+    let address = match words::host::ip(host) {
+        Some(ip) => EndpointAddress::Socket((ip, port).into()),
+        None => EndpointAddress::Dns(host.to_owned(), port),
+    };
+    let is_address = matches!(address, EndpointAddress::Socket(_));
+    let endpoint = Endpoint { address, weight: 1, health: Health::Healthy, workload: None, mtls: false };
+    let locality =
+        LocalityEndpoints { locality: Locality::default(), priority: 0, weight: None, endpoints: vec![endpoint] };
+    let endpoints = Endpoints { cluster: name.clone(), localities: vec![locality] };
+    let discovery = if is_address { Discovery::Static(endpoints) } else { Discovery::StrictDns(endpoints) };
+    bare(name, discovery, connect_timeout)
 }
 
 /// A cluster with defaults. One that follows the dialled address balances nothing.

@@ -11,9 +11,8 @@ use api::telemetry::{
     TelemetrySpec, Tracing as TracingSpec, WorkloadMode,
 };
 use config::{
-    AccessLog, Cluster, Direction, Discovery, Endpoint, EndpointAddress, Endpoints, Filter, Health, Label, Listener,
-    Locality, LocalityEndpoints, LogFilter, Metric, MetricRule, Name, Share, SpanTag, TagSource, Tracing,
-    UpstreamProtocol,
+    AccessLog, Cluster, Direction, Filter, Label, Listener, LogFilter, Metric, MetricRule, Name, Share, SpanTag,
+    TagSource, Tracing, UpstreamProtocol,
 };
 use words::{Diagnostic, Fingerprint, Labels, Origin};
 
@@ -409,18 +408,8 @@ fn provider(name: &str, mesh: &MeshConfig) -> Option<AccessLog> {
 
 /// The cluster of the collector: HTTP/2, by address or by name.
 pub(crate) fn collector(collector: &Collector, mesh: &MeshConfig) -> Cluster {
-    let name = Name::from(COLLECTOR);
-    let address = match words::host::ip(&collector.host) {
-        Some(ip) => EndpointAddress::Socket((ip, collector.port).into()),
-        None => EndpointAddress::Dns(collector.host.clone(), collector.port),
-    };
-    let is_address = matches!(address, EndpointAddress::Socket(_));
-    let endpoint = Endpoint { address, weight: 1, health: Health::Healthy, workload: None, mtls: false };
-    let locality =
-        LocalityEndpoints { locality: Locality::default(), priority: 0, weight: None, endpoints: vec![endpoint] };
-    let endpoints = Endpoints { cluster: name.clone(), localities: vec![locality] };
-    let discovery = if is_address { Discovery::Static(endpoints) } else { Discovery::StrictDns(endpoints) };
-    Cluster { protocol: UpstreamProtocol::Http2, ..cluster::bare(name, discovery, mesh.connect_timeout) }
+    let whole = cluster::outside(Name::from(COLLECTOR), &collector.host, collector.port, mesh.connect_timeout);
+    Cluster { protocol: UpstreamProtocol::Http2, ..whole }
 }
 
 #[cfg(test)]
