@@ -147,7 +147,7 @@ find_gateway
 say "sluicectl check"
 check
 say "the tutorials and the restarts"
-SLUICE_E2E_MODE=$mode cargo test --quiet --package sluice-tests --test e2e -- --nocapture
+SLUICE_E2E_MODE=$mode cargo test --quiet --workspace --test e2e -- --nocapture
 say "helm upgrade"
 upgrade
 say "sluicectl check, with everything running"

@@ -211,6 +211,11 @@ impl Args {
         self.pod_namespace.as_deref().filter(|name| !name.is_empty()).unwrap_or(&self.root_namespace)
     }
 
+    /// After how long streams and connections of proxies are ended; `None`: never.
+    pub fn age_max(&self) -> Option<Duration> {
+        Some(self.max_connection_age).filter(|age| !age.is_zero())
+    }
+
     /// Where Secrets are read; empty: everywhere.
     pub fn secret_namespaces(&self) -> Vec<String> {
         let named: Vec<String> = self.secret_namespaces.iter().filter(|name| !name.is_empty()).cloned().collect();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch as watch_channel};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -40,42 +41,47 @@ const BETWEEN_PUBLICATIONS: Duration = Duration::from_millis(3);
 /// Events taken before the loop looks whether a publication is due.
 const EVENTS_AT_ONCE_MAX: usize = 1024;
 
+/// Where we listen.
+struct Sockets {
+    plain: Option<TcpListener>,
+    secured: Option<TcpListener>,
+    reviewed: Option<TcpListener>,
+    pages: TcpListener,
+}
+
+impl Sockets {
+    fn open(args: &Args) -> Result<Self> {
+        Ok(Self {
+            plain: args.xds_address.0.map(|address| bind(address, "--xds-address")).transpose()?,
+            secured: args.secure_address.map(|address| bind(address, "--secure-address")).transpose()?,
+            reviewed: args.webhook_address.map(|address| bind(address, "--webhook-address")).transpose()?,
+            pages: bind(args.http_address, "--http-address")?,
+        })
+    }
+}
+
 /// Runs the control plane until SIGTERM or Ctrl-C, or until its source breaks for good.
 pub async fn run(args: Args) -> Result<()> {
-    let plain = args.xds_address.0.map(|address| bind(address, "--xds-address")).transpose()?;
-    let secured = args.secure_address.map(|address| bind(address, "--secure-address")).transpose()?;
-    let reviewed = args.webhook_address.map(|address| bind(address, "--webhook-address")).transpose()?;
-    let http_listener = bind(args.http_address, "--http-address")?;
+    let Sockets { plain, secured, reviewed, pages } = Sockets::open(&args)?;
     let replica = args.replica();
     let source = source(&args).await?;
-    let (leadership, candidacy) = stand(&args, &source, &replica);
-    let recorder = recorder(&args, &source, &replica);
-    let (events, queue) = mpsc::channel(EVENTS_WAITING_MAX);
-    let (stage, stages) = watch_channel::channel(Stage::Serves);
-    let mut reporting = None;
-    if let watch::Source::Kubernetes(client, _) = &source {
-        reporting = Some(Reporting::new(recorder.clone()));
-        let recorder = recorder.clone();
-        let (client, events) = (client.clone(), events.clone());
-        let leadership = leadership.clone();
-        tokio::spawn(Reporter { client, events, leadership, recorder }.run());
-    }
-    let metrics = Arc::new(Metrics::new());
     let client = match &source {
         watch::Source::Kubernetes(client, _) => Some(client.clone()),
         watch::Source::Directory(_) => None,
     };
+    let (leadership, candidacy) = stand(&args, client.as_ref(), &replica);
+    let recorder = recorder(&args, client.as_ref(), &replica);
+    let (events, queue) = mpsc::channel(EVENTS_WAITING_MAX);
+    let (stage, stages) = watch_channel::channel(Stage::Serves);
+    let reporting = client.as_ref().map(|client| report(client, &events, &leadership, &recorder));
+    let metrics = Arc::new(Metrics::new());
     let secure = match secured.is_some() || reviewed.is_some() {
         true => Some(ca::keep(authority(&args, client.clone()), metrics.clone()).await?),
         false => None,
     };
     let (namespaces, known) = watch_channel::channel(BTreeSet::new());
-    if let (Some(client), Some(secure)) = (client.clone(), secure.clone()) {
-        if reviewed.is_some() {
-            keep_bundles(&args, &client, &secure, &leadership);
-        }
-        let maps = ConfigMaps::new(client, &args.injection.root_config_map, roots::KEY, args.owner.clone());
-        tokio::spawn(roots::keep(maps, secure, known, leadership));
+    if let (Some(client), Some(secure)) = (&client, &secure) {
+        keep_trust(&args, client, secure, leadership, known);
     }
     let settings = webhook::settings(args.injection(), client.clone());
     if let (Some(listener), Some(secure)) = (reviewed, &secure) {
@@ -83,39 +89,20 @@ pub async fn run(args: Args) -> Result<()> {
         let accepted = secure::accept(listener, secure.clone(), secure::API_SERVERS, |serving| &serving.webhooks);
         tokio::spawn(webhooks.serve(accepted, stages.clone()));
     }
-    let stop_events = events.clone();
     tokio::spawn(forward_source(watch::spawn(source)?, events.clone()));
-    tokio::spawn(http::serve(http_listener, Pages::new(events.clone(), metrics.clone(), settings)));
-    let mut servers = JoinSet::new();
+    tokio::spawn(http::serve(pages, Pages::new(events.clone(), metrics.clone(), settings)));
     let rights = Rights::new(client.clone(), args.secret_namespaces().into_iter().collect());
     tokio::spawn(rights.clone().keep(events.clone()));
-    let workloads = client.is_some().then(|| events.clone());
-    let service = ads(events);
-    let age_max = Some(args.max_connection_age).filter(|age| !age.is_zero());
-    if let Some(listener) = plain {
-        let services = Routes::new(service.clone());
-        servers.spawn(serve(TcpListenerStream::new(listener), services, age_max, stages.clone()));
-    }
-    if let (Some(listener), Some(secure)) = (secured, &secure) {
-        let authenticator = Authenticator::new(args.trust_domain.clone(), secure.clone(), client, metrics.clone());
-        let life = args.workload_cert_ttl;
-        let certificates = Certificates { secure: secure.clone(), life, metrics: metrics.clone(), recorder, workloads };
-        let streams = Authenticated::new(service, authenticator.clone()).learning(rights.clone());
-        let services = Routes::new(streams).add_service(Authenticated::new(certificates, authenticator));
-        let accepted = secure::accept(listener, secure.clone(), secure::PROXIES, |serving| &serving.xds);
-        servers.spawn(serve(accepted, services, age_max, stages));
-    }
-    if servers.is_empty() {
-        bail!("nobody can connect: say --secure-address, or --xds-address other than off");
-    }
+    let known = Known { client, metrics: metrics.clone(), recorder, rights: rights.clone(), events: events.clone() };
+    let mut servers = serve_proxies(&args, (plain, secured), secure.as_ref(), known, stages)?;
     tracing::info!(xds = ?args.xds_address.0, secure = ?args.secure_address, webhooks = ?args.webhook_address, http = %args.http_address, "listening");
     let trust = Trust { serves_secrets: args.serve_secrets, secure, rights, namespaces };
     let (namespace, http_port) = (args.own_namespace().to_owned(), args.http_address.port());
     let replicas = Replicas { namespace, me: replica, http_port };
     let mut control = Control::new(args.mesh(), trust, metrics, replicas);
     control.reporting = reporting;
-    control.lifetimes = Lifetimes::new(age_max);
-    let stopping = tokio::spawn(stop(candidacy, stop_events));
+    control.lifetimes = Lifetimes::new(args.age_max());
+    let stopping = tokio::spawn(stop(candidacy, events));
     let outcome = tokio::select! {
         outcome = drive(control, queue, stage) => outcome,
         Some(outcome) = servers.join_next() => outcome.context("the xDS server stopped")?,
@@ -125,6 +112,75 @@ pub async fn run(args: Args) -> Result<()> {
         let _ = stopping.await;
     }
     outcome
+}
+
+// What becomes of objects is said on them, by the replica that leads.
+fn report(
+    client: &kube::Client,
+    events: &mpsc::Sender<Event>,
+    leadership: &Leadership,
+    recorder: &Recorder,
+) -> Reporting {
+    let (client, events) = (client.clone(), events.clone());
+    let (leadership, recorder) = (leadership.clone(), recorder.clone());
+    let reporting = Reporting::new(recorder.clone());
+    tokio::spawn(Reporter { client, events, leadership, recorder }.run());
+    reporting
+}
+
+// The cluster trusts us: the webhooks' configurations, and the roots in every namespace.
+fn keep_trust(
+    args: &Args,
+    client: &kube::Client,
+    secure: &Secure,
+    leadership: Leadership,
+    namespaces: watch_channel::Receiver<BTreeSet<Arc<str>>>,
+) {
+    if args.webhook_address.is_some() {
+        keep_bundles(args, client, secure, &leadership);
+    }
+    let maps = ConfigMaps::new(client.clone(), &args.injection.root_config_map, roots::KEY, args.owner.clone());
+    tokio::spawn(roots::keep(maps, secure.clone(), namespaces, leadership));
+}
+
+// By what callers are known, and where what they want is asked for.
+struct Known {
+    client: Option<kube::Client>,
+    metrics: Arc<Metrics>,
+    recorder: Recorder,
+    rights: Rights,
+    events: mpsc::Sender<Event>,
+}
+
+// xDS in plaintext; xDS and certificates over TLS.
+fn serve_proxies(
+    args: &Args,
+    (plain, secured): (Option<TcpListener>, Option<TcpListener>),
+    secure: Option<&Secure>,
+    known: Known,
+    stages: watch_channel::Receiver<Stage>,
+) -> Result<JoinSet<Result<()>>> {
+    let Known { client, metrics, recorder, rights, events } = known;
+    let mut servers = JoinSet::new();
+    let workloads = client.is_some().then(|| events.clone());
+    let service = ads(events);
+    if let Some(listener) = plain {
+        let services = Routes::new(service.clone());
+        servers.spawn(serve(TcpListenerStream::new(listener), services, args.age_max(), stages.clone()));
+    }
+    if let (Some(listener), Some(secure)) = (secured, secure) {
+        let authenticator = Authenticator::new(args.trust_domain.clone(), secure.clone(), client, metrics.clone());
+        let life = args.workload_cert_ttl;
+        let certificates = Certificates { secure: secure.clone(), life, metrics, recorder, workloads };
+        let streams = Authenticated::new(service, authenticator.clone()).learning(rights);
+        let services = Routes::new(streams).add_service(Authenticated::new(certificates, authenticator));
+        let accepted = secure::accept(listener, secure.clone(), secure::PROXIES, |serving| &serving.xds);
+        servers.spawn(serve(accepted, services, args.age_max(), stages));
+    }
+    if servers.is_empty() {
+        bail!("nobody can connect: say --secure-address, or --xds-address other than off");
+    }
+    Ok(servers)
 }
 
 // Asked to end: another leads, and proxies go to the other replicas one after the other.
@@ -150,9 +206,9 @@ fn keep_bundles(args: &Args, client: &kube::Client, secure: &Secure, leadership:
 }
 
 // Without an API server nobody writes, and nobody leads.
-fn stand(args: &Args, source: &watch::Source, replica: &str) -> (Leadership, Option<Candidacy>) {
-    match source {
-        watch::Source::Kubernetes(client, _) if !args.read_only => {
+fn stand(args: &Args, client: Option<&kube::Client>, replica: &str) -> (Leadership, Option<Candidacy>) {
+    match client {
+        Some(client) if !args.read_only => {
             let store = LeaseStore::new(client.clone(), &args.root_namespace, &args.lease, args.owner.clone());
             let (leadership, candidacy) = leader::spawn(store, replica.to_owned());
             (leadership, Some(candidacy))
@@ -162,9 +218,9 @@ fn stand(args: &Args, source: &watch::Source, replica: &str) -> (Leadership, Opt
 }
 
 // Any replica may say what it saw: it has a word for one object each, and no two say the same.
-fn recorder(args: &Args, source: &watch::Source, replica: &str) -> Recorder {
-    match source {
-        watch::Source::Kubernetes(client, _) if !args.read_only => Recorder::new(client.clone(), replica.to_owned()),
+fn recorder(args: &Args, client: Option<&kube::Client>, replica: &str) -> Recorder {
+    match client {
+        Some(client) if !args.read_only => Recorder::new(client.clone(), replica.to_owned()),
         _ => Recorder::silent(),
     }
 }
